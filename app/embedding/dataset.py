@@ -1,0 +1,250 @@
+"""Archives -> LabelledImages and an IntakeReport.
+
+Two passes over each archive. The first hashes every file and settles what each image is called; the
+second decodes the images that are used, each once, straight into its place. The result's order is
+that of (labels, digest of the file's bytes): neither names nor the archive's order matter.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from typing import BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from app.embedding.archive import ArchiveLimits
+from app.embedding.image import PREPROCESSING, Pixels, UnreadableImageError, decode_image
+from app.embedding.layout import LabelledFile, LabelledFiles, find_files, named_members
+from app.embedding.report import IntakeReport, report_intake
+from app.errors import Refused, Unavailable
+
+__all__ = ["PREPROCESSING", "IntakeReport", "LabelKind", "LabelledImages", "read_labelled_images"]
+
+LabelKind = Literal["single_label", "multi_label"]
+
+MAX_CLASSES = 5_000
+IN_MEMORY_BYTES = 256 * 2**20  # pixels beyond this live in a temporary file without a name
+
+_DECODERS = min(4, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledImages:
+    """Images and labels, validated, before any model saw them; in the order of (labels, digest).
+
+    `pixels`   (N, S, S, 3) uint8 RGB
+    `labels`   single_label: (N,) int64 class indices; multi_label: (N, C) bool
+    `classes`  C >= 2 labels in code point order, each on one image at least
+    `digests`  N times the SHA-256 of the image file's bytes, in hex
+    """
+
+    pixels: Pixels
+    labels: npt.NDArray[np.int64] | npt.NDArray[np.bool_]
+    classes: tuple[str, ...]
+    digests: tuple[str, ...]
+    label_kind: LabelKind
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One image of the set to be. Every file with these bytes shows the same pixels."""
+
+    labels: tuple[str, ...]
+    digest: str
+
+
+def read_labelled_images(
+    archives: Sequence[BinaryIO],
+    *,
+    size: int,
+    label_kind: Literal["auto", "single_label", "multi_label"],
+    limits: ArchiveLimits,
+    max_image_pixels: int,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[LabelledImages, IntakeReport]:
+    """Reads one or more archives (seekable; the versions of a task) as one labelled image set.
+
+    `auto` is multi_label where some row of a labels file has several labels. In a multi_label set
+    an image with an empty label is one to which no label applies, and the labels of files with the
+    same bytes are joined; in a single_label set files with the same bytes and label count once.
+    `on_progress(done, total)` counts images; while files are still being listed it is called with
+    done = 0 and a growing total. What it raises ends the reading.
+
+    Raises Refused, carrying `report`, where fewer than 2 classes or no readable image are left; and
+    what `read_members` and `parse_labels` raise.
+    """
+    heard = on_progress or (lambda _done, _total: None)
+    listed = count(1)
+    found = find_files(archives, limits, lambda: heard(0, next(listed)))
+    kind = _settle_kind(label_kind, found)
+    row_of = _arrange(found, kind)
+    rows = sorted(set(row_of.values()), key=lambda row: (row.labels, row.digest))
+    pixels = _allocate(len(rows), size)
+    unreadable = _decode(archives, found, rows, pixels, limits, max_image_pixels, heard)
+
+    row_labels = {file: row.labels for file, row in row_of.items()}
+    report = report_intake(found, row_labels, unreadable)
+    kept = [place for place, row in enumerate(rows) if row.digest not in unreadable]
+    for place, before in enumerate(kept):
+        if place != before:
+            pixels[place] = pixels[before]
+    rows = [rows[place] for place in kept]
+    classes = tuple(sorted({label for row in rows for label in row.labels}))
+    _require_classes(len(rows), classes, report)
+    labelled = LabelledImages(
+        pixels[: len(rows)],
+        _label_array(rows, classes, kind),
+        classes,
+        tuple(row.digest for row in rows),
+        kind,
+    )
+    return labelled, report
+
+
+def _settle_kind(
+    asked: Literal["auto", "single_label", "multi_label"], found: LabelledFiles
+) -> LabelKind:
+    """The label kind; with single_label, files without a label are skipped from here on."""
+    if asked == "multi_label" or (asked == "auto" and found.several_at):
+        return "multi_label"
+    if found.several_at:
+        raise Refused(
+            "several-labels",
+            f"An image has several labels ({found.several_at}), but single_label is asked for.",
+            "Ask for multi_label, or leave one label on each image.",
+        )
+    unlabelled = [file.name for file in found.images if not file.labels]
+    found.skipped |= dict.fromkeys(unlabelled, "its row has no label")
+    found.images = [file for file in found.images if file.labels]
+    return "single_label"
+
+
+def _arrange(found: LabelledFiles, kind: LabelKind) -> dict[LabelledFile, _Row]:
+    """The row that each file goes into, before anybody knows which can be decoded."""
+    if kind == "single_label":
+        row_of = {file: _Row(file.labels, file.digest) for file in found.images}
+    else:
+        joined: defaultdict[str, set[str]] = defaultdict(set)
+        for file in found.images:
+            joined[file.digest].update(file.labels)
+        row_of = {
+            file: _Row(tuple(sorted(joined[file.digest])), file.digest) for file in found.images
+        }
+    n_classes = len({label for row in row_of.values() for label in row.labels})
+    if n_classes > MAX_CLASSES:
+        raise Refused(
+            "too-many-classes",
+            f"The set has {n_classes:,} classes; {MAX_CLASSES:,} are read at most.",
+            "Check that folders (or the column `label`) name classes, not single images.",
+        )
+    return row_of
+
+
+def _allocate(n_images: int, size: int) -> Pixels:
+    """(n_images, size, size, 3), in memory or, if large, in a file that nobody else can open."""
+    shape = (n_images, size, size, 3)
+    n_bytes = n_images * size * size * 3
+    if n_bytes <= IN_MEMORY_BYTES:
+        return np.empty(shape, np.uint8)
+    with tempfile.TemporaryFile() as file:
+        try:
+            if hasattr(os, "posix_fallocate"):
+                # A file without its blocks would kill the process by a signal on a full disk.
+                os.posix_fallocate(file.fileno(), 0, n_bytes)
+            else:
+                file.truncate(n_bytes)
+        except OSError as error:
+            raise Unavailable(
+                "no-space",
+                f"There is no room for {n_bytes:,} bytes of pixels in {tempfile.gettempdir()}.",
+                "Free space there, or point TMPDIR to a larger disk.",
+            ) from error
+        return np.memmap(file, np.uint8, "r+", shape=shape)
+
+
+def _decode(
+    archives: Sequence[BinaryIO],
+    found: LabelledFiles,
+    rows: Sequence[_Row],
+    pixels: Pixels,
+    limits: ArchiveLimits,
+    max_image_pixels: int,
+    heard: Callable[[int, int], None],
+) -> dict[str, str]:
+    """Fills `pixels` in place; tells by digest why an image could not be decoded.
+
+    Decoders run in threads (Pillow lets them); what waits for one is never more than one largest
+    entry.
+    """
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.digest].append(place)
+    # One file of each digest is enough: in reversed order the first by name is the one to stay.
+    source = {file.digest: file.name for file in reversed(found.images)}
+    wanted = {name: digest for digest, name in source.items()}
+    unreadable: dict[str, str] = {}
+    waiting: deque[tuple[str, int, Future[Pixels]]] = deque()
+    done = 0
+
+    def finish_oldest() -> None:
+        nonlocal done
+        digest, _, future = waiting.popleft()
+        try:
+            pixels[places[digest]] = future.result()
+        except UnreadableImageError as error:
+            unreadable[digest] = str(error)
+        done += 1
+        heard(done, len(wanted))
+
+    with ThreadPoolExecutor(_DECODERS) as pool:
+        for name, data in named_members(archives, limits):
+            if name not in wanted:
+                continue
+            while waiting and (
+                len(waiting) >= 2 * _DECODERS
+                or sum(n for _, n, _ in waiting) + len(data) > limits.max_entry_bytes
+            ):
+                finish_oldest()
+            future = pool.submit(decode_image, data, pixels.shape[1], max_image_pixels)
+            waiting.append((wanted[name], len(data), future))
+        while waiting:
+            finish_oldest()
+    return unreadable
+
+
+def _require_classes(n_images: int, classes: tuple[str, ...], report: IntakeReport) -> None:
+    if not n_images:
+        raise Refused(
+            "no-readable-image",
+            "The set holds no image that can be read and has a label.",
+            "Pack label/image.ext folders (JPEG, PNG, WebP, BMP, GIF or TIFF), or images with a "
+            "labels.csv or labels.jsonl; the report says why each file was skipped.",
+            report=report.for_problem(),
+        )
+    if len(classes) < 2:
+        only = f"only the class {classes[0]!r}" if classes else "no class"
+        raise Refused(
+            "too-few-classes",
+            f"The set's {n_images:,} readable images have {only}.",
+            "Add images of at least one other class; the report says why files were skipped.",
+            report=report.for_problem(),
+        )
+
+
+def _label_array(
+    rows: Sequence[_Row], classes: tuple[str, ...], kind: LabelKind
+) -> npt.NDArray[np.int64] | npt.NDArray[np.bool_]:
+    index = {label: i for i, label in enumerate(classes)}
+    if kind == "single_label":
+        return np.array([index[row.labels[0]] for row in rows], dtype=np.int64)
+    labels = np.zeros((len(rows), len(classes)), dtype=np.bool_)
+    for i, row in enumerate(rows):
+        labels[i, [index[label] for label in row.labels]] = True
+    return labels

@@ -1,0 +1,212 @@
+"""Distances between task embeddings, element by element over filters, in numpy alone.
+
+With e + eps for each entry, a and b denote two embeddings, u = a / (a + b), v = b / (a + b);
+precisions a, b are read as variances s = 1 / a, t = 1 / b of zero-mean Gaussians. Filters that are
+dead (zero) in both are left out of a pair's distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import InvalidRequest
+
+Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.float32] | Array
+
+DEFAULT_METRIC = "cosine"
+ALPHA = 0.15
+"""Weight of the distance to the trivial task (Achille et al. 2019, section 4.2)."""
+CHUNK_ENTRIES = 4_000_000
+"""Matrix entries worked on at a time: bounds memory to some 100 MB."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A distance by name: `formula` takes a (D,), B (M, D), a mask (M, D) of filters that count.
+
+    `part`       which part of an embedding it compares
+    `symmetric`  whether d(a, b) = d(b, a)
+    """
+
+    name: str
+    symmetric: bool
+    part: Literal["vector", "domain"]
+    description: str
+    formula: Callable[[Array, Array, npt.NDArray[np.bool_]], Array]
+
+
+def one_to_many(
+    query: Rows,
+    targets: Rows,
+    metric: str,
+    *,
+    epsilon: float,
+    trivial: float | None = None,
+    alpha: float = ALPHA,
+) -> Array:
+    """(M,) distances between one embedding (D,) and M others (M, D), exact, float64.
+
+    For `asymmetric` and `asymmetric_kl` the rows are the sources and the query is the target: how
+    good each source is to start from. `trivial` (the flat Fisher of the trivial task, a positive
+    constant of the space) is needed by `asymmetric` alone.
+
+    Raises InvalidRequest for an unknown metric, unequal lengths, negative or non-finite entries.
+    """
+    chosen = get_metric(metric)
+    _check_rows(query[None], targets)
+    if chosen.name == "asymmetric" and (trivial is None or trivial <= 0):
+        raise InvalidRequest(
+            "trivial-unknown",
+            "The asymmetric distance needs the trivial task's constant of this space.",
+            "Build the reference library of this probe, or use another metric.",
+        )
+    target_task = np.asarray(query, np.float64)
+    alive, a = target_task > 0, target_task + epsilon
+    result = np.empty(len(targets))
+    step = max(1, CHUNK_ENTRIES // max(1, targets.shape[1]))
+    for start in range(0, len(targets), step):
+        block = np.asarray(targets[start : start + step], np.float64)
+        counts = (block > 0) | alive
+        b = block + epsilon
+        distances = chosen.formula(a, b, counts)
+        if chosen.name == "asymmetric":
+            flat = np.full(targets.shape[1], trivial)
+            distances = distances - alpha * _cosine(flat, b, block > 0)
+        result[start : start + step] = distances
+    return result
+
+
+def one_to_one(
+    query: Rows, target: Rows, metric: str, *, epsilon: float, trivial: float | None = None
+) -> float:
+    """The distance between two embeddings (D,); see `one_to_many` for who is source and target."""
+    return float(one_to_many(query, target[None], metric, epsilon=epsilon, trivial=trivial)[0])
+
+
+def pairwise(vectors: Rows, metric: str, *, epsilon: float, trivial: float | None = None) -> Array:
+    """(M, M) distances; entry [i, j] is from source i to target j. Symmetric ones exactly so."""
+    m = len(vectors)
+    result = np.zeros((m, m))
+    symmetric = get_metric(metric).symmetric
+    for j in range(m):
+        sources = vectors[: j + 1] if symmetric else vectors
+        column = one_to_many(vectors[j], sources, metric, epsilon=epsilon, trivial=trivial)
+        result[: len(sources), j] = column
+        if symmetric:
+            result[j, : len(sources)] = column
+    if symmetric:
+        np.fill_diagonal(result, 0.0)
+    return result
+
+
+def get_metric(name: str) -> Metric:
+    """The metric of that name; InvalidRequest lists the names there are."""
+    if name not in METRICS:
+        raise InvalidRequest(
+            "unknown-metric",
+            f"There is no metric {name!r}.",
+            f"Choose one of: {', '.join(METRICS)}.",
+        )
+    return METRICS[name]
+
+
+def _check_rows(query: Rows, targets: Rows) -> None:
+    if targets.ndim != 2 or query.shape[1:] != targets.shape[1:]:
+        raise InvalidRequest(
+            "length-mismatch",
+            f"Embeddings of {query.shape[-1]} and {targets.shape[-1]} entries do not compare.",
+            "Compare embeddings of one probe.",
+        )
+    for rows in (query, targets):
+        if not np.isfinite(rows).all() or (rows < 0).any():
+            raise InvalidRequest(
+                "vector-invalid",
+                "An embedding holds a negative, infinite or NaN entry.",
+                "Send finite entries of at least 0.",
+            )
+
+
+def _cosine(a: Array, b: Array, counts: npt.NDArray[np.bool_]) -> Array:
+    """1 - cos(u, v): the paper's symmetric distance (section 4.1)."""
+    total = a + b
+    u = np.where(counts, a / total, 0.0)
+    v = np.where(counts, b / total, 0.0)
+    dot = np.einsum("md,md->m", u, v)
+    norms = np.einsum("md,md->m", u, u) * np.einsum("md,md->m", v, v)
+    cosine = np.divide(dot, np.sqrt(norms), out=np.ones_like(dot), where=norms > 0)
+    result: Array = np.clip(1.0 - cosine, 0.0, 1.0)
+    return result
+
+
+def _jsd(a: Array, b: Array, counts: npt.NDArray[np.bool_]) -> Array:
+    """Mean over filters of (KL(s || m) + KL(t || m)) / 2 with m = (s + t) / 2, nats.
+
+    For zero-mean Gaussians this is (ln m - (ln s + ln t) / 2) / 2, as the ratios average to 1.
+    """
+    ratio = (a + b) ** 2 / (4.0 * a * b)
+    return _mean(0.25 * np.log(ratio), counts)
+
+
+def _kl_terms(source: Array, target: Array) -> Array:
+    """KL(N(0, 1/source) || N(0, 1/target)), nats, element-wise: (r - 1 - ln r) / 2."""
+    ratio = target / source
+    terms: Array = 0.5 * (ratio - 1.0 - np.log(ratio))
+    return terms
+
+
+def _kl(a: Array, b: Array, counts: npt.NDArray[np.bool_]) -> Array:
+    """Sum over filters of the larger of the two directed divergences."""
+    terms = np.where(counts, np.maximum(_kl_terms(a, b), _kl_terms(b, a)), 0.0)
+    result: Array = terms.sum(axis=1)
+    return result
+
+
+def _asymmetric_kl(a: Array, b: Array, counts: npt.NDArray[np.bool_]) -> Array:
+    """Sum over filters of KL from each source (rows b) to the target (a)."""
+    result: Array = np.where(counts, _kl_terms(b, np.broadcast_to(a, b.shape)), 0.0).sum(axis=1)
+    return result
+
+
+def _entropy(a: Array, b: Array, counts: npt.NDArray[np.bool_]) -> Array:
+    """ln 2 minus the mean binary entropy of u, nats."""
+    u, v = a / (a + b), b / (a + b)
+    surprise = u * np.log(np.maximum(u, 1e-300)) + v * np.log(np.maximum(v, 1e-300))
+    return np.where(counts.any(axis=1), np.log(2.0) + _mean(surprise, counts), 0.0)
+
+
+def _mean(terms: Array, counts: npt.NDArray[np.bool_]) -> Array:
+    total = np.where(counts, terms, 0.0).sum(axis=1)
+    result: Array = total / np.maximum(counts.sum(axis=1), 1)
+    return result
+
+
+METRICS: dict[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Metric("cosine", True, "vector", "the paper's symmetric distance", _cosine),
+        Metric("jsd", True, "vector", "Jensen-Shannon divergence of the precisions", _jsd),
+        Metric("kl", True, "vector", "sum of the larger directed divergences", _kl),
+        Metric("entropy", True, "vector", "lack of entropy of the shares", _entropy),
+        Metric("domain", True, "domain", "cosine between the images alone", _cosine),
+        Metric(
+            "asymmetric",
+            False,
+            "vector",
+            "from a source to this task, less a share of the source's distance to the trivial task",
+            _cosine,
+        ),
+        Metric(
+            "asymmetric_kl",
+            False,
+            "vector",
+            "divergence from a source to this task",
+            _asymmetric_kl,
+        ),
+    )
+}

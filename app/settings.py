@@ -1,0 +1,72 @@
+"""One frozen set of settings from the environment (`TASK2VEC_*`), units in the names."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def shared_directory(name: str) -> Path:
+    """`models` or `migrations`: beside `app/` in a checkout, inside the package in a wheel."""
+    here = Path(__file__).resolve().parent
+    checkout = here.parent / name
+    return checkout if checkout.is_dir() else here / "_shared" / name
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TASK2VEC_", frozen=True, extra="forbid")
+
+    data_dir: Path = Path("task2vec-data")
+    models_dir: Path = Field(default_factory=lambda: shared_directory("models"))
+    database_url: str = ""
+
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    auth: Literal["auto", "required"] = "auto"
+
+    probe: str = "tf_efficientnet_lite0"
+    device: str = "auto"
+    estimator: Literal["hutchinson", "mc", "exact"] = "hutchinson"
+    draws: int = Field(2, ge=2, le=16)
+    seed: int = Field(0, ge=0, lt=2**31)
+    threads: int = Field(0, ge=0, description="compute threads of the worker; 0: one per core")
+
+    max_upload_bytes: int = Field(2 * 2**30, ge=1)
+    max_archive_entries: int = Field(200_000, ge=1)
+    max_expanded_bytes: int = Field(8 * 2**30, ge=1)
+    max_entry_bytes: int = Field(64 * 2**20, ge=1)
+    max_expansion_ratio: float = Field(100.0, gt=1)
+    max_image_pixels: int = Field(89_000_000, ge=1, le=89_000_000)
+
+    source_prefixes: tuple[str, ...] = Field(
+        (),
+        description="URI prefixes (file:///data/sets/, https://host/sets/) that `source` may name",
+    )
+
+    search_candidates: int = Field(500, ge=1)
+    max_job_attempts: int = Field(3, ge=1)
+    poll_interval_seconds: float = Field(0.1, gt=0)
+    progress_interval_seconds: float = Field(0.5, gt=0)
+    idempotency_retention_hours: float = Field(24.0, gt=0)
+    shutdown_grace_seconds: float = Field(10.0, ge=0)
+
+    @cached_property
+    def store_url(self) -> str:
+        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'task2vec.sqlite'}"
+
+    @property
+    def engine_path(self) -> Path:
+        """The durable engine's own database file (it wants one to itself)."""
+        return self.data_dir.absolute() / "jobs.sqlite"
+
+    @property
+    def blob_dir(self) -> Path:
+        return self.data_dir.absolute() / "blobs"
+
+    @property
+    def keys_required(self) -> bool:
+        return self.auth == "required" or self.host not in {"127.0.0.1", "::1", "localhost"}

@@ -1,0 +1,56 @@
+"""What the service tells its operators: event logs as JSON lines, and Prometheus metrics.
+
+An event is a dotted name and flat fields, `log_event("task.embedded", task_id=..., seconds=...)`.
+Nothing leaves the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+from prometheus_client import Counter, Histogram
+
+_logger = logging.getLogger("task2vec")
+
+EMBEDDINGS = Counter("task2vec_embeddings_total", "Embedding jobs by how they ended", ["state"])
+EMBEDDING_SECONDS = Histogram(
+    "task2vec_embedding_seconds",
+    "Time from a job's start to its result",
+    buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800),
+)
+SEARCH_SECONDS = Histogram(
+    "task2vec_search_seconds",
+    "Time to rank a task's neighbours",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
+)
+
+
+class _JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            **getattr(record, "fields", {}),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str)
+
+
+def configure_logging(level: str = "INFO") -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    _logger.handlers[:] = [handler]
+    _logger.setLevel(level)
+    _logger.propagate = False
+
+
+def log_event(
+    event: str, *, level: int = logging.INFO, exc_info: bool = False, **fields: Any
+) -> None:
+    _logger.log(level, event, exc_info=exc_info, extra={"fields": fields})

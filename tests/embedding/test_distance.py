@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from app.embedding.distance import METRICS, one_to_many, one_to_one, pairwise
+from app.errors import InvalidRequest
+
+EPS = 1e-12
+SYMMETRIC = [name for name, metric in METRICS.items() if metric.symmetric]
+generator = np.random.default_rng(0)
+VECTORS = np.exp(generator.normal(-10, 2, (6, 50))).astype(np.float32)
+
+entries = st.one_of(st.just(0.0), st.floats(2.0**-20, 2.0**10, width=32))
+pairs = arrays(np.float32, (2, 8), elements=entries)
+
+
+def distance(a: np.ndarray, b: np.ndarray, metric: str) -> float:
+    """From source a to target b."""
+    return one_to_one(b, a, metric, epsilon=EPS, trivial=1e-3)
+
+
+@pytest.mark.parametrize("metric", SYMMETRIC)
+@given(pair=pairs)
+def test_symmetric_metrics_are_symmetric_and_not_negative(metric: str, pair: np.ndarray) -> None:
+    assert distance(pair[0], pair[1], metric) == pytest.approx(
+        distance(pair[1], pair[0], metric), abs=1e-12
+    )
+    assert distance(pair[0], pair[1], metric) >= -1e-12
+
+
+@pytest.mark.parametrize("metric", [*SYMMETRIC, "asymmetric_kl"])
+@given(pair=pairs)
+def test_the_distance_to_itself_is_zero(metric: str, pair: np.ndarray) -> None:
+    assert distance(pair[0], pair[0], metric) == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_filters_dead_in_both_are_left_out(metric: str) -> None:
+    dead = np.zeros(10, np.float32)
+    a, b = VECTORS[:2]
+    assert distance(np.r_[a, dead], np.r_[b, dead], metric) == pytest.approx(
+        distance(a, b, metric), rel=1e-12
+    )
+
+
+def test_cosine_follows_the_papers_formula() -> None:
+    a, b = VECTORS[:2].astype(np.float64)
+    u, v = a / (a + b), b / (a + b)
+    expected = 1 - u @ v / np.linalg.norm(u) / np.linalg.norm(v)
+    assert distance(a, b, "cosine") == pytest.approx(expected, rel=1e-6)
+
+
+def test_jsd_and_kl_equal_divergences_integrated_numerically() -> None:
+    a, b = np.array([0.5, 3.0]), np.array([2.0, 1.0])
+    x = np.linspace(-60, 60, 400_001)
+
+    def density(variance: float) -> np.ndarray:
+        return np.exp(-(x**2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)
+
+    def kl(s: float, t: float) -> float:
+        p, log_ratio = density(s), 0.5 * np.log(t / s) + x**2 * (0.5 / t - 0.5 / s)
+        return float(np.trapezoid(p * log_ratio, x))
+
+    variances = list(zip(1 / a, 1 / b, strict=True))
+    jsd = np.mean([(kl(s, (s + t) / 2) + kl(t, (s + t) / 2)) / 2 for s, t in variances])
+    assert distance(a, b, "jsd") == pytest.approx(jsd, rel=1e-6)
+    assert distance(a, b, "asymmetric_kl") == pytest.approx(sum(kl(s, t) for s, t in variances))
+    larger = sum(max(kl(s, t), kl(t, s)) for s, t in variances)
+    assert distance(a, b, "kl") == pytest.approx(larger)
+
+
+def test_entropy_is_ln_2_less_the_mean_binary_entropy() -> None:
+    a, b = np.array([1.0, 1.0]), np.array([1.0, 3.0])
+    second = -(0.25 * np.log(0.25) + 0.75 * np.log(0.75))
+    expected = np.log(2) - (np.log(2) + second) / 2
+    assert distance(a, b, "entropy") == pytest.approx(expected)
+
+
+def test_asymmetric_prefers_the_source_further_from_the_trivial_task() -> None:
+    a, b = VECTORS[:2].astype(np.float64)
+    plain = distance(a, b, "cosine")
+    trivial = distance(a, np.full(50, 1e-3), "cosine")
+    assert distance(a, b, "asymmetric") == pytest.approx(plain - 0.15 * trivial)
+    assert distance(a, b, "asymmetric") != distance(b, a, "asymmetric")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_pairwise_agrees_with_single_pairs(metric: str) -> None:
+    matrix = pairwise(VECTORS, metric, epsilon=EPS, trivial=1e-3)
+    for i in range(len(VECTORS)):
+        for j in range(len(VECTORS)):
+            assert matrix[i, j] == pytest.approx(distance(VECTORS[i], VECTORS[j], metric), abs=1e-9)
+    if METRICS[metric].symmetric:
+        np.testing.assert_array_equal(matrix, matrix.T)
+        assert not matrix.diagonal().any()
+
+
+def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = one_to_many(VECTORS[0], VECTORS, "cosine", epsilon=EPS)
+    monkeypatch.setattr("app.embedding.distance.CHUNK_ENTRIES", 120)
+    np.testing.assert_array_equal(one_to_many(VECTORS[0], VECTORS, "cosine", epsilon=EPS), whole)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_entries_that_are_no_information_are_refused(bad: float) -> None:
+    vector = VECTORS[0].copy()
+    vector[3] = bad
+    with pytest.raises(InvalidRequest, match="NaN"):
+        one_to_many(vector, VECTORS, "cosine", epsilon=EPS)
+
+
+def test_unknown_metrics_and_unequal_lengths_are_refused() -> None:
+    with pytest.raises(InvalidRequest, match="Choose one of: cosine"):
+        one_to_many(VECTORS[0], VECTORS, "euclid", epsilon=EPS)
+    with pytest.raises(InvalidRequest, match="do not compare"):
+        one_to_many(VECTORS[0, :9], VECTORS, "cosine", epsilon=EPS)
+    with pytest.raises(InvalidRequest, match="trivial"):
+        one_to_many(VECTORS[0], VECTORS, "asymmetric", epsilon=EPS)

@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from app.catalogue import ProbeCard, get_card
+from app.embedding.dataset import LabelledImages
+from app.embedding.distance import one_to_one
+from app.embedding.embed import Progress, embed_images
+from app.embedding.probe import Probe, load_probe
+from app.embedding.vector import TaskEmbedding
+from app.errors import Cancelled, InvalidRequest
+from app.settings import shared_directory
+from tests.probes import coloured_noise, probe_card
+
+
+@pytest.fixture(scope="module")
+def probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    return load_probe(probe_card(tmp_path_factory.mktemp("probe"), "test_efficientnet"), "cpu")
+
+
+def relative(found: TaskEmbedding, expected: TaskEmbedding, part: str = "vector") -> float:
+    a, b = (getattr(e, part).astype(np.float64) for e in (found, expected))
+    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
+
+
+@pytest.fixture(scope="module")
+def pretrained() -> Probe:
+    card = get_card(shared_directory("models"), ProbeCard, "tf_efficientnet_lite0")
+    return load_probe(card.model_copy(update={"input_size": 64}), "cpu")
+
+
+def glyphs(multi_label: bool) -> LabelledImages:
+    """Scikit-learn's digits 0 to 3: flat backgrounds, where one rounding moves many positions."""
+    digits = load_digits(n_class=4)
+    scans = (255 - digits.images[:37] * 15.9).astype(np.uint8)
+    pixels = np.stack(
+        [np.asarray(Image.fromarray(s).resize((64, 64)).convert("RGB")) for s in scans]
+    )
+    labels = digits.target[:37].astype(np.int64)
+    return LabelledImages(
+        pixels=pixels,
+        labels=np.eye(4, dtype=bool)[labels] | (labels[:, None] > 1) if multi_label else labels,
+        classes=("0", "1", "2", "3"),
+        digests=tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in pixels),
+        label_kind="multi_label" if multi_label else "single_label",
+    )
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["single_label", "multi_label"])
+@pytest.mark.parametrize("estimator", ["hutchinson", "mc", "exact"])
+def test_batch_size_and_order_change_nothing(
+    pretrained: Probe, estimator: str, multi_label: bool
+) -> None:
+    images = glyphs(multi_label)
+    shuffled = np.random.default_rng(5).permutation(37)
+    other = replace(
+        images,
+        pixels=images.pixels[shuffled],
+        labels=images.labels[shuffled],
+        digests=tuple(images.digests[i] for i in shuffled),
+    )
+    first = embed_images(images, pretrained, estimator=estimator, batch_size=37)
+    second = embed_images(other, pretrained, estimator=estimator, batch_size=16)
+    for part in ("vector", "domain", "draw_error", "sampling_error"):
+        if first.draw_error.any() or part != "draw_error":
+            assert relative(second, first, part) < 1e-5, part
+    assert one_to_one(first.vector, second.vector, "cosine", epsilon=1e-12) < 1e-9
+
+
+def test_a_seed_reproduces_and_another_stays_within_the_draw_error(probe: Probe) -> None:
+    images = coloured_noise(30, 3)
+    first, again, other = (embed_images(images, probe, seed=seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.vector, again.vector)
+    assert not np.array_equal(first.vector, other.vector)
+    alive = first.draw_error > 0
+    error = np.hypot(first.draw_error, other.draw_error)[alive]
+    z = (first.vector - other.vector)[alive].astype(np.float64) / error
+    assert 0.4 < np.median(np.abs(z)) < 1.1  # 0.67 for a normal distribution
+    floor = (first.noise_floor + other.noise_floor) / 2
+    distance = one_to_one(first.vector, other.vector, "cosine", epsilon=first.epsilon)
+    assert 0.5 < distance / floor < 2.0
+
+
+def test_progress_counts_up_through_the_phases(probe: Probe) -> None:
+    seen: list[Progress] = []
+    embed_images(coloured_noise(40, 2), probe, batch_size=16, on_progress=seen.append)
+    assert list(dict.fromkeys(p.phase for p in seen)) == ["features", "head", "fisher"]
+    assert [p.done for p in seen if p.phase == "fisher"] == [16, 32, 40]
+    assert seen[-1] == Progress("fisher", 40, 40)
+
+
+def test_what_progress_raises_stops_the_work_at_that_batch(probe: Probe) -> None:
+    seen: list[Progress] = []
+
+    def cancel(progress: Progress) -> None:
+        seen.append(progress)
+        if progress.phase == "fisher":
+            raise Cancelled("cancelled", "The job was cancelled.", "Start it again if needed.")
+
+    with pytest.raises(Cancelled):
+        embed_images(coloured_noise(40, 2), probe, batch_size=16, on_progress=cancel)
+    assert seen[-1].done == 16
+    assert not any(layer.module._forward_hooks for layer in probe.layers)
+
+
+def test_a_task_of_single_images_falls_back_to_the_stated_penalty(probe: Probe) -> None:
+    images = coloured_noise(3, 3)
+    embedding = embed_images(images, probe)
+    assert embedding.provenance.cv_accuracy is None
+    assert embedding.complexity > 0
+
+
+@pytest.mark.parametrize("draws", [0, 1, 17])
+def test_draws_out_of_range_are_refused(probe: Probe, draws: int) -> None:
+    with pytest.raises(InvalidRequest, match="2 to 16"):
+        embed_images(coloured_noise(6, 2), probe, draws=draws)
+
+
+def test_images_of_another_size_are_refused(probe: Probe) -> None:
+    with pytest.raises(InvalidRequest, match="input size"):
+        embed_images(coloured_noise(6, 2, size=16), probe)
+
+
+def test_npz_gives_back_the_embedding(probe: Probe, tmp_path: Path) -> None:
+    embedding = embed_images(coloured_noise(8, 2), probe)
+    path = tmp_path / "task.npz"
+    path.write_bytes(embedding.to_npz())
+    found = TaskEmbedding.from_npz(path)
+    np.testing.assert_array_equal(found.vector, embedding.vector)
+    assert found.provenance == embedding.provenance
+    assert found.space_id == probe.space_id
+    with np.load(path) as data:
+        assert {"vector", "domain", "label", "draw_error", "sampling_error", "complexity",
+                "noise_floor", "provenance"} <= set(data.files)  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x80\x04pickle"])
+def test_a_file_that_is_no_embedding_is_refused(content: bytes) -> None:
+    with pytest.raises(InvalidRequest, match="not an embedding file"):
+        TaskEmbedding.from_npz(content)
+
+
+def test_an_embedding_with_nan_is_refused(probe: Probe) -> None:
+    embedding = embed_images(coloured_noise(8, 2), probe)
+    vector = embedding.vector.copy()
+    vector[0] = np.nan
+    with pytest.raises(InvalidRequest, match="non-finite"):
+        replace(embedding, vector=vector)

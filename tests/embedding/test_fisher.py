@@ -1,0 +1,239 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from timm.layers import Conv2dSame
+from torch import nn
+
+from app.embedding.fisher import _Tally, estimate_fisher, layer_squares, logit_directions
+from app.embedding.head import Head, fit_head
+from app.embedding.probe import Probe, load_probe
+from tests.probes import coloured_noise, probe_card
+from tests.reference.naive_fisher import naive_fisher
+
+NETWORKS = [
+    "test_resnet",
+    "test_efficientnet",
+    "test_convnext",
+    "test_vit",
+    "tf_efficientnet_lite0",
+]
+
+
+def features_of(probe: Probe, images) -> np.ndarray:
+    return probe.features(images.pixels).numpy().astype(np.float64)
+
+
+def head_of(probe: Probe, images) -> tuple[Head, np.ndarray]:
+    features = features_of(probe, images)
+    head = fit_head(features, images.labels, len(images.classes), images.digests)
+    return head, features
+
+
+def fisher_of(probe, images, head, features, estimator="exact", draws=2, seed=0, batch_size=16):
+    return estimate_fisher(
+        images,
+        probe,
+        head,
+        features,
+        estimator=estimator,
+        draws=draws,
+        seed=seed,
+        batch_size=batch_size,
+        on_batch=lambda done: None,
+    )
+
+
+@pytest.fixture(scope="module")
+def double_probe(tmp_path_factory: pytest.TempPathFactory) -> Probe:
+    card = probe_card(tmp_path_factory.mktemp("probe"), "test_resnet")
+    return load_probe(card, "cpu", torch.float64)
+
+
+@pytest.mark.parametrize("multi_label", [False, True], ids=["single_label", "multi_label"])
+@pytest.mark.parametrize("network", NETWORKS)
+def test_exact_equals_the_naive_oracle(network: str, multi_label: bool, tmp_path: Path) -> None:
+    probe = load_probe(probe_card(tmp_path, network), "cpu", torch.float64)
+    images = coloured_noise(5, 3, multi_label=multi_label)
+    head, features = head_of(probe, images)
+    if multi_label:  # the oracle knows no label weights
+        head = replace(head, class_weights=np.ones_like(head.class_weights))
+
+    found = fisher_of(probe, images, head, features)
+
+    per_image = naive_fisher(
+        probe.network,
+        [layer.module.weight for layer in probe.layers],
+        torch.from_numpy(head.weight / head.scale),
+        torch.from_numpy(head.bias),
+        probe.normalise(images.pixels),
+        multi_label=multi_label,
+    )
+    weights = np.ones(5) if multi_label else head.image_weights(images.labels)
+    naive = torch.cat(per_image, dim=1).numpy()
+    expected = (weights[:, None] * naive).sum(axis=0) / weights.sum()
+    np.testing.assert_allclose(found.vector, expected, rtol=1e-9, atol=1e-12 * expected.max())
+    assert found.draw_error.max() == 0.0
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        nn.Conv2d(4, 6, 3, padding=1),
+        nn.Conv2d(4, 6, (3, 5), stride=(2, 1), padding=(0, 2)),
+        nn.Conv2d(4, 6, 3, dilation=2, padding="same"),
+        nn.Conv2d(4, 6, 1, stride=2),
+        nn.Conv2d(4, 6, 1, padding=1),
+        nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4),
+        nn.Conv2d(4, 4, 5, padding=2, dilation=1, groups=4, bias=False),
+        nn.Conv2d(4, 8, 3, padding=1, groups=4),
+        nn.Conv2d(4, 6, 3, padding=1, groups=2),
+        Conv2dSame(4, 6, 3, stride=2),
+        Conv2dSame(4, 4, 5, stride=2, groups=4),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("size", [5, 12])
+def test_convolution_squares_equal_autograd(module: nn.Conv2d, size: int) -> None:
+    module = module.double()
+    inputs = torch.randn(3, 4, size, size, dtype=torch.float64)
+    check_squares(module, inputs)
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (3, 5, 7), (3, 2, 4, 7), (3, 90, 7)])
+def test_linear_squares_equal_autograd(shape: tuple[int, ...]) -> None:
+    check_squares(nn.Linear(7, 6).double(), torch.randn(shape, dtype=torch.float64))
+
+
+def check_squares(module: nn.Module, inputs: torch.Tensor) -> None:
+    output = module(inputs)
+    gradient = torch.randn_like(output)
+    expected = []
+    for n in range(len(inputs)):
+        (weight_gradient,) = torch.autograd.grad(
+            module(inputs[n : n + 1]), module.weight, gradient[n : n + 1]
+        )
+        expected.append(weight_gradient.flatten(1).square().sum(1))
+    torch.testing.assert_close(
+        layer_squares(module, inputs, gradient), torch.stack(expected), rtol=1e-10, atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("estimator", ["hutchinson", "mc"])
+@pytest.mark.parametrize("kind", ["single_label", "multi_label"])
+def test_directions_have_the_fisher_covariance(estimator: str, kind: str) -> None:
+    p = np.array([[0.6, 0.3, 0.1]])
+    v = np.concatenate(
+        [logit_directions(estimator, kind, p, ["image"], 0, i) for i in range(20_000)]
+    )
+    row = p[0]
+    expected = (
+        np.diag(row * (1 - row)) if kind == "multi_label" else np.diag(row) - np.outer(row, row)
+    )
+    np.testing.assert_allclose(v.T @ v / len(v), expected, atol=0.01)
+
+
+def test_exact_directions_sum_to_the_fisher_covariance() -> None:
+    p = np.array([[0.6, 0.3, 0.1]])
+    v = np.concatenate(
+        [logit_directions("exact", "single_label", p, ["x"], 0, c) for c in range(3)]
+    )
+    np.testing.assert_allclose(v.T @ v, np.diag(p[0]) - np.outer(p[0], p[0]), atol=1e-15)
+
+
+@pytest.mark.parametrize("estimator", ["hutchinson", "mc"])
+def test_draws_are_unbiased_and_the_draw_error_covers_them(
+    estimator: str, double_probe: Probe
+) -> None:
+    images = coloured_noise(24, 3)
+    head, features = head_of(double_probe, images)
+    exact = fisher_of(double_probe, images, head, features, batch_size=24).vector
+    runs = [
+        fisher_of(double_probe, images, head, features, estimator, 4, seed, 24)
+        for seed in range(12)
+    ]
+    errors = np.stack([run.vector - exact for run in runs])
+    alive = exact > 0
+    spread = np.sqrt((errors**2).mean(axis=0))
+    claimed = np.sqrt(np.mean([run.draw_error**2 for run in runs], axis=0))
+    assert 0.7 < np.median(claimed[alive] / spread[alive]) < 1.4
+    alive = claimed > 0
+    z = errors.mean(axis=0)[alive] / (claimed[alive] / np.sqrt(len(runs)))
+    assert abs(np.median(z)) < 2.5
+
+
+def test_hutchinson_is_more_often_near_exact_than_mc_where_the_head_is_confident(
+    double_probe: Probe,
+) -> None:
+    """Labels drawn from a peaked p rarely show the gradients that matter."""
+    images = coloured_noise(24, 3)
+    head, features = head_of(double_probe, images)
+    spread = (features @ head.weight.T / head.scale).std()
+    confident = replace(head, weight=head.weight * 2 / spread, bias=0 * head.bias)
+    exact = fisher_of(double_probe, images, confident, features).vector
+    errors = {
+        estimator: np.median(
+            [
+                np.linalg.norm(
+                    fisher_of(double_probe, images, confident, features, estimator, 2, seed).vector
+                    - exact
+                )
+                for seed in range(8)
+            ]
+        )
+        for estimator in ("hutchinson", "mc")
+    }
+    assert errors["hutchinson"] < 0.7 * errors["mc"]
+
+
+def test_a_filter_without_gradient_is_exactly_zero(tmp_path: Path) -> None:
+    card = probe_card(tmp_path, "test_resnet")
+    probe = load_probe(card, "cpu")
+    layer = probe.layers[0]
+    norms = [m for m in probe.network.modules() if isinstance(m, nn.BatchNorm2d)]
+    with torch.no_grad():
+        norms[0].weight[3] = 0.0
+    images = coloured_noise(8, 2)
+    head, features = head_of(probe, images)
+    found = fisher_of(probe, images, head, features, "hutchinson")
+    for part in (found.vector, found.domain, found.draw_error, found.sampling_error):
+        assert part[layer.start + 3] == 0.0
+        assert part[layer.start + 4] > 0.0
+
+
+def test_tally_gives_the_stratified_mean_and_error() -> None:
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], [5, 9, 1])
+    means = generator.gamma(2.0, 1.0, (15, 4))
+    weights = (15 / (3 * np.array([5, 9, 1])))[labels]
+    tally = _Tally(4)
+    for rows in (slice(0, 3), slice(3, 8), slice(8, 15)):
+        tally.add(means[rows], np.zeros((len(means[rows]), 4)), weights[rows], labels[rows])
+    vector, draw_error, sampling_error = tally.result()
+
+    groups = [means[labels == c] for c in range(3)]
+    np.testing.assert_allclose(vector, np.mean([g.mean(axis=0) for g in groups], axis=0))
+    within = [groups[0].var(axis=0, ddof=1), groups[1].var(axis=0, ddof=1)]
+    pooled = (4 * within[0] + 8 * within[1]) / 12
+    variance = (within[0] / 5 + within[1] / 9 + pooled) / 9
+    np.testing.assert_allclose(sampling_error, np.sqrt(variance))
+    assert not draw_error.any()
+
+
+def test_sampling_error_covers_other_images_under_the_same_head(double_probe: Probe) -> None:
+    head, _ = head_of(double_probe, coloured_noise(30, 2))
+    runs = []
+    for seed in range(10):
+        images = coloured_noise(30, 2, seed=seed + 1)
+        runs.append(
+            fisher_of(double_probe, images, head, features_of(double_probe, images), batch_size=30)
+        )
+    vectors = np.stack([run.vector for run in runs])
+    claimed = np.sqrt(np.mean([run.sampling_error**2 for run in runs], axis=0))
+    alive = vectors.mean(axis=0) > 0
+    ratio = claimed[alive] / vectors.std(axis=0, ddof=1)[alive]
+    assert 0.7 < np.median(ratio) < 1.4
