@@ -1,0 +1,85 @@
+"""Catalogue cards: shipped ones for everybody, and those that a tenant adds for itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from app.catalogue import CandidateCard, Card, DeviceCard, ProbeCard, RecipeCard, load_cards
+from app.errors import Conflict, InvalidRequest
+from app.store.tables import PUBLIC, CatalogueCard
+
+CardT = TypeVar("CardT", bound=Card)
+
+_KINDS: dict[type[Card], str] = {
+    ProbeCard: "probe",
+    CandidateCard: "candidate",
+    DeviceCard: "device",
+    RecipeCard: "recipe",
+}
+
+
+def sync_shipped(session: Session, models_dir: Path) -> None:
+    """Lays the shipped cards anew; those that are no longer shipped go."""
+    for kind, word in _KINDS.items():
+        shipped = load_cards(models_dir, kind)
+        session.execute(
+            delete(CatalogueCard).where(
+                CatalogueCard.tenant == PUBLIC,
+                CatalogueCard.kind == word,
+                CatalogueCard.name.not_in(shipped),
+            )
+        )
+        for card in shipped.values():
+            session.merge(_row(PUBLIC, card))
+
+
+def list_cards(session: Session, tenant: str, kind: type[CardT]) -> list[CardT]:
+    """The shipped cards and the tenant's own, by name; its own hides a shipped one."""
+    rows = session.scalars(
+        select(CatalogueCard)
+        .where(
+            CatalogueCard.kind == _KINDS[kind],
+            or_(CatalogueCard.tenant == tenant, CatalogueCard.tenant == PUBLIC),
+        )
+        .order_by(CatalogueCard.name)
+    ).all()
+    bodies = {row.name: row.body for row in sorted(rows, key=lambda row: row.tenant != PUBLIC)}
+    return [kind.model_validate_json(json.dumps(bodies[name])) for name in sorted(bodies)]
+
+
+def get_card(session: Session, tenant: str, kind: type[CardT], name: str) -> CardT:
+    """The card of that name; InvalidRequest lists the names there are."""
+    cards = {card.name: card for card in list_cards(session, tenant, kind)}
+    if name not in cards:
+        raise InvalidRequest(
+            "unknown-card",
+            f"There is no {_KINDS[kind]} {name!r}.",
+            f"Choose one of: {', '.join(cards)}.",
+        )
+    return cards[name]
+
+
+def add_card(session: Session, tenant: str, card: Card) -> None:
+    """Conflict where the name is taken, by a shipped card or by the tenant's own."""
+    row = _row(tenant, card)
+    taken = select(CatalogueCard.tenant).where(
+        CatalogueCard.kind == row.kind,
+        CatalogueCard.name == row.name,
+        or_(CatalogueCard.tenant == tenant, CatalogueCard.tenant == PUBLIC),
+    )
+    if session.scalars(taken).first() is not None:
+        raise Conflict(
+            "card-exists", f"There is a {row.kind} {card.name!r} already.", "Choose another name."
+        )
+    session.add(row)
+
+
+def _row(tenant: str, card: Card) -> CatalogueCard:
+    return CatalogueCard(
+        tenant=tenant, kind=_KINDS[type(card)], name=card.name, body=card.model_dump(mode="json")
+    )

@@ -1,0 +1,52 @@
+"""Pages of rows, newest first; an opaque cursor says where the next page begins."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import TypeVar
+
+from sqlalchemy import Select
+from sqlalchemy.orm import Session
+
+from app.errors import InvalidRequest
+from app.store.tables import Job, Task
+
+RowT = TypeVar("RowT", Task, Job)
+_PREFIX = b"seq:"
+
+
+def page(
+    session: Session,
+    table: type[RowT],
+    query: Select[RowT],
+    *,
+    limit: int,
+    cursor: str | None,
+) -> tuple[list[RowT], str | None]:
+    """At most `limit` rows, and the cursor of the next page where there is one."""
+    if cursor is not None:
+        query = query.where(table.seq < _decode(cursor))
+    rows = list(session.scalars(query.order_by(table.seq.desc()).limit(limit + 1)))
+    if len(rows) <= limit:
+        return rows, None
+    return rows[:limit], _encode(rows[limit - 1].seq)
+
+
+def _encode(seq: int) -> str:
+    return base64.urlsafe_b64encode(_PREFIX + str(seq).encode()).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> int:
+    try:
+        raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        seq = int(raw.removeprefix(_PREFIX))
+    except (ValueError, binascii.Error):
+        seq = -1
+    if not 0 <= seq < 2**63 or _encode(seq) != cursor:
+        raise InvalidRequest(
+            "cursor-invalid",
+            "The cursor is not one that this service gave out.",
+            "Take `next_cursor` from the answer before, unchanged, or leave the cursor out.",
+        )
+    return seq

@@ -1,0 +1,142 @@
+"""Task embeddings in the database: float32 bytes, one row per tenant and recipe digest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session, undefer
+
+from app.embedding.vector import TaskEmbedding, Vector, provenance_from
+from app.errors import DifferentSpaces, NotFound
+from app.store.tables import PUBLIC, Embedding, Task
+
+Part = Literal["vector", "domain"]
+Matrix = npt.NDArray[np.float32]
+
+_CHUNK_ROWS = 256  # some 20 MB of the default probe's vectors
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    dimensions: int
+    epsilon: float
+
+
+def get_space(session: Session, space_id: str) -> Space:
+    """What all embeddings of the space share; DifferentSpaces where the store holds none of it."""
+    query = select(func.length(Embedding.vector), Embedding.epsilon)
+    found = session.execute(query.where(Embedding.space_id == space_id).limit(1)).first()
+    if found is None:
+        raise DifferentSpaces(
+            "unknown-space",
+            f"No embedding here lies in the space {space_id!r}.",
+            "Embed with a probe of this service, and take `space_id` from what it gives.",
+        )
+    size_bytes, epsilon = found
+    return Space(size_bytes // np.dtype(np.float32).itemsize, epsilon)
+
+
+def find(session: Session, tenant: str, recipe_digest: str) -> Embedding | None:
+    return session.scalar(
+        select(Embedding).where(
+            Embedding.tenant == tenant, Embedding.recipe_digest == recipe_digest
+        )
+    )
+
+
+def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedding) -> Embedding:
+    """The row of that recipe; where there is one already, it stays as it is."""
+    found = find(session, tenant, recipe_digest)
+    if found is not None:
+        return found
+    row = Embedding(
+        tenant=tenant,
+        recipe_digest=recipe_digest,
+        space_id=embedding.space_id,
+        vector=_to_bytes(embedding.vector),
+        domain=_to_bytes(embedding.domain),
+        draw_error=_to_bytes(embedding.draw_error),
+        sampling_error=_to_bytes(embedding.sampling_error),
+        complexity=embedding.complexity,
+        noise_floor=embedding.noise_floor,
+        epsilon=embedding.epsilon,
+        provenance=asdict(embedding.provenance),
+    )
+    try:
+        with session.begin_nested():
+            session.add(row)
+    except IntegrityError:  # another worker of this tenant embedded the same bytes meanwhile
+        found = find(session, tenant, recipe_digest)
+        if found is None:
+            raise
+        return found
+    return row
+
+
+def load(session: Session, embedding_seq: int) -> TaskEmbedding:
+    row = session.get(Embedding, embedding_seq, options=[undefer("*")])
+    if row is None:
+        raise _unknown(embedding_seq)
+    return TaskEmbedding(
+        vector=_from_bytes(row.vector),
+        domain=_from_bytes(row.domain),
+        draw_error=_from_bytes(row.draw_error),
+        sampling_error=_from_bytes(row.sampling_error),
+        noise_floor=row.noise_floor,
+        epsilon=row.epsilon,
+        space_id=row.space_id,
+        provenance=provenance_from(row.provenance),
+    )
+
+
+def matrix(session: Session, seqs: Sequence[int], part: Part = "vector") -> Matrix:
+    """(M, D) of one space, rows in the order of `seqs`, which may repeat."""
+    return np.concatenate([rows for _, rows in chunks(session, seqs, part)])
+
+
+def chunks(
+    session: Session, seqs: Sequence[int], part: Part = "vector"
+) -> Iterator[tuple[list[int], Matrix]]:
+    """The same in pieces, each with its seqs, so that memory stays bounded."""
+    column = Embedding.vector if part == "vector" else Embedding.domain
+    for start in range(0, len(seqs), _CHUNK_ROWS):
+        wanted = list(seqs[start : start + _CHUNK_ROWS])
+        query = select(Embedding.seq, column).where(Embedding.seq.in_(wanted))
+        found = {seq: _from_bytes(data) for seq, data in session.execute(query)}
+        for seq in wanted:
+            if seq not in found:
+                raise _unknown(seq)
+        yield wanted, np.stack([found[seq] for seq in wanted])
+
+
+def drop_unused(session: Session, embedding_seq: int | None) -> None:
+    """Deletes the embedding if no task has it and it is not the reference library's."""
+    session.execute(
+        delete(Embedding).where(
+            Embedding.seq == embedding_seq,
+            Embedding.tenant != PUBLIC,
+            ~exists().where(Task.embedding_seq == Embedding.seq),
+        )
+    )
+
+
+def _unknown(embedding_seq: int) -> NotFound:
+    return NotFound(
+        "unknown-embedding",
+        f"There is no embedding {embedding_seq}.",
+        "Read the task again: it was deleted or embedded anew meanwhile.",
+    )
+
+
+def _to_bytes(vector: Vector) -> bytes:
+    return vector.astype("<f4").tobytes()
+
+
+def _from_bytes(data: bytes) -> Vector:
+    return np.frombuffer(data, dtype="<f4")

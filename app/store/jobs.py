@@ -1,0 +1,236 @@
+"""Jobs: accepted with their outbox row, fenced by a token while a worker holds them, ended once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict, NotFound, Task2VecError
+from app.store import archives, cursors, embeddings
+from app.store.blobs import Blob
+from app.store.intake import Intake
+from app.store.tables import Embedding, Job, Outbox, Task, new_id, now
+
+EndState = Literal["succeeded", "refused", "failed", "cancelled"]
+ENDED = ("succeeded", "refused", "failed", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """All that a worker needs; `token` must come with everything it writes."""
+
+    job_id: str
+    kind: str
+    token: int
+    tenant: str
+    task_id: str
+    task_version: int
+    label_kind: str  # as asked: auto, single_label or multi_label
+    probe: str
+    source: str | None
+    archives: tuple[Blob, ...]  # empty: to be fetched from `source`, then tasks.attach_archive
+
+
+def enqueue(session: Session, task: Task, kind: str) -> Job:
+    """A queued job of the task, and the outbox row that will bring it to a worker."""
+    job = Job(id=new_id(), tenant=task.tenant, kind=kind, task=task, state="queued")
+    session.add_all([job, Outbox(job_id=job.id)])
+    session.flush()
+    return job
+
+
+def get_job(session: Session, tenant: str, job_id: str) -> Job:
+    job = _locate(session, job_id)
+    if job is None or job.tenant != tenant:
+        raise NotFound(
+            "unknown-job",
+            f"There is no job {job_id!r}.",
+            "Take the id from the answer that accepted the job; jobs go with their task.",
+        )
+    return job
+
+
+def list_jobs(
+    session: Session,
+    tenant: str,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    state: str | None = None,
+    task_id: str | None = None,
+) -> tuple[list[Job], str | None]:
+    """Newest first, and the cursor of the next page."""
+    query = select(Job).where(Job.tenant == tenant)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if task_id is not None:
+        query = query.where(Job.task.has(Task.id == task_id))
+    return cursors.page(session, Job, query, limit=limit, cursor=cursor)
+
+
+def is_busy(session: Session, task: Task) -> bool:
+    """Whether a job of the task is queued or running."""
+    query = select(Job.seq).where(Job.task_seq == task.seq, Job.state.not_in(ENDED)).limit(1)
+    return session.scalar(query) is not None
+
+
+def request_cancel(session: Session, tenant: str, job_id: str) -> Job:
+    """A queued job ends at once; a running one when its worker next reports; an ended one stays."""
+    job = get_job(session, tenant, job_id)
+    session.refresh(job, with_for_update=True)
+    if job.state == "queued":
+        _end(session, job, "cancelled")
+    elif job.state == "running":
+        job.cancel_requested = True
+    return job
+
+
+def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
+    """Takes the job over from whoever held it; None where nothing is left to do.
+
+    A job that was started `max_attempts` times without an end is ended as failed.
+    """
+    job = _locate(session, job_id, lock=True)
+    if job is None or job.state in ENDED:
+        return None
+    if job.cancel_requested:
+        _end(session, job, "cancelled")
+        return None
+    if job.attempts >= max_attempts:
+        _end(session, job, "failed", problem=_poison(job.attempts).problem())
+        return None
+    job.state = "running"
+    job.attempts += 1
+    job.token += 1
+    job.started_at = job.started_at or now()
+    task = job.task
+    task.status = "embedding"
+    return Start(
+        job_id=job.id,
+        kind=job.kind,
+        token=job.token,
+        tenant=job.tenant,
+        task_id=task.id,
+        task_version=task.version,
+        label_kind=task.label_kind,
+        probe=task.probe,
+        source=task.source,
+        archives=tuple(Blob(archive.sha256, archive.size_bytes) for archive in task.archives),
+    )
+
+
+def hold(session: Session, job_id: str, token: int) -> Job:
+    """The running job, locked; Conflict `stale-token` where another start took it or it is gone."""
+    job = _locate(session, job_id, lock=True)
+    if job is None or job.token != token or job.state != "running":
+        raise Conflict(
+            "stale-token",
+            f"This worker no longer holds the job {job_id!r}.",
+            "Drop the work: the job was started anew, has ended, or went with its task.",
+        )
+    return job
+
+
+def report_progress(
+    session: Session,
+    job_id: str,
+    token: int,
+    phase: str,
+    done: int,
+    total: int,
+    remaining_seconds: float | None,
+) -> bool:
+    """Whether the job should stop because its user took it back."""
+    job = hold(session, job_id, token)
+    job.phase, job.done, job.total = phase, done, total
+    job.remaining_seconds = remaining_seconds
+    return job.cancel_requested
+
+
+def release_job(session: Session, job_id: str, token: int) -> None:
+    """Puts back a job whose worker is asked to stop: it is not the job's fault, so not counted."""
+    job = hold(session, job_id, token)
+    job.state = job.task.status = "queued"
+    job.attempts -= 1
+
+
+def finish_job(
+    session: Session,
+    job_id: str,
+    token: int,
+    state: EndState,
+    *,
+    problem: dict[str, Any] | None = None,
+    intake: Intake | None = None,
+    embedding: Embedding | None = None,
+) -> None:
+    """Ends the job and brings its task to where that leaves it; `succeeded` needs an embedding."""
+    if (state == "succeeded") != (embedding is not None):
+        raise ValueError("an embedding belongs to success, and to nothing else")
+    job = hold(session, job_id, token)
+    _end(session, job, state, problem=problem, intake=intake, embedding=embedding)
+
+
+def take_outbox(session: Session, limit: int = 100) -> list[Outbox]:
+    """The oldest jobs that no worker was told of yet, locked until this unit of work ends."""
+    query = select(Outbox).order_by(Outbox.seq).limit(limit).with_for_update(skip_locked=True)
+    return list(session.scalars(query))
+
+
+def delete_outbox(session: Session, rows: Sequence[Outbox]) -> None:
+    session.execute(delete(Outbox).where(Outbox.seq.in_([row.seq for row in rows])))
+
+
+def _locate(session: Session, job_id: str, *, lock: bool = False) -> Job | None:
+    query = select(Job).where(Job.id == job_id)
+    if lock:
+        query = query.with_for_update().execution_options(populate_existing=True)
+    return session.scalar(query)
+
+
+def _end(
+    session: Session,
+    job: Job,
+    state: EndState,
+    *,
+    problem: dict[str, Any] | None = None,
+    intake: Intake | None = None,
+    embedding: Embedding | None = None,
+) -> None:
+    job.state = state
+    job.problem = problem
+    job.remaining_seconds = None
+    job.finished_at = now()
+    session.execute(delete(Outbox).where(Outbox.job_id == job.id))
+
+    task = job.task
+    if state != "succeeded" and task.embedding_seq is not None:
+        # More images came to nothing: what was embedded before still stands.
+        archives.drop_latest(task)
+        task.status = "ready"
+        return
+    task.status = "ready" if state == "succeeded" else state
+    task.problem = problem
+    if intake is not None:
+        task.label_kind = intake.label_kind
+        task.n_images = intake.n_images
+        task.n_classes = intake.n_classes
+        task.intake_summary = intake.summary
+        task.intake_files = intake.files
+    if embedding is not None:
+        before = task.embedding_seq
+        task.embedding = embedding
+        session.flush()
+        embeddings.drop_unused(session, before)
+
+
+def _poison(attempts: int) -> Task2VecError:
+    return Task2VecError(
+        "job-kills-workers",
+        f"The job was started {attempts} times, and {attempts} workers died of it.",
+        "Look at the worker's log, give it more memory or fewer images, and upload the set again.",
+    )

@@ -1,0 +1,147 @@
+"""The nearest tasks: candidates, then exact ranking under the metric asked for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session, joinedload
+
+from app.embedding.distance import DEFAULT_METRIC, get_metric, one_to_many
+from app.embedding.vector import TaskEmbedding, Vector
+from app.errors import InvalidRequest
+from app.store import embeddings, reference
+from app.store.tables import PUBLIC, Embedding, Task, TaskTag
+from app.store.vectors import IndexCache
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What neighbours are asked of; `domain` is needed only where the metric looks at it."""
+
+    space_id: str
+    vector: Vector
+    domain: Vector | None = None
+    noise_floor: float = 0.0
+
+    def part(self, name: embeddings.Part, dimensions: int) -> Vector:
+        """`vector` or `domain`, if it can be of a space with so many dimensions."""
+        values = self.vector if name == "vector" else self.domain
+        if values is None or values.shape != (dimensions,):
+            raise InvalidRequest(
+                "length-mismatch",
+                f"The metric compares `{name}`, of which the query has "
+                f"{0 if values is None else values.size} numbers and its space {dimensions}.",
+                "Send the arrays as this service gave them, or choose another metric.",
+            )
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise InvalidRequest(
+                "vector-invalid",
+                f"`{name}` holds a negative, infinite or NaN entry.",
+                "Send finite entries of at least 0.",
+            )
+        return values
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    task: Task
+    distance: float
+    noise_floor: float  # the larger of both tasks' floors: what lies below it tells nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """`exact`: every task that may be a neighbour was ranked, not only an index's candidates."""
+
+    neighbours: list[Neighbour]
+    metric: str
+    exact: bool
+    ranked: int
+
+
+def neighbours(
+    session: Session,
+    indexes: IndexCache,
+    tenant: str,
+    query: int | Query | TaskEmbedding,
+    *,
+    k: int,
+    metric: str = DEFAULT_METRIC,
+    tag: str | None = None,
+    exclude_task: str | None = None,
+    search_candidates: int = 2_000,
+) -> Ranking:
+    """The `k` nearest ready tasks of the tenant and the reference library, in the query's space.
+
+    `query` is an embedding's seq, or an embedding that is not in the store. Of equally distant
+    tasks the older stands first. InvalidRequest for an unknown metric or a vector that does not
+    fit; DifferentSpaces for a space that holds nothing.
+    """
+    part = get_metric(metric).part
+    asked = _resolve(session, query)
+    space = embeddings.get_space(session, asked.space_id)
+    target = asked.part(part, space.dimensions)
+    holders = _holders(session, tenant, asked.space_id, tag, exclude_task)
+    seqs = sorted(holders)
+    exact = len(seqs) <= search_candidates
+    if not exact:
+        index = indexes.sync(session, asked.space_id, part)
+        found = index.search(target, max(k, search_candidates), np.array(seqs))
+        seqs = sorted(found.tolist())
+    t0 = reference.trivial(session, asked.space_id)
+    ranked: list[tuple[float, int, float]] = []  # distance, task's seq, noise floor
+    for chunk, rows in embeddings.chunks(session, seqs, part):
+        distances = one_to_many(target, rows, metric, epsilon=space.epsilon, trivial=t0)
+        for seq, distance in zip(chunk, distances.tolist(), strict=True):
+            ranked += [(distance, *holder) for holder in holders[seq]]
+    ranked.sort()
+    nearest = ranked[:k]
+    tasks = _tasks(session, [task_seq for _, task_seq, _ in nearest])
+    return Ranking(
+        neighbours=[
+            Neighbour(tasks[task_seq], distance, max(floor, asked.noise_floor))
+            for distance, task_seq, floor in nearest
+        ],
+        metric=metric,
+        exact=exact,
+        ranked=len(ranked),
+    )
+
+
+def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
+    if isinstance(query, Query):
+        return query
+    embedding = embeddings.load(session, query) if isinstance(query, int) else query
+    return Query(embedding.space_id, embedding.vector, embedding.domain, embedding.noise_floor)
+
+
+def _holders(
+    session: Session, tenant: str, space_id: str, tag: str | None, exclude_task: str | None
+) -> dict[int, list[tuple[int, float]]]:
+    """Embedding's seq -> (seq, noise floor) of each task that has it: the same bytes share one."""
+    query = (
+        select(Embedding.seq, Task.seq, Embedding.noise_floor)
+        .join(Task, Task.embedding_seq == Embedding.seq)
+        .where(
+            Embedding.space_id == space_id,
+            Task.status == "ready",
+            Task.expires_at.is_(None),  # only asked about, by somebody, for a while
+            or_(Task.tenant == tenant, Task.tenant == PUBLIC),
+        )
+    )
+    if tag is not None:
+        query = query.where(Task.tags.any(TaskTag.tag == tag))
+    if exclude_task is not None:
+        query = query.where(Task.id != exclude_task)
+    holders: dict[int, list[tuple[int, float]]] = defaultdict(list)
+    for embedding_seq, task_seq, noise_floor in session.execute(query):
+        holders[embedding_seq].append((task_seq, noise_floor))
+    return holders
+
+
+def _tasks(session: Session, seqs: list[int]) -> dict[int, Task]:
+    query = select(Task).where(Task.seq.in_(seqs)).options(joinedload(Task.embedding))
+    return {task.seq: task for task in session.scalars(query)}

@@ -1,0 +1,128 @@
+"""The reference library in the database: shipped embeddings as tasks that everyone can read."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.embedding.vector import TaskEmbedding, provenance_from
+from app.errors import InvalidRequest
+from app.store import embeddings
+from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task, TaskTag
+
+
+def load_reference(session: Session, models_dir: Path) -> int:
+    """Brings the PUBLIC tasks in line with `models/reference/*.npz`; how many tasks were written.
+
+    A library whose bytes are as they were is left alone.
+    """
+    return sum(
+        _load_library(session, path) for path in sorted((models_dir / "reference").glob("*.npz"))
+    )
+
+
+def trivial(session: Session, space_id: str) -> float | None:
+    """t0 of the asymmetric distance in that space, where a library states it."""
+    return session.scalar(
+        select(ReferenceLibrary.trivial).where(ReferenceLibrary.space_id == space_id).limit(1)
+    )
+
+
+def _load_library(session: Session, path: Path) -> int:
+    data = path.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    probe = path.stem
+    present = session.get(ReferenceLibrary, probe, with_for_update=True)
+    if present is not None and present.digest == digest:
+        return 0
+    _remove_tasks(session, probe)
+    written = 0
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as library:
+            session.merge(
+                ReferenceLibrary(
+                    probe=probe,
+                    digest=digest,
+                    space_id=str(library["space_id"]),
+                    trivial=float(library["trivial"]),
+                )
+            )
+            for card, embedding in _entries(dict(library)):
+                recipe_digest = hashlib.sha256(f"{digest}\n{card['name']}".encode()).hexdigest()
+                row = embeddings.add(session, PUBLIC, recipe_digest, embedding)
+                session.add(_task(probe, card, row))
+                written += 1
+    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidRequest(
+            "reference-unreadable",
+            f"The reference library {path} does not fit: {error}",
+            "Restore the file that came with this version, or build it anew.",
+        ) from error
+    return written
+
+
+def _remove_tasks(session: Session, probe: str) -> None:
+    of_probe = (Task.tenant == PUBLIC, Task.probe == probe)
+    seqs = session.scalars(select(Task.embedding_seq).where(*of_probe)).all()
+    session.execute(delete(Task).where(*of_probe))
+    session.execute(delete(Embedding).where(Embedding.seq.in_(seqs)))
+
+
+def _entries(
+    library: dict[str, npt.NDArray[Any]],
+) -> Iterator[tuple[dict[str, Any], TaskEmbedding]]:
+    epsilon = float(library["epsilon"])
+    vectors = _from_logs(library["vector"], epsilon)
+    domains = _from_logs(library["domain"], epsilon)
+    # Kept relative to the vector's entries.
+    draw_errors = library["draw_error"].astype(np.float32) * vectors
+    sampling_errors = library["sampling_error"].astype(np.float32) * vectors
+    for row, card in enumerate(json.loads(str(library["tasks"]))):
+        yield (
+            card,
+            TaskEmbedding(
+                vector=vectors[row],
+                domain=domains[row],
+                draw_error=draw_errors[row],
+                sampling_error=sampling_errors[row],
+                noise_floor=float(library["noise_floor"][row]),
+                epsilon=epsilon,
+                space_id=str(library["space_id"]),
+                provenance=provenance_from(card["provenance"]),
+            ),
+        )
+
+
+def _from_logs(logs: npt.NDArray[np.float16], epsilon: float) -> npt.NDArray[np.float32]:
+    """(T, D) of the entries whose log2(e + epsilon) was kept in float16."""
+    entries = np.maximum(np.exp2(logs.astype(np.float64)) - epsilon, 0)
+    entries[logs <= np.float16(np.log2(epsilon))] = 0  # dead filters stay exactly 0
+    return entries.astype(np.float32)
+
+
+def _task(probe: str, card: dict[str, Any], embedding: Embedding) -> Task:
+    return Task(
+        id=f"ref-{card['name']}",
+        tenant=PUBLIC,
+        name=card["name"],
+        label_kind=card["label_kind"],
+        probe=probe,
+        status="ready",
+        version=1,
+        source=card["source"],
+        licence=card["licence"],
+        n_images=card["n_images"],
+        n_classes=card["n_classes"],
+        embedding=embedding,
+        tags=[TaskTag(tag=tag) for tag in sorted(set(card["tags"]))],
+    )

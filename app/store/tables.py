@@ -1,0 +1,262 @@
+"""The tables. Times are UTC; public ids are random, `seq` orders rows and pages through them."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.engine import Dialect
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeDecorator
+
+PUBLIC = "public"  # the tenant of what ships with the service: everyone reads it, nobody changes it
+
+
+def new_id() -> str:
+    return uuid.uuid4().hex
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """SQLite forgets time zones; every time here is UTC, and says so when it comes back."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(
+        self,
+        value: datetime | None,
+        dialect: Dialect,  # noqa: ARG002
+    ) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+# SQLite counts up by itself only in an INTEGER primary key.
+Sequence = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class Embedding(Base):
+    """A task embedding, float32 little-endian; tasks of one tenant with the same bytes share it."""
+
+    __tablename__ = "embeddings"
+    __table_args__ = (
+        UniqueConstraint("tenant", "recipe_digest"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    tenant: Mapped[str] = mapped_column(String(100))
+    recipe_digest: Mapped[str] = mapped_column(String(64))  # of all that decides the numbers
+    space_id: Mapped[str] = mapped_column(String(64), index=True)
+    vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    domain: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    draw_error: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    sampling_error: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    complexity: Mapped[float] = mapped_column(Float)
+    noise_floor: Mapped[float] = mapped_column(Float)
+    epsilon: Mapped[float] = mapped_column(Float)
+    provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Task(Base):
+    __tablename__ = "tasks"
+    __table_args__ = (
+        Index(None, "tenant", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(100), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(200))
+    label_kind: Mapped[str] = mapped_column(String(20))  # auto until the intake has seen it
+    probe: Mapped[str] = mapped_column(String(100))
+    status: Mapped[str] = mapped_column(
+        String(20)
+    )  # queued embedding ready refused failed cancelled
+    version: Mapped[int] = mapped_column(Integer, default=1)
+    source: Mapped[str | None] = mapped_column(
+        Text
+    )  # the URI it came from, or a reference's origin
+    licence: Mapped[str | None] = mapped_column(String(200))
+    n_images: Mapped[int | None] = mapped_column(Integer)
+    n_classes: Mapped[int | None] = mapped_column(Integer)
+    intake_summary: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    intake_files: Mapped[list[Any] | None] = mapped_column(
+        JSON, deferred=True
+    )  # one entry per file
+    problem: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    embedding_seq: Mapped[int | None] = mapped_column(ForeignKey("embeddings.seq"), index=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
+    # Set where images are only asked about (POST /neighbours): the task is deleted after this time.
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
+
+    embedding: Mapped[Embedding | None] = relationship()
+    archives: Mapped[list[Archive]] = relationship(
+        cascade="all, delete-orphan", order_by="Archive.position", lazy="selectin"
+    )
+    tags: Mapped[list[TaskTag]] = relationship(
+        cascade="all, delete-orphan", order_by="TaskTag.tag", lazy="selectin"
+    )
+
+
+class Archive(Base):
+    """One uploaded archive of a task; `POST /tasks/{id}/images` adds another. Bytes: blob store."""
+
+    __tablename__ = "archives"
+
+    task_seq: Mapped[int] = mapped_column(
+        ForeignKey("tasks.seq", ondelete="CASCADE"), primary_key=True
+    )
+    position: Mapped[int] = mapped_column(Integer, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class TaskTag(Base):
+    __tablename__ = "task_tags"
+
+    task_seq: Mapped[int] = mapped_column(
+        ForeignKey("tasks.seq", ondelete="CASCADE"), primary_key=True
+    )
+    tag: Mapped[str] = mapped_column(String(100), primary_key=True, index=True)
+
+
+class Job(Base):
+    """A piece of work for a worker. `token` fences: only the holder of the newest may write."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(None, "tenant", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    kind: Mapped[str] = mapped_column(String(40))
+    task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"), index=True)
+    state: Mapped[str] = mapped_column(
+        String(20)
+    )  # queued running succeeded refused failed cancelled
+    phase: Mapped[str] = mapped_column(String(40), default="queued")
+    done: Mapped[int] = mapped_column(Integer, default=0)
+    total: Mapped[int] = mapped_column(Integer, default=0)
+    remaining_seconds: Mapped[float | None] = mapped_column(Float)
+    attempts: Mapped[int] = mapped_column(Integer, default=0)
+    token: Mapped[int] = mapped_column(Integer, default=0)
+    cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    problem: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
+
+    task: Mapped[Task] = relationship()
+
+
+class Outbox(Base):
+    """Jobs accepted but not yet handed to the durable engine; written in the accepting commit."""
+
+    __tablename__ = "outbox"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class IdempotencyKey(Base):
+    """What a POST with an Idempotency-Key answered, so that its repetition answers the same."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    key: Mapped[str] = mapped_column(String(200), primary_key=True)
+    fingerprint: Mapped[str] = mapped_column(String(64))  # of method, path and body
+    status: Mapped[int] = mapped_column(Integer)
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    location: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
+class ApiKey(Base):
+    """An API key: only its SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    name: Mapped[str] = mapped_column(String(200))
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class CatalogueCard(Base):
+    """A card of the catalogue: shipped ones belong to PUBLIC and are laid anew at every start."""
+
+    __tablename__ = "cards"
+
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)  # candidate device recipe probe
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    body: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class ReferenceLibrary(Base):
+    """Which reference library is loaded; its tasks belong to PUBLIC."""
+
+    __tablename__ = "reference_libraries"
+
+    probe: Mapped[str] = mapped_column(String(100), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64))  # of the library's file
+    space_id: Mapped[str] = mapped_column(String(64))
+    trivial: Mapped[float] = mapped_column(Float)  # t0 of the asymmetric distance in its space
+
+
+class Worker(Base):
+    """A worker process that is up; its heartbeat tells readiness, its space what it embeds into."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(100), primary_key=True)
+    probe: Mapped[str] = mapped_column(String(100))
+    space_id: Mapped[str] = mapped_column(String(64))
+    device: Mapped[str] = mapped_column(String(100))
+    code_version: Mapped[str] = mapped_column(String(40))
+    started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

@@ -1,0 +1,146 @@
+"""Tasks: created with their job, read by their tenant, deleted with what only they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlalchemy import delete, or_, select
+from sqlalchemy.orm import Session
+
+from app.errors import Conflict, Forbidden, NotFound
+from app.store import archives, cursors, embeddings, jobs
+from app.store.blobs import Blob
+from app.store.tables import PUBLIC, Job, Outbox, Task, TaskTag, now
+
+EMBED_TASK = "embed_task"
+
+
+def create_task(
+    session: Session,
+    tenant: str,
+    *,
+    name: str,
+    tags: Iterable[str],
+    label_kind: str,
+    probe: str,
+    archive: Blob | None = None,
+    source: str | None = None,
+) -> tuple[Task, Job]:
+    """The task, its job and the job's outbox row, all in the caller's commit."""
+    task = Task(
+        tenant=tenant,
+        name=name,
+        tags=_tags(tags),
+        label_kind=label_kind,
+        probe=probe,
+        status="queued",
+        version=1,
+        source=source,
+    )
+    if archive is not None:
+        archives.append(task, archive)
+    session.add(task)
+    return task, jobs.enqueue(session, task, EMBED_TASK)
+
+
+def add_images(session: Session, task: Task, archive: Blob) -> Job:
+    """A new version of the task with one more archive; Conflict while a job of it is under way."""
+    session.refresh(task, with_for_update=True)
+    if jobs.is_busy(session, task):
+        raise Conflict(
+            "task-busy",
+            f"The task {task.id!r} is being embedded.",
+            "Wait for its job to end, or cancel it, then send the images again.",
+        )
+    task.version += 1
+    task.status = "queued"
+    archives.append(task, archive)
+    return jobs.enqueue(session, task, EMBED_TASK)
+
+
+def attach_archive(session: Session, job_id: str, token: int, archive: Blob) -> None:
+    """What a worker fetched from the task's `source` becomes the task's archive."""
+    archives.append(jobs.hold(session, job_id, token).task, archive)
+
+
+def get_task(session: Session, tenant: str, task_id: str) -> Task:
+    """A task of the tenant's own or of the reference library; NotFound for any other."""
+    readable = or_(Task.tenant == tenant, Task.tenant == PUBLIC)
+    task = session.scalar(select(Task).where(Task.id == task_id, readable))
+    if task is None:
+        raise NotFound(
+            "unknown-task",
+            f"There is no task {task_id!r}.",
+            "Take the id from the answer that accepted the task, or from the list of tasks.",
+        )
+    return task
+
+
+def get_own_task(session: Session, tenant: str, task_id: str) -> Task:
+    """A task that the tenant may change; Forbidden for one of the reference library."""
+    task = get_task(session, tenant, task_id)
+    if task.tenant != tenant or task.tenant == PUBLIC:
+        raise Forbidden(
+            "task-is-public",
+            f"The task {task_id!r} belongs to the reference library.",
+            "Upload a task of your own to change.",
+        )
+    return task
+
+
+def list_tasks(
+    session: Session,
+    tenant: str,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    status: str | None = None,
+    tag: str | None = None,
+    query: str | None = None,
+) -> tuple[list[Task], str | None]:
+    """The tenant's own tasks, newest first, and the cursor of the next page.
+
+    `query` is part of a name, in any case. Tasks that are only asked about are not listed.
+    """
+    found = select(Task).where(Task.tenant == tenant, Task.expires_at.is_(None))
+    if status is not None:
+        found = found.where(Task.status == status)
+    if tag is not None:
+        found = found.where(Task.tags.any(TaskTag.tag == tag))
+    if query is not None:
+        found = found.where(Task.name.icontains(query, autoescape=True))
+    return cursors.page(session, Task, found, limit=limit, cursor=cursor)
+
+
+def update_task(
+    session: Session, task: Task, *, name: str | None = None, tags: Iterable[str] | None = None
+) -> Task:
+    """None leaves a field as it is."""
+    if name is not None:
+        task.name = name
+    if tags is not None:
+        task.tags = _tags(tags)
+    task.updated_at = now()
+    session.flush()
+    return task
+
+
+def delete_task(session: Session, task: Task) -> list[str]:
+    """Removes the task, its jobs, and its embedding if no other task has it.
+
+    A worker that holds a job of it is stopped by its next report. Returns the blobs that no task
+    needs any more: delete them after the commit.
+    """
+    digests = [archive.sha256 for archive in task.archives]
+    embedding_seq = task.embedding_seq
+    of_task = select(Job.id).where(Job.task_seq == task.seq)
+    session.execute(delete(Outbox).where(Outbox.job_id.in_(of_task)))
+    session.execute(delete(Job).where(Job.task_seq == task.seq))
+    session.delete(task)
+    session.flush()
+    embeddings.drop_unused(session, embedding_seq)
+    return archives.unneeded(session, digests)
+
+
+def _tags(tags: Iterable[str]) -> list[TaskTag]:
+    return [TaskTag(tag=tag) for tag in sorted(set(tags))]

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.embedding.vector import Provenance, TaskEmbedding
+from app.store import embeddings, jobs, tasks
+from app.store.blobs import Blob
+from app.store.intake import Intake
+from app.store.tables import Job, Task
+
+ARCHIVE = Blob("a" * 64, 1_000)
+MORE = Blob("b" * 64, 2_000)
+INTAKE = Intake("single_label", 40, 2, {"used": 40}, [{"path": "cat/1.png", "status": "used"}])
+
+
+def make_embedding(
+    seed: int = 0, *, dimensions: int = 24, space_id: str = "space", noise_floor: float = 0.01
+) -> TaskEmbedding:
+    """Positive, spread over decades as real ones are, with a dead filter."""
+    generator = np.random.default_rng(seed)
+    logs = generator.normal(-4, 1.5, (2, dimensions))
+    vector, domain = np.exp(logs).astype(np.float32)
+    vector[-1] = 0
+    return TaskEmbedding(
+        vector=vector,
+        domain=domain,
+        draw_error=vector * np.float32(0.1),
+        sampling_error=vector * np.float32(0.2),
+        noise_floor=noise_floor,
+        epsilon=1e-9,
+        space_id=space_id,
+        provenance=Provenance(
+            probe="probe",
+            probe_digest="0" * 64,
+            preprocessing="1",
+            estimator="hutchinson",
+            draws=2,
+            seed=0,
+            n_images=40,
+            n_classes=2,
+            label_kind="single_label",
+            penalty=1.0,
+            cv_log_likelihood=-0.5,
+            cv_accuracy=0.8,
+            code_version="0",
+            device="cpu",
+            seconds=1.0,
+        ),
+    )
+
+
+def accept_task(
+    session: Session,
+    *,
+    tenant: str = "acme",
+    name: str = "cats",
+    tags: tuple[str, ...] = (),
+    archive: Blob | None = ARCHIVE,
+) -> tuple[Task, Job]:
+    return tasks.create_task(
+        session,
+        tenant,
+        name=name,
+        tags=tags,
+        label_kind="auto",
+        probe="probe",
+        archive=archive,
+        source=None if archive else "file:///data/cats.zip",
+    )
+
+
+def ready_task(
+    session: Session,
+    embedding: TaskEmbedding,
+    *,
+    recipe: str | None = None,
+    tenant: str = "acme",
+    name: str = "cats",
+    tags: tuple[str, ...] = (),
+) -> Task:
+    """A task that a worker brought to its end."""
+    task, job = accept_task(session, tenant=tenant, name=name, tags=tags)
+    start = jobs.start_job(session, job.id, max_attempts=3)
+    assert start is not None
+    row = embeddings.add(session, tenant, recipe or f"recipe of {task.id}", embedding)
+    jobs.finish_job(session, job.id, start.token, "succeeded", intake=INTAKE, embedding=row)
+    return task

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from app.embedding.distance import METRICS, one_to_many
+from app.errors import DifferentSpaces, InvalidRequest
+from app.store import tasks
+from app.store.neighbours import Query, Ranking, neighbours
+from app.store.session import Database
+from app.store.tables import PUBLIC, Task, now
+from app.store.vectors import IndexCache
+from tests.store.samples import accept_task, make_embedding, ready_task
+
+
+def names(ranking: Ranking) -> list[str]:
+    return [neighbour.task.name for neighbour in ranking.neighbours]
+
+
+def fill(database: Database, count: int, *, tenant: str = "acme") -> list[Task]:
+    with database.session() as session:
+        return [
+            ready_task(session, make_embedding(seed), tenant=tenant, name=f"{tenant} {seed}")
+            for seed in range(count)
+        ]
+
+
+@pytest.mark.parametrize("metric", ["cosine", "jsd", "kl", "asymmetric_kl", "entropy", "domain"])
+def test_neighbours_are_those_of_exhaustive_exact_ranking(database: Database, metric: str) -> None:
+    made = fill(database, 12)
+    part = METRICS[metric].part
+    query = getattr(make_embedding(0), part)
+    targets = np.stack([getattr(make_embedding(seed), part) for seed in range(12)])
+    expected = one_to_many(query, targets, metric, epsilon=1e-9)
+    with database.session(read_only=True) as session:
+        ranking = neighbours(
+            session, IndexCache(), "acme", made[0].embedding_seq or 0, k=5, metric=metric
+        )
+    order = np.argsort(expected, kind="stable")[:5]
+    assert names(ranking) == [f"acme {seed}" for seed in order]
+    np.testing.assert_allclose([n.distance for n in ranking.neighbours], expected[order])
+    assert (ranking.exact, ranking.ranked, ranking.metric) == (True, 12, metric)
+
+
+def test_tenants_see_their_own_and_the_library_only(database: Database) -> None:
+    for tenant in ("acme", "rival", PUBLIC):
+        fill(database, 3, tenant=tenant)
+    for search_candidates in (100, 1):
+        with database.session(read_only=True) as session:
+            ranking = neighbours(
+                session,
+                IndexCache(),
+                "acme",
+                make_embedding(50),
+                k=100,
+                search_candidates=search_candidates,
+            )
+        assert {neighbour.task.tenant for neighbour in ranking.neighbours} == {"acme", PUBLIC}
+        assert len(ranking.neighbours) == 6
+
+
+def test_a_task_with_the_same_bytes_stands_at_distance_zero(database: Database) -> None:
+    with database.session() as session:
+        task = ready_task(session, make_embedding(1), recipe="same", name="first")
+        ready_task(session, make_embedding(1), recipe="same", name="second")
+        ready_task(session, make_embedding(1), recipe="same", name="third")
+        ready_task(session, make_embedding(2), name="other")
+    assert task.embedding_seq is not None
+    with database.session(read_only=True) as session:
+        ranking = neighbours(
+            session, IndexCache(), "acme", task.embedding_seq, k=3, exclude_task=task.id
+        )
+    assert names(ranking) == ["second", "third", "other"]
+    assert [neighbour.distance for neighbour in ranking.neighbours[:2]] == pytest.approx([0, 0])
+
+
+def test_only_ready_tasks_that_are_kept_are_neighbours(database: Database) -> None:
+    made = fill(database, 3)
+    with database.session() as session:
+        accept_task(session, name="not embedded yet")
+        tasks.get_own_task(session, "acme", made[1].id).expires_at = now()
+    with database.session(read_only=True) as session:
+        ranking = neighbours(session, IndexCache(), "acme", make_embedding(9), k=10)
+    assert sorted(names(ranking)) == ["acme 0", "acme 2"]
+
+
+def test_a_tag_narrows_the_search(database: Database) -> None:
+    fill(database, 3)
+    with database.session() as session:
+        ready_task(session, make_embedding(7), name="tagged", tags=("glyphs", "flags"))
+    for search_candidates in (100, 1):
+        with database.session(read_only=True) as session:
+            ranking = neighbours(
+                session,
+                IndexCache(),
+                "acme",
+                make_embedding(9),
+                k=10,
+                tag="glyphs",
+                search_candidates=search_candidates,
+            )
+        assert names(ranking) == ["tagged"]
+
+
+def test_more_rows_than_candidates_are_searched_by_the_index_and_say_so(
+    database: Database,
+) -> None:
+    fill(database, 30)
+    with database.session(read_only=True) as session:
+        indexes = IndexCache()
+        near = replace(make_embedding(4), vector=make_embedding(4).vector * np.float32(1.01))
+        ranking = neighbours(session, indexes, "acme", near, k=2, search_candidates=10)
+        everything = neighbours(session, indexes, "acme", near, k=2, search_candidates=30)
+    assert (ranking.exact, ranking.ranked) == (False, 10)
+    assert (everything.exact, everything.ranked) == (True, 30)
+    assert names(ranking)[0] == names(everything)[0] == "acme 4"
+    assert ranking.neighbours[0].distance == everything.neighbours[0].distance
+
+
+def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database) -> None:
+    with database.session() as session:
+        ready_task(session, make_embedding(1, noise_floor=0.2), name="noisy")
+        ready_task(session, make_embedding(2, noise_floor=0.001), name="quiet")
+    with database.session(read_only=True) as session:
+        ranking = neighbours(
+            session, IndexCache(), "acme", make_embedding(3, noise_floor=0.05), k=2
+        )
+    floors = {neighbour.task.name: neighbour.noise_floor for neighbour in ranking.neighbours}
+    assert floors == {"noisy": 0.2, "quiet": 0.05}
+
+
+def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
+    fill(database, 1)
+    foreign = make_embedding(1, space_id="elsewhere")
+    with database.session() as session, pytest.raises(DifferentSpaces):
+        neighbours(session, IndexCache(), "acme", foreign, k=1)
+
+
+@pytest.mark.parametrize(
+    ("metric", "query", "code"),
+    [
+        ("euclid", Query("space", make_embedding().vector), "unknown-metric"),
+        ("domain", Query("space", make_embedding().vector), "length-mismatch"),
+        ("cosine", Query("space", np.ones(3, np.float32)), "length-mismatch"),
+        ("cosine", Query("space", np.full(24, np.nan, np.float32)), "vector-invalid"),
+        ("cosine", Query("space", np.full(24, -1, np.float32)), "vector-invalid"),
+        ("asymmetric", Query("space", make_embedding().vector), "trivial-unknown"),
+    ],
+)
+def test_what_cannot_be_ranked_is_refused(
+    database: Database, metric: str, query: Query, code: str
+) -> None:
+    fill(database, 1)
+    with database.session() as session, pytest.raises(InvalidRequest) as caught:
+        neighbours(session, IndexCache(), "acme", query, k=1, metric=metric)
+    assert caught.value.code == code

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, func, inspect, select
+from sqlalchemy.exc import DBAPIError
+
+from app.store import jobs
+from app.store.session import Database
+from app.store.tables import Base, Job, Outbox, Task
+from tests.store.conftest import MIGRATIONS
+from tests.store.samples import accept_task
+
+SPAWN = multiprocessing.get_context("spawn")
+PROCESSES = 2
+UNITS = 25
+
+
+def test_migrations_give_exactly_the_tables(database: Database, url: str) -> None:
+    engine = create_engine(url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_migrations_go_down_to_nothing_and_up_again(database: Database, url: str) -> None:
+    database.migrate(MIGRATIONS, "base")
+    engine = create_engine(url)
+    assert inspect(engine).get_table_names() == ["alembic_version"]
+    database.migrate(MIGRATIONS)
+    assert set(inspect(engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
+    engine.dispose()
+
+
+def test_a_raised_error_leaves_nothing_of_the_unit(database: Database) -> None:
+    with pytest.raises(RuntimeError), database.session() as session:
+        accept_task(session)
+        raise RuntimeError
+    with database.session(read_only=True) as session:
+        for table in (Task, Job, Outbox):
+            assert session.scalar(select(func.count()).select_from(table)) == 0
+
+
+def test_a_read_only_unit_refuses_to_write(database: Database) -> None:
+    with (
+        pytest.raises(DBAPIError, match=r"read-?only"),
+        database.session(read_only=True) as session,
+    ):
+        accept_task(session)
+    with database.session() as session:  # the next user of the connection may
+        accept_task(session)
+
+
+def test_a_read_only_unit_sees_one_state_while_another_writes(database: Database) -> None:
+    count = select(func.count()).select_from(Task)
+    with database.session(read_only=True) as reader:
+        assert reader.scalar(count) == 0
+        with database.session() as writer:
+            accept_task(writer)
+        assert reader.scalar(count) == 0
+
+
+def test_sqlite_keeps_foreign_keys_and_a_write_ahead_log(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "store.sqlite"
+    database = Database(f"sqlite:///{path}")
+    database.migrate(MIGRATIONS)
+    with database.session() as session:
+        assert session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar() == 1
+    database.dispose()
+    connection = sqlite3.connect(path)
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    connection.close()
+
+
+def _migrate_then_count_up(url: str, barrier: multiprocessing.synchronize.Barrier) -> None:
+    database = Database(url)
+    barrier.wait()
+    database.migrate(MIGRATIONS)
+    for _ in range(UNITS):
+        with database.session() as session:  # reads, then writes what it read
+            job = session.scalars(select(Job).with_for_update()).first()
+            if job is None:
+                _, job = accept_task(session)
+            job.done += 1
+    database.dispose()
+
+
+def test_two_processes_that_start_and_write_together_lose_nothing(url: str) -> None:
+    barrier = SPAWN.Barrier(PROCESSES)
+    processes = [
+        SPAWN.Process(target=_migrate_then_count_up, args=(url, barrier)) for _ in range(PROCESSES)
+    ]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * PROCESSES
+    database = Database(url)
+    with database.session(read_only=True) as session:
+        found, _ = jobs.list_jobs(session, "acme", limit=10)
+    database.dispose()
+    assert sum(job.done for job in found) == PROCESSES * UNITS

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.errors import DifferentSpaces
+from app.store import embeddings, tasks
+from app.store.session import Database
+from app.store.vectors import FaissIndex, IndexCache
+from tests.store.samples import make_embedding, ready_task
+
+EPSILON = 1e-9
+GENERATOR = np.random.default_rng(7)
+VECTORS = np.exp(GENERATOR.normal(-4, 1.5, (60, 300))).astype(np.float32)
+IDS = np.arange(100, 160)
+
+
+@pytest.fixture
+def index() -> FaissIndex:
+    index = FaissIndex(300, EPSILON, seed=3)
+    index.add(IDS[:20], VECTORS[:20])
+    index.add(IDS[20:], VECTORS[20:])
+    return index
+
+
+def by_brute_force(query: int) -> np.ndarray:
+    """The order that the index promises: L2 over projections of centred log-embeddings."""
+    logs = np.log2(VECTORS.astype(np.float64) + EPSILON)
+    centred = logs - logs.mean(axis=1, keepdims=True)
+    projection = np.random.default_rng(3).standard_normal((300, 256), dtype=np.float32)
+    return IDS[np.argsort(np.linalg.norm((centred - centred[query]) @ projection, axis=1))]
+
+
+@pytest.mark.parametrize("query", [0, 21, 59])
+def test_a_search_gives_the_order_of_brute_force(index: FaissIndex, query: int) -> None:
+    np.testing.assert_array_equal(index.search(VECTORS[query], 10), by_brute_force(query)[:10])
+
+
+def test_scale_does_not_move_a_task_away_from_itself(index: FaissIndex) -> None:
+    assert index.search(VECTORS[5] * 30, 1).tolist() == [105]
+
+
+def test_a_search_among_some_finds_only_those(index: FaissIndex) -> None:
+    among = np.array([150, 103, 110])
+    found = index.search(VECTORS[0], 10, among)
+    assert sorted(found) == sorted(among)
+    expected = [seq for seq in by_brute_force(0) if seq in among]
+    assert found.tolist() == expected
+
+
+def test_removed_ids_are_not_found_and_asking_for_more_gives_all(index: FaissIndex) -> None:
+    index.remove(np.array([100, 101, 999]))
+    found = index.search(VECTORS[0], 500)
+    assert sorted(found) == sorted(IDS[2:])
+    assert sorted(index.ids) == sorted(IDS[2:])
+
+
+def test_the_cache_follows_the_database(database: Database) -> None:
+    indexes = IndexCache()
+
+    def held(space_id: str = "space") -> list[int]:
+        with database.session(read_only=True) as session:
+            return sorted(indexes.sync(session, space_id).ids.tolist())
+
+    with pytest.raises(DifferentSpaces):
+        held()
+    with database.session() as session:
+        made = [ready_task(session, make_embedding(seed)) for seed in range(3)]
+        ready_task(session, make_embedding(9, space_id="elsewhere"))
+    seqs = [task.embedding_seq for task in made]
+    assert held() == seqs
+    with database.session() as session:
+        tasks.delete_task(session, tasks.get_own_task(session, "acme", made[0].id))
+        added = ready_task(session, make_embedding(4))
+    assert held() == [*seqs[1:], added.embedding_seq]
+    assert len(held("elsewhere")) == 1
+
+
+def test_what_is_stored_comes_back_bit_for_bit(database: Database) -> None:
+    embedding = make_embedding()
+    with database.session() as session:
+        row = embeddings.add(session, "acme", "recipe", embedding)
+        assert embeddings.add(session, "acme", "recipe", make_embedding(1)).seq == row.seq
+    with database.session(read_only=True) as session:
+        stored = embeddings.load(session, row.seq)
+    assert stored.provenance == embedding.provenance
+    assert (stored.space_id, stored.epsilon) == ("space", embedding.epsilon)
+    for name in ("vector", "domain", "draw_error", "sampling_error"):
+        np.testing.assert_array_equal(getattr(stored, name), getattr(embedding, name))
+
+
+def test_a_matrix_keeps_the_order_asked_for(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embeddings, "_CHUNK_ROWS", 2)
+    made = [make_embedding(seed) for seed in range(4)]
+    with database.session() as session:
+        seqs = [embeddings.add(session, "acme", str(n), made[n]).seq for n in range(4)]
+    order = [3, 0, 0, 2, 1]
+    with database.session(read_only=True) as session:
+        vectors = embeddings.matrix(session, [seqs[n] for n in order])
+        domains = embeddings.matrix(session, [seqs[n] for n in order], "domain")
+    np.testing.assert_array_equal(vectors, [made[n].vector for n in order])
+    np.testing.assert_array_equal(domains, [made[n].domain for n in order])

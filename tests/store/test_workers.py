@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+from datetime import timedelta
+
+from app.store import workers
+from app.store.session import Database
+from app.store.tables import Worker, now
+
+
+def make_worker(worker_id: str, **fields: object) -> Worker:
+    return Worker(
+        id=worker_id, probe="probe", space_id="space", device="cpu", code_version="0", **fields
+    )
+
+
+def alive(database: Database) -> list[str]:
+    with database.session(read_only=True) as session:
+        return [worker.id for worker in workers.alive(session, within_seconds=10)]
+
+
+def test_a_worker_is_alive_while_its_heart_beats(database: Database) -> None:
+    with database.session() as session:
+        workers.register(session, make_worker("a"))
+        workers.register(session, make_worker("b", heartbeat_at=now() - timedelta(seconds=60)))
+    assert alive(database) == ["a"]
+    with database.session() as session:
+        workers.beat(session, "b")
+        workers.beat(session, "gone")
+    assert alive(database) == ["a", "b"]
+    with database.session() as session:
+        workers.remove(session, "a")
+    assert alive(database) == ["b"]
+
+
+def test_a_worker_that_comes_back_takes_its_own_place(database: Database) -> None:
+    for space_id in ("old", "new"):
+        with database.session() as session:
+            worker = make_worker("a")
+            worker.space_id = space_id
+            workers.register(session, worker)
+    with database.session(read_only=True) as session:
+        (found,) = workers.alive(session, within_seconds=10)
+        assert found.space_id == "new"
