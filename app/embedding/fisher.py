@@ -142,7 +142,8 @@ def logit_directions(
         z = np.stack([_signs(generator, c) for generator in generators])
         root = np.sqrt(p)
         single: Array = root * z - p * (root * z).sum(axis=1, keepdims=True)
-        return np.sqrt(p * (1 - p)) * z if multi_label else single
+        several: Array = np.sqrt(p * (1 - p)) * z
+        return several if multi_label else single
     if multi_label:
         return p - np.stack([g.random(c) < row for g, row in zip(generators, p, strict=True)])
     u = np.array([generator.random() for generator in generators])

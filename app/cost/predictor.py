@@ -1,0 +1,212 @@
+"""First estimate of a fine-tuning run: counts over peak numbers, a roofline with stated doubt.
+
+For every phase of the run (features.py),
+
+    seconds = max(roofline / efficiency, kernels * launch_seconds, decoded_images / decode_rate)
+    roofline = max(flops / peak_flops, bytes / bandwidth)
+
+after S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for
+multicore architectures", CACM 52(4), 2009; the efficiency is what a device's card says training
+reaches of its roofline. On a CPU the same cores decode and compute, so there the two add up.
+
+Nothing here was fitted to outcomes of fine-tuning runs: intervals are ranges of assumptions, not
+probabilities, and every estimate says so (`calibrated`, `Interval.kind`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import isfinite
+from typing import Literal
+
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.features import Phase, TaskFacts, Workload, workload
+from app.errors import InvalidRequest
+
+__all__ = ["Estimate", "Interval", "TaskFacts", "activation_ratio", "estimate", "roofline_seconds"]
+
+MIB = 2**20
+SECONDS_PER_HOUR = 3600.0
+
+HALF_PRECISION_BYTES = 0.5
+"""Share of fp32's activation bytes that autocast to 16 bits moves and keeps."""
+
+UNCARDED_SPREAD = 2.0
+"""Start-up, decoding and launching depend on disks, image sizes and host processors that no card
+knows: each may take this many times longer, or shorter."""
+
+POWER_SHARES = (0.5, 0.8, 1.0)
+"""Share of the rated watts drawn on average: a device that waits for data or memory draws less."""
+
+ACTIVATION_SHARES = (1.0, 1.15, 1.6)
+"""Memory taken over what is counted: fragmentation, workspaces, what autocast leaves in fp32."""
+
+IntervalKind = Literal["exact", "uncalibrated_range", "conformal_90"]
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A number with its doubt, low <= typical <= high.
+
+    `exact`               counted; all three are the same
+    `uncalibrated_range`  from assumptions at their ends and their middle; no probability is meant
+    `conformal_90`        10th, 50th and 90th percentile of a fitted predictor, coverage checked
+    """
+
+    low: float
+    typical: float
+    high: float
+    kind: IntervalKind = "uncalibrated_range"
+
+    def scaled(self, factor: float) -> Interval:
+        """In another unit; `factor` >= 0."""
+        return replace(
+            self, low=self.low * factor, typical=self.typical * factor, high=self.high * factor
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one (task, candidate, recipe, device) would cost; cards are named, not carried.
+
+    `top1_percent`        published ImageNet-1k accuracy: a prior on strength, nothing of this task
+    `difficulty`          asymmetric distance from the candidate's source task; lower is easier
+    `fits`                typical memory is within the device's
+    `fitting_batch_size`  largest batch that is, 0 where none is
+    `basis`               a sentence for each number, on what it rests
+    """
+
+    candidate: str
+    recipe: str
+    device: str
+    accuracy: Interval | None
+    top1_percent: float | None
+    difficulty: float | None
+    steps: Interval
+    seconds: Interval
+    money_usd: Interval
+    energy_wh: Interval
+    memory_mib: Interval
+    fits: bool
+    fitting_batch_size: int
+    basis: list[str]
+    calibrated: bool = False
+
+
+def estimate(
+    task: TaskFacts,
+    candidate: CandidateCard,
+    recipe: RecipeCard,
+    device: DeviceCard,
+    *,
+    difficulty: float | None,
+) -> Estimate:
+    """Steps, seconds, money, energy and memory of one run; `difficulty` is the caller's.
+
+    Raises InvalidRequest where `difficulty` is not finite.
+    """
+    if difficulty is not None and not isfinite(difficulty):
+        raise InvalidRequest(
+            "difficulty-not-finite",
+            f"The difficulty of {candidate.name} is {difficulty}.",
+            "Leave it out where the source task has no embedding.",
+        )
+    work = workload(task, candidate, recipe)
+    seconds = _seconds(work, device)
+    memory_bytes, fitting_batch_size = _memory(work, recipe, device)
+    return Estimate(
+        candidate=candidate.name,
+        recipe=recipe.name,
+        device=device.name,
+        accuracy=None,
+        top1_percent=candidate.top1_percent,
+        difficulty=difficulty,
+        steps=Interval(work.split.steps, work.split.steps, work.split.steps, "exact"),
+        seconds=seconds,
+        money_usd=seconds.scaled(device.price_usd_per_hour / SECONDS_PER_HOUR),
+        energy_wh=_energy_wh(seconds, device),
+        memory_mib=memory_bytes.scaled(1 / MIB),
+        fits=memory_bytes.typical <= device.memory_bytes,
+        fitting_batch_size=fitting_batch_size,
+        basis=_basis(work, candidate, recipe, device, difficulty),
+    )
+
+
+def _seconds(work: Workload, device: DeviceCard) -> Interval:
+    def run(efficiency: float, spread: float) -> float:
+        phases = sum(_phase_seconds(phase, device, efficiency, spread) for phase in work.phases)
+        return device.startup_seconds * spread + phases
+
+    return Interval(
+        low=run(device.efficiency_high, 1 / UNCARDED_SPREAD),
+        typical=run(device.efficiency_typical, 1.0),
+        high=run(device.efficiency_low, UNCARDED_SPREAD),
+    )
+
+
+def _phase_seconds(phase: Phase, device: DeviceCard, efficiency: float, spread: float) -> float:
+    decode = spread * phase.decoded_images / device.decode_images_per_second
+    compute = max(
+        roofline_seconds(phase, device) / efficiency,
+        spread * phase.kernels * device.launch_seconds,
+    )
+    return decode + compute if device.kind == "cpu" else max(decode, compute)
+
+
+def roofline_seconds(phase: Phase, device: DeviceCard) -> float:
+    """The least time that peak FLOP/s and bandwidth allow."""
+    moved = phase.activation_bytes * activation_ratio(device) + phase.weight_bytes
+    return max(phase.flops / device.peak_flops, moved / device.bandwidth_bytes_per_second)
+
+
+def activation_ratio(device: DeviceCard) -> float:
+    """Bytes of an activation on this device over its bytes as fp32."""
+    return HALF_PRECISION_BYTES if device.precision in {"bf16", "fp16"} else 1.0
+
+
+def _energy_wh(seconds: Interval, device: DeviceCard) -> Interval:
+    low, typical, high = (device.power_watts * share / SECONDS_PER_HOUR for share in POWER_SHARES)
+    return Interval(seconds.low * low, seconds.typical * typical, seconds.high * high)
+
+
+def _memory(work: Workload, recipe: RecipeCard, device: DeviceCard) -> tuple[Interval, int]:
+    """Bytes at the fullest moment, and the largest batch whose typical bytes the device holds."""
+    fixed = device.context_bytes + work.resident_bytes
+    low, typical, high = (
+        work.bytes_per_image * activation_ratio(device) * share for share in ACTIVATION_SHARES
+    )
+    batch = work.split.batch_size
+    room = max(device.memory_bytes - fixed, 0)
+    fitting = min(int(room / typical), recipe.batch_size)
+    return Interval(fixed + batch * low, fixed + batch * typical, fixed + batch * high), fitting
+
+
+def _basis(
+    work: Workload,
+    candidate: CandidateCard,
+    recipe: RecipeCard,
+    device: DeviceCard,
+    difficulty: float | None,
+) -> list[str]:
+    parts = work.split
+    spread = f"within a factor of {UNCARDED_SPREAD:g}"
+    return [
+        "accuracy: not predicted; no fine-tuning outcomes stand behind this version",
+        f"top1_percent: {candidate.top1_source or 'no published figure is known'}",
+        f"difficulty: asymmetric distance from {candidate.source_task}"
+        if difficulty is not None
+        else f"difficulty: unknown; no embedding stands for {candidate.pretraining}",
+        f"steps: counted; {recipe.epochs} epochs of {parts.train_images} images "
+        f"in batches of {parts.batch_size}, {parts.held_out_images} held out",
+        f"seconds: counted FLOPs and bytes at {device.efficiency_low:.0%} to "
+        f"{device.efficiency_high:.0%} of {device.name}'s roofline; {spread}: start-up of "
+        f"{device.startup_seconds:g} s, {device.decode_images_per_second:g} images decoded a "
+        f"second, {device.launch_seconds * 1e6:g} us a kernel",
+        f"money_usd: seconds at {device.price_usd_per_hour:g} USD per hour "
+        f"({device.price_date}; {device.price_note})",
+        f"energy_wh: seconds at {POWER_SHARES[0]:.0%} to {POWER_SHARES[-1]:.0%} of "
+        f"{device.power_watts:g} W, the {device.kind} alone",
+        f"memory_mib: fp32 weights, gradients and {recipe.optimiser} states, activations in "
+        f"{device.precision} counted for a batch of {parts.batch_size} and taken at "
+        f"{ACTIVATION_SHARES[0]:g} to {ACTIVATION_SHARES[-1]:g} times",
+    ]
