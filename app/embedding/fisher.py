@@ -119,7 +119,7 @@ def logit_directions(
     seed: int,
     index: int,
 ) -> Array:
-    """(B, C) cotangents v of the logits for pass `index`, from probabilities p (B, C).
+    """(B, C) float64 cotangents v of the logits for pass `index`, from probabilities p (B, C).
 
     `exact`       term c = `index` of a sum with sum_c v_c v_c^T = diag(p) - p p^T:
                   sqrt(p_c) (p - onehot_c); for multi-label sqrt(p_c (1 - p_c)) onehot_c
@@ -135,17 +135,18 @@ def logit_directions(
         onehot = np.zeros(c)
         onehot[index] = 1.0
         term = p[:, index : index + 1]
-        exact: Array = np.sqrt(term * (1 - term)) * onehot
-        return exact if multi_label else np.sqrt(term) * (p - onehot)
+        return np.sqrt(term * (1 - term)) * onehot if multi_label else np.sqrt(term) * (p - onehot)
     generators = [_generator(seed, digest, f"{estimator}-{index}") for digest in digests]
     if estimator == "hutchinson":
         z = np.stack([_signs(generator, c) for generator in generators])
-        root = np.sqrt(p)
-        single: Array = root * z - p * (root * z).sum(axis=1, keepdims=True)
-        several: Array = np.sqrt(p * (1 - p)) * z
-        return several if multi_label else single
+        if multi_label:
+            return np.sqrt(p * (1 - p)) * z
+        v: Array = np.sqrt(p) * z
+        v -= p * v.sum(axis=1, keepdims=True)
+        return v
     if multi_label:
-        return p - np.stack([g.random(c) < row for g, row in zip(generators, p, strict=True)])
+        drawn_labels = [g.random(c) < row for g, row in zip(generators, p, strict=True)]
+        return p - np.stack(drawn_labels).astype(np.float64)
     u = np.array([generator.random() for generator in generators])
     drawn = np.minimum((p.cumsum(axis=1) < u[:, None]).sum(axis=1), c - 1)
     y = np.zeros((b, c))

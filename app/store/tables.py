@@ -120,7 +120,8 @@ class Task(Base):
     embedding_seq: Mapped[int | None] = mapped_column(ForeignKey("embeddings.seq"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
-    # Set where images are only asked about (POST /neighbours): the task is deleted after this time.
+    # Set where images are only asked about (POST /neighbours): never listed, nobody's neighbour,
+    # deleted after this time.
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
 
     embedding: Mapped[Embedding | None] = relationship()
