@@ -246,6 +246,8 @@ class _Recorder:
     def __exit__(self, *_: object) -> None:
         for handle in self._handles:
             handle.remove()
+        # The graph's hooks hold this recorder: kept, it would keep them and a batch's activations.
+        self._leaves, self._pooled, self._squares = [], None, None
 
     def forward(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Pooled features (B, d) of a batch (B, S, S, 3); its graph is kept until the next."""

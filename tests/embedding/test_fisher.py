@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import gc
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import torch
 from timm.layers import Conv2dSame
 from torch import nn
 
-from app.embedding.fisher import _Tally, estimate_fisher, layer_squares, logit_directions
+from app.embedding.fisher import _Recorder, _Tally, estimate_fisher, layer_squares, logit_directions
 from app.embedding.head import Head, fit_head
 from app.embedding.probe import Probe, load_probe
 from tests.probes import coloured_noise, probe_card
@@ -203,6 +205,16 @@ def test_a_filter_without_gradient_is_exactly_zero(tmp_path: Path) -> None:
     for part in (found.vector, found.domain, found.draw_error, found.sampling_error):
         assert part[layer.start + 3] == 0.0
         assert part[layer.start + 4] > 0.0
+
+
+def test_a_recorder_lets_go_of_its_graph(double_probe: Probe) -> None:
+    with _Recorder(double_probe) as recorder:
+        recorder.forward(coloured_noise(4, 2).pixels)
+        recorder.backward(np.ones((4, double_probe.n_features)))
+    left = weakref.ref(recorder)
+    del recorder
+    gc.collect()
+    assert left() is None
 
 
 def test_tally_gives_the_stratified_mean_and_error() -> None:
