@@ -1,0 +1,83 @@
+"""The catalogue: shipped cards for everybody, and a tenant's own candidates and devices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Depends, Response
+from sqlalchemy.orm import Session
+
+from app.api.auth import Tenant
+from app.api.problems import problems
+from app.api.repeats import Post
+from app.api.resources import Reading, Writing
+from app.api.schemas import CardPage
+from app.api.uploads import require_json
+from app.catalogue import CandidateCard, Card, DeviceCard, ProbeCard, RecipeCard
+from app.errors import InvalidRequest
+from app.store import cards
+from app.store.idempotency import Answer
+
+router = APIRouter(tags=["catalogue"])
+
+_ADDED: dict[str, Any] = {
+    "status_code": 201,
+    "responses": problems(409, 413, 415),
+    "dependencies": [Depends(require_json)],
+}
+
+
+@router.get("/candidates", response_model=CardPage[CandidateCard])
+def list_candidates(tenant: Tenant, session: Reading) -> CardPage[CandidateCard]:
+    return CardPage(items=cards.list_cards(session, tenant, CandidateCard))
+
+
+@router.post("/candidates", response_model=CandidateCard, **_ADDED)
+def post_candidate(card: CandidateCard, tenant: Tenant, post: Post, session: Writing) -> Response:
+    return _add(session, tenant, post, card)
+
+
+@router.get("/devices", response_model=CardPage[DeviceCard])
+def list_devices(tenant: Tenant, session: Reading) -> CardPage[DeviceCard]:
+    return CardPage(items=cards.list_cards(session, tenant, DeviceCard))
+
+
+@router.post("/devices", response_model=DeviceCard, **_ADDED)
+def post_device(card: DeviceCard, tenant: Tenant, post: Post, session: Writing) -> Response:
+    return _add(session, tenant, post, card)
+
+
+@router.get("/recipes", response_model=CardPage[RecipeCard])
+def list_recipes(tenant: Tenant, session: Reading) -> CardPage[RecipeCard]:
+    return CardPage(items=cards.list_cards(session, tenant, RecipeCard))
+
+
+@router.get("/probes", response_model=CardPage[ProbeCard])
+def list_probes(tenant: Tenant, session: Reading) -> CardPage[ProbeCard]:
+    return CardPage(items=cards.list_cards(session, tenant, ProbeCard))
+
+
+def _add(session: Session, tenant: str, post: Post, card: Card) -> Response:
+    for name, value in card.model_dump().items():
+        _require_plausible(name, value)
+
+    def add() -> Answer:
+        cards.add_card(session, tenant, card)
+        return Answer(201, card.model_dump(mode="json"))
+
+    return post.once(session, add, card.model_dump_json())
+
+
+def _require_plausible(name: str, value: Any) -> None:
+    """Numbers that arithmetic survives, and text that can be written down."""
+    if isinstance(value, dict):
+        for inner, its_value in value.items():
+            _require_plausible(f"{name}.{inner}", its_value)
+    elif isinstance(value, str) and not value.isprintable():
+        raise _implausible(name, "text that cannot be printed")
+    elif isinstance(value, int | float) and value and not 1e-15 <= abs(value) <= 1e21:
+        raise _implausible(name, "a number that no machine or network has")
+
+
+def _implausible(name: str, what: str) -> InvalidRequest:
+    return InvalidRequest("card-implausible", f"`{name}` is {what}.", "Change that field.")

@@ -1,0 +1,151 @@
+"""What fine-tuning each candidate on a task would cost and give, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy import or_, select
+from sqlalchemy.orm import Session
+
+from app.api import formats
+from app.api.auth import Tenant
+from app.api.neighbours import TableFormat
+from app.api.problems import problems
+from app.api.resources import Reading
+from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
+from app.api.tasks import TaskIdPath, ready_embedding
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.predictor import Interval, TaskFacts, estimate
+from app.embedding.distance import one_to_many
+from app.embedding.vector import TaskEmbedding
+from app.recommend import RankedEstimate, rank
+from app.store import cards, embeddings, reference, tasks
+from app.store.tables import PUBLIC, Embedding, Task
+
+router = APIRouter(tags=["estimates"])
+
+_INTERVALS = ("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_mib")
+
+
+@router.get(
+    "/tasks/{task_id}/estimates",
+    response_model=EstimatesAnswer,
+    responses={200: formats.also("csv"), **problems(404, 409)},
+)
+def get_estimates(
+    request: Request,
+    task_id: TaskIdPath,
+    tenant: Tenant,
+    session: Reading,
+    device: Annotated[CardRef, Query()] = "cpu-2core",
+    recipe: Annotated[CardRef, Query()] = "full",
+    k: Annotated[int | None, Query(ge=1, le=1000, description="rows; all without it")] = None,
+    budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    wanted: TableFormat = None,
+) -> EstimatesAnswer | Response:
+    """One row per candidate, each saying what its numbers rest on."""
+    task = tasks.get_task(session, tenant, task_id)
+    embedding = embeddings.load(session, ready_embedding(task))
+    device_card = cards.get_card(session, tenant, DeviceCard, device)
+    recipe_card = cards.get_card(session, tenant, RecipeCard, recipe)
+    candidates = cards.list_cards(session, tenant, CandidateCard)
+    difficulties = _difficulties(session, tenant, embedding, candidates)
+    facts = TaskFacts(
+        n_images=task.n_images or 0,
+        n_classes=task.n_classes or 0,
+        complexity=embedding.complexity,
+        label_kind="multi_label" if task.label_kind == "multi_label" else "single_label",
+    )
+    estimates = [
+        estimate(
+            facts, card, recipe_card, device_card, difficulty=difficulties.get(card.source_task)
+        )
+        for card in candidates
+    ]
+    by_name = {card.name: card for card in candidates}
+    ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
+    rows = [_row(ranked, by_name) for ranked in ranking]
+    if formats.choose(request, wanted, ("json", "csv")) == "csv":
+        return _csv(rows)
+    return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
+
+
+def _difficulties(
+    session: Session, tenant: str, target: TaskEmbedding, candidates: Iterable[CandidateCard]
+) -> dict[str | None, float]:
+    """Asymmetric distance to the task from each source task that has an embedding in its space."""
+    trivial = reference.trivial(session, target.space_id)
+    named = {card.source_task for card in candidates if card.source_task is not None}
+    if trivial is None or not named:
+        return {}
+    found = session.execute(
+        select(Task.id, Embedding.seq)
+        .join(Embedding, Task.embedding_seq == Embedding.seq)
+        .where(
+            Task.id.in_(named),
+            Task.status == "ready",
+            Embedding.space_id == target.space_id,
+            or_(Task.tenant == tenant, Task.tenant == PUBLIC),
+        )
+    ).all()
+    sources = embeddings.matrix(session, [seq for _, seq in found])
+    distances = one_to_many(
+        target.vector, sources, "asymmetric", epsilon=target.epsilon, trivial=trivial
+    )
+    return {task_id: float(d) for (task_id, _), d in zip(found, distances, strict=True)}
+
+
+def _row(ranked: RankedEstimate, candidates: dict[str, CandidateCard]) -> EstimateRow:
+    row = ranked.estimate
+    card = candidates[row.candidate]
+    return EstimateRow(
+        rank=ranked.rank,
+        candidate=row.candidate,
+        family=card.family,
+        parameters=card.parameters,
+        recipe=row.recipe,
+        device=row.device,
+        fits=row.fits,
+        fitting_batch_size=row.fitting_batch_size,
+        top1_percent=row.top1_percent,
+        difficulty=row.difficulty,
+        source_task=card.source_task,
+        evidence=ranked.evidence,
+        frontier=ranked.frontier,
+        reason=ranked.reason,
+        basis=row.basis,
+        calibrated=row.calibrated,
+        **{name: _interval(getattr(row, name)) for name in _INTERVALS},
+    )
+
+
+def _interval(interval: Interval | None) -> IntervalAnswer | None:
+    if interval is None:
+        return None
+    return IntervalAnswer(
+        low=interval.low, typical=interval.typical, high=interval.high, kind=interval.kind
+    )
+
+
+def _csv(rows: list[EstimateRow]) -> Response:
+    bounds = ("low", "typical", "high")
+    plain = [name for name in EstimateRow.model_fields if name not in (*_INTERVALS, "basis")]
+    columns = [f"{name}_{bound}" for name in _INTERVALS for bound in bounds]
+    return formats.csv_response(
+        [*plain, *columns, "basis"],
+        (
+            [
+                *(getattr(row, name) for name in plain),
+                *(
+                    getattr(getattr(row, name), bound, None)
+                    for name in _INTERVALS
+                    for bound in bounds
+                ),
+                " | ".join(row.basis),
+            ]
+            for row in rows
+        ),
+    )

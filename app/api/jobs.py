@@ -1,0 +1,133 @@
+"""Jobs: how far they are, as a row or as a stream of events; taken back on request."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import anyio
+from fastapi import APIRouter, Depends, Path, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from app.api.auth import Tenant
+from app.api.neighbours import K, Metric, WithTag, rank
+from app.api.problems import problems
+from app.api.resources import Reached, Reading, Writing
+from app.api.schemas import JobAnswer, JobPage, JobProgress, JobState, NeighboursAnswer
+from app.api.tasks import Cursor, Limit
+from app.errors import NotFound
+from app.store import embeddings
+from app.store import jobs as store
+from app.store.tables import Job
+
+router = APIRouter(tags=["jobs"])
+
+JobIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
+
+
+@router.get("/jobs", response_model=JobPage, responses=problems(404))
+def list_jobs(
+    tenant: Tenant,
+    session: Reading,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    state: JobState | None = None,
+    task_id: Annotated[str | None, Query(max_length=100)] = None,
+) -> JobPage:
+    """Newest first."""
+    found, next_cursor = store.list_jobs(
+        session, tenant, limit=limit, cursor=cursor, state=state, task_id=task_id
+    )
+    return JobPage(items=[_answer(job) for job in found], next_cursor=next_cursor)
+
+
+@router.get("/jobs/{job_id}", response_model=JobAnswer, responses=problems(404, 409))
+def get_job(
+    reached: Reached,
+    job_id: JobIdPath,
+    tenant: Tenant,
+    session: Reading,
+    k: K = 10,
+    metric: Metric = "cosine",
+    tag: WithTag = None,
+) -> JobAnswer:
+    """`k`, `metric` and `tag` ask for the result of a query by archive; others have none."""
+    job = store.get_job(session, tenant, job_id)
+    task, result = job.task, None
+    if task.expires_at is not None and task.status == "ready" and task.embedding_seq is not None:
+        embedding = embeddings.load(session, task.embedding_seq)
+        result = rank(reached, session, tenant, embedding, k=k, metric=metric, tag=tag)
+    return _answer(job, result)
+
+
+@router.delete("/jobs/{job_id}", response_model=JobAnswer, responses=problems(404))
+def cancel_job(job_id: JobIdPath, tenant: Tenant, session: Writing) -> JobAnswer:
+    """A queued job ends at once, a running one within its present batch, an ended one stays."""
+    return _answer(store.request_cancel(session, tenant, job_id))
+
+
+def _known(reached: Reached, job_id: JobIdPath, tenant: Tenant) -> JobProgress:
+    with reached.database.session(read_only=True) as session:
+        return _progress(store.get_job(session, tenant, job_id))
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
+async def get_events(
+    reached: Reached,
+    job_id: JobIdPath,
+    tenant: Tenant,
+    first: Annotated[JobProgress, Depends(_known)],
+) -> AsyncIterator[ServerSentEvent]:
+    """An event whenever something changes; the last one carries a final state.
+
+    A stream taken up again (Last-Event-ID) begins with the present state: nothing older matters.
+    """
+    progress, number = first, 0
+    yield _event(progress, number)
+    while progress.state not in store.ENDED:
+        await anyio.sleep(reached.settings.poll_interval_seconds)
+        try:
+            seen = await run_in_threadpool(_known, reached, job_id, tenant)
+        except NotFound:  # deleted with its task
+            return
+        if seen != progress:
+            progress, number = seen, number + 1
+            yield _event(progress, number)
+
+
+def _event(progress: JobProgress, number: int) -> ServerSentEvent:
+    return ServerSentEvent(data=progress, event="progress", id=str(number))
+
+
+def _progress(job: Job) -> JobProgress:
+    return JobProgress(
+        state=job.state,
+        phase=job.phase,
+        done=job.done,
+        total=job.total,
+        remaining_seconds=job.remaining_seconds,
+        problem=job.problem,
+    )
+
+
+def _answer(job: Job, result: NeighboursAnswer | None = None) -> JobAnswer:
+    here = f"/v1/jobs/{job.id}"
+    return JobAnswer(
+        id=job.id,
+        kind=job.kind,
+        task_id=job.task.id,
+        state=job.state,
+        phase=job.phase,
+        done=job.done,
+        total=job.total,
+        remaining_seconds=job.remaining_seconds,
+        attempts=job.attempts,
+        cancel_requested=job.cancel_requested,
+        problem=job.problem,
+        result=result,
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        links={"self": here, "events": f"{here}/events"},
+    )

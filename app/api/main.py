@@ -1,0 +1,139 @@
+"""The HTTP service, put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from pydantic.json_schema import models_json_schema
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+import app
+from app.api import (
+    catalogue,
+    distances,
+    estimates,
+    health,
+    jobs,
+    neighbours,
+    problems,
+    queries,
+    tasks,
+    uploads,
+)
+from app.api.auth import LOOPBACK_HOSTS
+from app.api.resources import Resources
+from app.api.schemas import (
+    ArchiveQuery,
+    NoMetadata,
+    Problem,
+    TaskFromSource,
+    TaskMetadata,
+    VectorQuery,
+)
+from app.settings import Settings, shared_directory
+from app.store import cards, reference
+from app.store.blobs import BlobStore
+from app.store.session import Database
+from app.store.vectors import IndexCache
+from app.telemetry import log_event
+
+# Schemas that the OpenAPI document refers to by name, beside those that FastAPI sees by itself.
+_NAMED = (Problem, TaskMetadata, TaskFromSource, NoMetadata, ArchiveQuery, VectorQuery)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service on these settings; database, cards and library are brought up at its start."""
+    service = FastAPI(
+        title="Task2Vec",
+        version=app.__version__,
+        summary="Which pretrained image model to fine-tune on a small labelled set, at what cost.",
+        lifespan=_lifespan(settings),
+        redirect_slashes=False,
+        middleware=_middleware(settings),
+        exception_handlers=problems.HANDLERS,
+        telemetry={"auto_configure": False},
+    )
+    service.include_router(health.router)
+    service.include_router(
+        _under_v1(
+            tasks.router,
+            neighbours.router,
+            distances.router,
+            estimates.router,
+            catalogue.router,
+            jobs.router,
+        ),
+        max_body_size=uploads.MAX_JSON_BYTES,
+    )
+    service.include_router(
+        _under_v1(tasks.uploads, neighbours.uploads),
+        max_body_size=settings.max_upload_bytes + uploads.MULTIPART_OVERHEAD_BYTES,
+    )
+    _describe(service, keys_required=settings.keys_required)
+    return service
+
+
+def _under_v1(*routers: APIRouter) -> APIRouter:
+    under = APIRouter(
+        prefix="/v1",
+        dependencies=[Depends(queries.refuse_unknown)],
+        responses=problems.problems(400, 401, 403, 422),
+    )
+    for router in routers:
+        under.include_router(router)
+    return under
+
+
+def _middleware(settings: Settings) -> list[Middleware]:
+    if settings.keys_required:
+        return [Middleware(problems.PlainTextErrors)]
+    return [
+        Middleware(problems.PlainTextErrors),
+        Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False),
+    ]
+
+
+def _lifespan(settings: Settings) -> Any:
+    @asynccontextmanager
+    async def lifespan(service: FastAPI) -> AsyncIterator[None]:
+        database = Database(settings.store_url)
+        try:
+            database.migrate(shared_directory("migrations"))
+            with database.session() as session:
+                cards.sync_shipped(session, settings.models_dir)
+                loaded = reference.load_reference(session, settings.models_dir)
+            service.state.resources = Resources(
+                settings, database, BlobStore(settings.blob_dir), IndexCache()
+            )
+            log_event("api.started", reference_tasks_written=loaded)
+            yield
+        finally:
+            database.dispose()
+
+    return lifespan
+
+
+def _describe(service: FastAPI, *, keys_required: bool) -> None:
+    """The OpenAPI document: the schemas named by hand, and keys only where they are asked for."""
+    generate = service.openapi
+
+    def openapi() -> dict[str, Any]:
+        if service.openapi_schema is None:
+            document = generate()
+            _, named = models_json_schema(
+                [(model, "validation") for model in _NAMED],
+                ref_template="#/components/schemas/{model}",
+            )
+            document["components"]["schemas"].update(named["$defs"])
+            if not keys_required:
+                del document["components"]["securitySchemes"]
+                for operations in document["paths"].values():
+                    for operation in operations.values():
+                        operation.pop("security", None)
+        return generate()
+
+    service.openapi = openapi  # type: ignore[method-assign]

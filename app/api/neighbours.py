@@ -1,0 +1,208 @@
+"""The nearest tasks: of a task, of a vector, and of images that are only asked about."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Literal
+from urllib.parse import urlencode
+
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.api import formats
+from app.api.auth import Tenant
+from app.api.problems import problems
+from app.api.repeats import Post
+from app.api.resources import Reached, Reading, Resources
+from app.api.schemas import (
+    ArchiveQuery,
+    MetricName,
+    NeighbourRow,
+    NeighboursAnswer,
+    QueryAccepted,
+    Tag,
+    VectorQuery,
+)
+from app.api.tasks import TaskIdPath, ready_embedding
+from app.api.uploads import Upload, require_kept, upload, upload_body
+from app.catalogue import ProbeCard
+from app.embedding.vector import TaskEmbedding
+from app.store import cards, embeddings, tasks
+from app.store.idempotency import Answer
+from app.store.neighbours import Query as VectorAsked
+from app.store.neighbours import neighbours
+from app.store.tables import PUBLIC, now
+from app.telemetry import SEARCH_SECONDS
+
+router = APIRouter(tags=["neighbours"])
+uploads = APIRouter(tags=["neighbours"])
+
+# How long the answer about images that are not kept can be read.
+UNKEPT_HOURS = 24
+
+K = Annotated[int, Query(ge=1, le=1000)]
+Metric = Annotated[MetricName, Query()]
+WithTag = Annotated[Tag | None, Query(description="only tasks with this tag")]
+TableFormat = Annotated[Literal["json", "csv"] | None, Query(alias="format")]
+
+
+@router.get(
+    "/tasks/{task_id}/neighbours",
+    response_model=NeighboursAnswer,
+    responses={200: formats.also("csv"), **problems(404, 409)},
+)
+def get_neighbours(
+    request: Request,
+    reached: Reached,
+    task_id: TaskIdPath,
+    tenant: Tenant,
+    session: Reading,
+    k: K = 10,
+    metric: Metric = "cosine",
+    tag: WithTag = None,
+    wanted: TableFormat = None,
+) -> NeighboursAnswer | Response:
+    """Exact distances, nearest first; the task itself is not among them."""
+    task = tasks.get_task(session, tenant, task_id)
+    embedding = embeddings.load(session, ready_embedding(task))
+    answer = rank(reached, session, tenant, embedding, k=k, metric=metric, tag=tag, task=task.id)
+    if formats.choose(request, wanted, ("json", "csv")) == "csv":
+        return _csv(answer)
+    return answer
+
+
+@uploads.post(
+    "/neighbours",
+    response_model=NeighboursAnswer,
+    responses={
+        200: formats.also("csv"),
+        202: {"model": QueryAccepted},
+        **problems(409, 413, 415, 503),
+    },
+    openapi_extra=upload_body(ArchiveQuery, VectorQuery),
+)
+def post_neighbours(
+    request: Request,
+    reached: Reached,
+    tenant: Tenant,
+    post: Post,
+    sent: Annotated[Upload[ArchiveQuery | VectorQuery], upload(ArchiveQuery, VectorQuery)],
+    wanted: TableFormat = None,
+) -> NeighboursAnswer | Response:
+    """Of a vector at once. Of an archive by a job whose result is the answer; it is not kept."""
+    asked = sent.content
+    if isinstance(asked, ArchiveQuery):
+        with reached.database.session() as session:
+            return _accept_query(reached, session, tenant, post, sent, asked)
+    post.claim(reached, sent.fingerprint)
+    with reached.database.session(read_only=True) as session:
+        answer = rank(
+            reached,
+            session,
+            tenant,
+            VectorAsked(
+                asked.space_id,
+                np.array(asked.vector, dtype=np.float32),
+                None if asked.domain is None else np.array(asked.domain, dtype=np.float32),
+            ),
+            k=asked.k,
+            metric=asked.metric,
+            tag=asked.tag,
+        )
+    if formats.choose(request, wanted, ("json", "csv")) == "csv":
+        return _csv(answer)
+    return answer
+
+
+def _accept_query(
+    reached: Resources,
+    session: Session,
+    tenant: str,
+    post: Post,
+    sent: Upload[ArchiveQuery | VectorQuery],
+    asked: ArchiveQuery,
+) -> Response:
+    """The images become a task that expires: never listed, and nobody's neighbour."""
+
+    def accept() -> Answer:
+        probe = asked.probe or reached.settings.probe
+        cards.get_card(session, tenant, ProbeCard, probe)
+        task, job = tasks.create_task(
+            session,
+            tenant,
+            name="asked about",
+            tags=(),
+            label_kind=asked.label_kind,
+            probe=probe,
+            archive=sent.archive,
+        )
+        task.expires_at = now() + timedelta(hours=UNKEPT_HOURS)
+        require_kept(reached, sent)
+        # The question travels in the address: the job's result is its answer, worked out when read.
+        question = {
+            "k": asked.k,
+            "metric": asked.metric,
+            **({"tag": asked.tag} if asked.tag else {}),
+        }
+        address = f"/v1/jobs/{job.id}"
+        links = {"self": f"{address}?{urlencode(question)}", "events": f"{address}/events"}
+        return Answer(202, QueryAccepted(job_id=job.id, links=links).model_dump(), links["self"])
+
+    return post.once(session, accept, sent.fingerprint)
+
+
+def rank(
+    reached: Resources,
+    session: Session,
+    tenant: str,
+    query: TaskEmbedding | VectorAsked,
+    *,
+    k: int,
+    metric: MetricName,
+    tag: str | None,
+    task: str | None = None,
+) -> NeighboursAnswer:
+    with SEARCH_SECONDS.time():
+        ranking = neighbours(
+            session,
+            reached.indexes,
+            tenant,
+            query,
+            k=k,
+            metric=metric,
+            tag=tag,
+            exclude_task=task,
+            search_candidates=reached.settings.search_candidates,
+        )
+    rows = [
+        NeighbourRow(
+            rank=place,
+            id=found.task.id,
+            name=found.task.name,
+            tags=[row.tag for row in found.task.tags],
+            distance=found.distance,
+            noise_floor=found.noise_floor,
+            images=found.task.n_images,
+            classes=found.task.n_classes,
+            complexity=found.task.embedding.complexity if found.task.embedding else None,
+            library=found.task.tenant == PUBLIC,
+            source=found.task.source,
+            licence=found.task.licence,
+        )
+        for place, found in enumerate(ranking.neighbours, 1)
+    ]
+    return NeighboursAnswer(
+        task=task, space_id=query.space_id, metric=metric, exact=ranking.exact, neighbours=rows
+    )
+
+
+def _csv(answer: NeighboursAnswer) -> Response:
+    columns = [name for name in NeighbourRow.model_fields if name != "tags"]
+    return formats.csv_response(
+        [*columns, "tags", "metric"],
+        (
+            [*(getattr(row, name) for name in columns), "|".join(row.tags), answer.metric]
+            for row in answer.neighbours
+        ),
+    )

@@ -1,0 +1,210 @@
+"""Every error leaves as an RFC 9457 problem document that says what to change."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import Request
+from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
+from sqlalchemy.exc import OperationalError
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import NotFound, Task2VecError, Unavailable
+from app.telemetry import log_event
+
+MEDIA_TYPE = "application/problem+json"
+_RETRY_AFTER_SECONDS = "1"
+_METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
+
+# What starlette refuses by itself: code, title, remedy.
+_BY_STATUS: dict[int, tuple[str, str, str]] = {
+    400: ("bad-request", "The request is malformed", "Check how the request is put together."),
+    404: ("unknown-route", "Not found", "/docs lists the routes."),
+    405: ("method-not-allowed", "Not allowed", "Use one of the methods in the Allow header."),
+    413: (
+        "body-too-large",
+        "Too large",
+        "Send less at once, or raise TASK2VEC_MAX_UPLOAD_BYTES for archives.",
+    ),
+}
+
+
+def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Of a route: the problem documents it may answer with, for its OpenAPI entry."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {status: {"content": {MEDIA_TYPE: {"schema": schema}}} for status in statuses}
+
+
+def respond(problem: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    # Plain ASCII: a problem may quote a field name that is no valid Unicode.
+    return Response(json.dumps(problem), problem["status"], headers, media_type=MEDIA_TYPE)
+
+
+async def _told(_: Request, error: Task2VecError) -> Response:
+    return _tell(error)
+
+
+def _tell(error: Task2VecError) -> Response:
+    headers = {}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if error.status in (429, 503) or error.code == "idempotency-key-in-use":
+        headers["Retry-After"] = _RETRY_AFTER_SECONDS
+    return respond(error.problem(), headers)
+
+
+async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    found: Sequence[ErrorDetails] = error.errors()
+    if any(entry["loc"][0] == "path" for entry in found):
+        unknown = NotFound(
+            "unknown-id",
+            f"Nothing can have the address {request.url.path}.",
+            "Take ids from the answers of this service.",
+        )
+        return _tell(unknown)
+    errors = [{"field": _field(entry), "message": _message(entry)} for entry in found]
+    named = ", ".join(dict.fromkeys(entry["field"] for entry in errors))
+    return respond(
+        {
+            "type": "/problems/request-invalid",
+            "title": "The request does not fit",
+            "status": 422,
+            "detail": f"These do not fit: {named}.",
+            "remedy": "Change what `errors` names; /docs describes every field.",
+            "errors": errors,
+        }
+    )
+
+
+def _field(entry: ErrorDetails) -> str:
+    whole, *parts = entry["loc"]
+    if entry["type"] == "json_invalid":  # FastAPI gives the place in the text
+        parts = [part for part in parts if isinstance(part, str)]
+    return ".".join(map(str, parts)) or str(whole)
+
+
+def _message(entry: ErrorDetails) -> str:
+    if entry["type"] == "json_invalid":
+        return f"not JSON: {entry.get('ctx', {}).get('error', entry['msg'])}"
+    return entry["msg"]
+
+
+async def _refused_by_framework(request: Request, error: HTTPException) -> Response:
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(_allowed_methods(request))
+    detail = error.detail if error.status_code != 404 else f"Nothing is at {request.url.path}"
+    known = _BY_STATUS.get(error.status_code, _BY_STATUS[400])
+    return respond(_framework_problem(error.status_code, detail, *known), headers)
+
+
+def _framework_problem(
+    status: int, detail: str, code: str, title: str, remedy: str
+) -> dict[str, Any]:
+    return {
+        "type": f"/problems/{code}",
+        "title": title,
+        "status": status,
+        "detail": f"{detail.rstrip('.')}.",
+        "remedy": remedy,
+    }
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes with that path; the framework names those of the first one only."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+
+
+async def _store_unavailable(request: Request, _: OperationalError) -> Response:
+    log_event("store.unavailable", level=logging.ERROR, exc_info=True, path=request.url.path)
+    unavailable = Unavailable(
+        "store-unavailable",
+        "The database did not answer in time.",
+        "Try again in a moment; the server's log says more.",
+    )
+    return _tell(unavailable)
+
+
+async def _unexpected(request: Request, error: Exception) -> Response:
+    log_event(
+        "request.failed",
+        level=logging.ERROR,
+        method=request.method,
+        path=request.url.path,
+        error=repr(error),
+    )
+    return respond(
+        {
+            "type": "/problems/internal-error",
+            "title": "Internal error",
+            "status": 500,
+            "detail": "Something failed that should not have.",
+            "remedy": "Try again; if it stays, tell the operator the time and path of the request.",
+        }
+    )
+
+
+HANDLERS: dict[int | type[Exception], Any] = {
+    Task2VecError: _told,
+    RequestValidationError: _invalid,
+    HTTPException: _refused_by_framework,
+    OperationalError: _store_unavailable,
+    Exception: _unexpected,
+}
+
+
+class PlainTextErrors:
+    """Starlette's middleware (hosts, body limit) refuses in plain text: say it as a problem."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        replaced = False
+
+        async def tell(message: Message) -> None:
+            nonlocal replaced
+            if message["type"] == "http.response.start" and _is_plain_error(message):
+                replaced = True
+                status = message["status"]
+                answer = respond(_framework_problem(status, *_PLAIN_ERRORS[status]))
+                await answer(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self.app(scope, receive, tell)
+
+
+# Detail, code, title, remedy.
+_PLAIN_ERRORS: dict[int, tuple[str, str, str, str]] = {
+    400: (
+        "The Host header names a host that this server does not answer for",
+        "untrusted-host",
+        "Not this machine",
+        "Call it as localhost, or run it with API keys (TASK2VEC_AUTH=required).",
+    ),
+    413: ("The body is larger than this route takes", *_BY_STATUS[413]),
+}
+
+
+def _is_plain_error(message: Message) -> bool:
+    kind = Headers(raw=message["headers"]).get("content-type", "")
+    return message["status"] in _PLAIN_ERRORS and kind.startswith("text/plain")

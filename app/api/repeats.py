@@ -1,0 +1,76 @@
+"""A POST with an Idempotency-Key does its work once: its repetition gets the same answer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.responses import JSONResponse
+from sqlalchemy.orm import Session
+
+from app.api.auth import Tenant
+from app.api.resources import Reached
+from app.store import idempotency
+from app.store.idempotency import Answer
+
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="the same key and request again: the same answer, and nothing done twice",
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class _Post:
+    """A POST as its repetition can be told: tenant, key, and where it goes."""
+
+    tenant: str
+    key: str | None
+    address: str
+
+    def fingerprint(self, *content: str) -> str:
+        return hashlib.sha256("\n".join((self.address, *content)).encode()).hexdigest()
+
+    def once(self, session: Session, work: Callable[[], Answer], *content: str) -> JSONResponse:
+        """What `work` answers, or what it answered before to the same key and `content`.
+
+        Work and memory of it share the session's commit. InvalidRequest where the key came with
+        other content.
+        """
+        if self.key is None:
+            return _respond(work())
+        fingerprint = self.fingerprint(*content)
+        answer = idempotency.recall(session, self.tenant, self.key, fingerprint)
+        if answer is not None:
+            return _respond(answer, replayed=True)
+        answer = work()
+        idempotency.remember(session, self.tenant, self.key, fingerprint, answer)
+        return _respond(answer)
+
+    def claim(self, reached: Reached, *content: str) -> None:
+        """For a POST that only reads: its repetition is answered afresh, other content refused."""
+        if self.key is not None:
+            with reached.database.session() as session:
+                self.once(session, lambda: Answer(200, {}), *content)
+
+
+async def _post(request: Request, tenant: Tenant, key: Key = None) -> _Post:
+    return _Post(tenant, key, f"{request.method} {request.url.path}")
+
+
+Post = Annotated[_Post, Depends(_post)]
+
+
+def _respond(answer: Answer, *, replayed: bool = False) -> JSONResponse:
+    headers = {"Location": answer.location} if answer.location else {}
+    if replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return JSONResponse(answer.body, answer.status, headers)

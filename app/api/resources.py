@@ -1,0 +1,46 @@
+"""What a request may reach: settings, blobs, indexes, and one unit of work on the database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.settings import Settings
+from app.store.blobs import BlobStore
+from app.store.session import Database
+from app.store.vectors import IndexCache
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    settings: Settings
+    database: Database
+    blobs: BlobStore
+    indexes: IndexCache
+
+
+async def resources(request: Request) -> Resources:
+    reached: Resources = request.app.state.resources
+    return reached
+
+
+Reached = Annotated[Resources, Depends(resources)]
+
+
+def _reading(reached: Reached) -> Iterator[Session]:
+    with reached.database.session(read_only=True) as session:
+        yield session
+
+
+def _writing(reached: Reached) -> Iterator[Session]:
+    with reached.database.session() as session:
+        yield session
+
+
+# Scope "function": the commit comes before the answer, so that a failed one can still be told.
+Reading = Annotated[Session, Depends(_reading, scope="function")]
+Writing = Annotated[Session, Depends(_writing, scope="function")]

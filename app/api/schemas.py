@@ -1,0 +1,347 @@
+"""What goes over the wire: bodies are strict and closed, answers are what other programs read."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
+from app.embedding.vector import TaskEmbedding
+
+_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+
+TaskName = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_PRINTABLE),
+]
+Tag = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_PRINTABLE),
+]
+TaskId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PRINTABLE)]
+CardRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+SpaceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
+
+LabelKindAsked = Literal["auto", "single_label", "multi_label"]
+MetricName = Literal["cosine", "jsd", "kl", "asymmetric_kl", "entropy", "asymmetric", "domain"]
+TaskStatus = Literal["queued", "embedding", "ready", "refused", "failed", "cancelled"]
+JobState = Literal["queued", "running", "succeeded", "refused", "failed", "cancelled"]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Answer(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+# --- problems
+
+
+class FieldError(Answer):
+    field: str
+    message: str
+
+
+class Problem(BaseModel):
+    """RFC 9457 with a remedy; some problems carry members of their own beside these."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    remedy: str
+    errors: list[FieldError] | None = None
+
+
+# --- tasks
+
+
+class TaskMetadata(Body):
+    """The `metadata` part beside an `archive`. No name: the archive's file name stands in."""
+
+    name: TaskName | None = None
+    tags: list[Tag] = Field([], max_length=50)
+    label_kind: LabelKindAsked = "auto"
+    probe: CardRef | None = Field(None, description="none: the probe the service is set to")
+
+
+class TaskFromSource(TaskMetadata):
+    source: Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=_PRINTABLE)] = (
+        Field(description="URI of an archive, under one of the prefixes the operator allows")
+    )
+
+
+class NoMetadata(Body):
+    """The `metadata` part beside more images of a task: there is nothing to say."""
+
+
+class TaskChanges(Body):
+    name: TaskName | None = None
+    tags: list[Tag] | None = Field(None, max_length=50, description="replaces all tags")
+
+
+class Accepted(Answer):
+    id: str = Field(description="the task")
+    job_id: str
+
+
+class Counts(Answer):
+    images: int | None
+    classes: int | None
+
+
+class TaskAnswer(Answer):
+    id: str
+    name: str
+    tags: list[str]
+    status: TaskStatus
+    label_kind: str = Field(description="auto until the intake has seen the labels")
+    probe: str
+    version: int
+    library: bool = Field(description="part of the reference library that ships with the service")
+    source: str | None
+    licence: str | None
+    counts: Counts
+    intake: dict[str, Any] | None = Field(description="summary; every file: links.intake")
+    space_id: str | None
+    complexity: float | None
+    noise_floor: float | None
+    provenance: dict[str, Any] | None
+    problem: dict[str, Any] | None
+    job_id: str | None = Field(description="the newest job")
+    created_at: datetime
+    updated_at: datetime
+    links: dict[str, str]
+
+
+class TaskPage(Answer):
+    items: list[TaskAnswer]
+    next_cursor: str | None
+
+
+class IntakeFile(Answer):
+    path: str
+    status: Literal["used", "skipped"]
+    label: str | None
+    reason: str | None
+
+
+class IntakeAnswer(Answer):
+    id: str
+    summary: dict[str, Any]
+    files: list[IntakeFile]
+
+
+class EmbeddingAnswer(Answer):
+    id: str
+    space_id: str
+    dimension: int
+    epsilon: float
+    complexity: float
+    noise_floor: float
+    vector: list[float]
+    domain: list[float]
+    label: list[float]
+    draw_error: list[float]
+    sampling_error: list[float]
+    provenance: dict[str, Any]
+
+    @classmethod
+    def of(cls, task_id: str, embedding: TaskEmbedding) -> EmbeddingAnswer:
+        return cls(
+            id=task_id,
+            space_id=embedding.space_id,
+            dimension=len(embedding.vector),
+            epsilon=embedding.epsilon,
+            complexity=embedding.complexity,
+            noise_floor=embedding.noise_floor,
+            vector=embedding.vector.tolist(),
+            domain=embedding.domain.tolist(),
+            label=embedding.label.tolist(),
+            draw_error=embedding.draw_error.tolist(),
+            sampling_error=embedding.sampling_error.tolist(),
+            provenance=asdict(embedding.provenance),
+        )
+
+
+# --- neighbours and distances
+
+
+Entries = Annotated[
+    list[Annotated[float, Field(ge=0, le=3e38)]], Field(min_length=1, max_length=1_000_000)
+]
+
+
+class VectorQuery(Body):
+    """A query by numbers, as `GET /tasks/{id}/embedding` gives them."""
+
+    vector: Entries
+    domain: Entries | None = Field(None, description="for a metric that compares domain parts")
+    space_id: SpaceId
+    k: int = Field(10, ge=1, le=1000)
+    metric: MetricName = "cosine"
+    tag: Tag | None = None
+
+
+class ArchiveQuery(Body):
+    """The `metadata` part beside an `archive` that is asked about and not kept."""
+
+    label_kind: LabelKindAsked = "auto"
+    probe: CardRef | None = None
+    k: int = Field(10, ge=1, le=1000)
+    metric: MetricName = "cosine"
+    tag: Tag | None = None
+
+
+class NeighbourRow(Answer):
+    rank: int
+    id: str
+    name: str
+    tags: list[str]
+    distance: float
+    noise_floor: float
+    images: int | None
+    classes: int | None
+    complexity: float | None
+    library: bool
+    source: str | None
+    licence: str | None
+
+
+class NeighboursAnswer(Answer):
+    task: str | None = Field(description="none where the query was a vector")
+    space_id: str
+    metric: MetricName
+    exact: bool = Field(description="every task was ranked, not only what an index proposed")
+    neighbours: list[NeighbourRow]
+
+
+class QueryAccepted(Answer):
+    job_id: str
+    links: dict[str, str]
+
+
+class DistancesQuery(Body):
+    tasks: list[TaskId] = Field(min_length=1, max_length=1000)
+    metric: MetricName = "cosine"
+
+
+class DistancesAnswer(Answer):
+    metric: MetricName
+    symmetric: bool
+    space_id: str
+    tasks: list[str]
+    distances: list[list[float]] = Field(
+        description="row: source task, column: target task, in the order asked"
+    )
+
+
+# --- estimates
+
+
+class IntervalAnswer(Answer):
+    low: float
+    typical: float
+    high: float
+    kind: str = Field(description="what the range means: exact, uncalibrated_range, ...")
+
+
+class EstimateRow(Answer):
+    rank: int
+    candidate: str
+    family: str
+    parameters: int
+    recipe: str
+    device: str
+    accuracy: IntervalAnswer | None
+    steps: IntervalAnswer
+    seconds: IntervalAnswer
+    money_usd: IntervalAnswer
+    energy_wh: IntervalAnswer
+    memory_mib: IntervalAnswer
+    fits: bool = Field(description="into the device's memory")
+    fitting_batch_size: int = Field(description="the largest that does; 0: none")
+    top1_percent: float | None
+    difficulty: float | None = Field(description="asymmetric distance from the source task")
+    source_task: str | None
+    evidence: str = Field(description="of strength, by which the row has its rank")
+    frontier: bool = Field(description="no other row that fits is both cheaper and as strong")
+    reason: str
+    basis: list[str]
+    calibrated: bool
+
+
+class EstimatesAnswer(Answer):
+    task: str
+    device: str
+    recipe: str
+    estimates: list[EstimateRow]
+
+
+# --- catalogue
+
+CardT = TypeVar("CardT", CandidateCard, DeviceCard, RecipeCard, ProbeCard)
+
+
+class CardPage(Answer, Generic[CardT]):
+    items: list[CardT]
+
+
+# --- jobs
+
+
+class JobAnswer(Answer):
+    id: str
+    kind: str
+    task_id: str
+    state: JobState
+    phase: str
+    done: int
+    total: int
+    remaining_seconds: float | None
+    attempts: int
+    cancel_requested: bool
+    problem: dict[str, Any] | None
+    result: NeighboursAnswer | None = Field(
+        None, description="of a query by archive, once it has succeeded"
+    )
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class JobPage(Answer):
+    items: list[JobAnswer]
+    next_cursor: str | None
+
+
+class JobProgress(Answer):
+    """One server-sent event; the last one carries a final state."""
+
+    state: JobState
+    phase: str
+    done: int
+    total: int
+    remaining_seconds: float | None
+    problem: dict[str, Any] | None = None
+
+
+# --- health
+
+
+class Health(Answer):
+    status: Literal["ok"]
+    version: str
+
+
+class Readiness(Answer):
+    ready: bool
+    reasons: list[str]

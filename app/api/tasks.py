@@ -1,0 +1,292 @@
+"""Tasks: sent in, looked at, changed, deleted; their intake report and their embedding."""
+
+from __future__ import annotations
+
+import io
+from pathlib import PurePosixPath
+from typing import Annotated, Literal
+
+import numpy as np
+from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
+from pydantic import BaseModel
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.api import formats
+from app.api.auth import Tenant
+from app.api.problems import problems
+from app.api.repeats import Post
+from app.api.resources import Reached, Reading, Resources, Writing
+from app.api.schemas import (
+    Accepted,
+    Counts,
+    EmbeddingAnswer,
+    IntakeAnswer,
+    NoMetadata,
+    Tag,
+    TaskAnswer,
+    TaskChanges,
+    TaskFromSource,
+    TaskMetadata,
+    TaskPage,
+    TaskStatus,
+)
+from app.api.sources import require_allowed
+from app.api.uploads import (
+    Upload,
+    forget_unneeded,
+    require_json,
+    require_kept,
+    upload,
+    upload_body,
+)
+from app.catalogue import ProbeCard
+from app.errors import Conflict, NotFound
+from app.store import cards, embeddings
+from app.store import tasks as store
+from app.store.idempotency import Answer
+from app.store.tables import PUBLIC, Job, Task
+
+router = APIRouter(tags=["tasks"])
+uploads = APIRouter(tags=["tasks"])
+
+TaskIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
+Limit = Annotated[int, Query(ge=1, le=200)]
+Cursor = Annotated[str | None, Query(max_length=100)]
+
+_ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
+
+
+@uploads.post(
+    "/tasks",
+    status_code=202,
+    response_model=Accepted,
+    responses=problems(404, 409, 413, 415, 503),
+    openapi_extra=upload_body(TaskMetadata, TaskFromSource),
+)
+def post_task(
+    reached: Reached,
+    tenant: Tenant,
+    post: Post,
+    sent: Annotated[Upload[TaskMetadata], upload(TaskMetadata, TaskFromSource)],
+    session: Writing,
+) -> Response:
+    asked = sent.content
+    source = asked.source if isinstance(asked, TaskFromSource) else None
+    if source is not None:
+        require_allowed(source, reached.settings.source_prefixes)
+
+    def accept() -> Answer:
+        probe = asked.probe or reached.settings.probe
+        cards.get_card(session, tenant, ProbeCard, probe)
+        task, job = store.create_task(
+            session,
+            tenant,
+            name=asked.name or _name_of(source or sent.filename),
+            tags=asked.tags,
+            label_kind=asked.label_kind,
+            probe=probe,
+            archive=sent.archive,
+            source=source,
+        )
+        return _accepted(reached, sent, task, job)
+
+    return post.once(session, accept, sent.fingerprint)
+
+
+@uploads.post(
+    "/tasks/{task_id}/images",
+    status_code=202,
+    response_model=Accepted,
+    responses=problems(404, 409, 413, 415, 503),
+    openapi_extra=upload_body(NoMetadata),
+)
+def post_images(
+    task_id: TaskIdPath,
+    reached: Reached,
+    tenant: Tenant,
+    post: Post,
+    sent: Annotated[Upload[NoMetadata], upload(NoMetadata)],
+    session: Writing,
+) -> Response:
+    """More images: a new version of the task, embedded again."""
+    archive = sent.archive
+    assert archive is not None  # noqa: S101
+
+    def accept() -> Answer:
+        task = store.get_own_task(session, tenant, task_id)
+        return _accepted(reached, sent, task, store.add_images(session, task, archive))
+
+    return post.once(session, accept, sent.fingerprint)
+
+
+@router.get("/tasks", response_model=TaskPage)
+def list_tasks(
+    tenant: Tenant,
+    session: Reading,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    status: TaskStatus | None = None,
+    tag: Annotated[Tag | None, Query()] = None,
+    q: Annotated[str | None, Query(max_length=200, description="part of the name")] = None,
+    library: Annotated[bool, Query(description="the reference library's tasks, not yours")] = False,
+) -> TaskPage:
+    """Newest first."""
+    found, next_cursor = store.list_tasks(
+        session,
+        PUBLIC if library else tenant,
+        limit=limit,
+        cursor=cursor,
+        status=status,
+        tag=tag,
+        query=q,
+    )
+    return TaskPage(items=_answers(session, found), next_cursor=next_cursor)
+
+
+@router.get("/tasks/{task_id}", response_model=TaskAnswer, responses=problems(404))
+def get_task(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> TaskAnswer:
+    return _answers(session, [store.get_task(session, tenant, task_id)])[0]
+
+
+@router.patch(
+    "/tasks/{task_id}",
+    response_model=TaskAnswer,
+    responses=problems(404, 413, 415),
+    dependencies=[Depends(require_json)],
+)
+def patch_task(
+    task_id: TaskIdPath, changes: TaskChanges, tenant: Tenant, session: Writing
+) -> TaskAnswer:
+    task = store.get_own_task(session, tenant, task_id)
+    store.update_task(session, task, name=changes.name, tags=changes.tags)
+    return _answers(session, [task])[0]
+
+
+@router.delete("/tasks/{task_id}", status_code=204, responses=problems(404))
+def delete_task(
+    task_id: TaskIdPath,
+    reached: Reached,
+    tenant: Tenant,
+    session: Writing,
+    after_commit: BackgroundTasks,
+) -> None:
+    """Its jobs and images go with it."""
+    task = store.get_own_task(session, tenant, task_id)
+    after_commit.add_task(forget_unneeded, reached, store.delete_task(session, task))
+
+
+@router.get("/tasks/{task_id}/intake", response_model=IntakeAnswer, responses=problems(404, 409))
+def get_intake(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> IntakeAnswer:
+    """What became of every file of the archive."""
+    task = store.get_task(session, tenant, task_id)
+    if task.intake_summary is None:
+        if task.status in ("queued", "embedding"):
+            raise _not_ready(task)
+        raise NotFound(
+            "no-intake",
+            f"The task {task.id!r} has no intake report: its images were not read here.",
+            "Look at its status and problem.",
+        )
+    return IntakeAnswer(id=task.id, summary=task.intake_summary, files=task.intake_files or [])
+
+
+@router.get(
+    "/tasks/{task_id}/embedding",
+    response_model=EmbeddingAnswer,
+    responses={200: formats.also("npy", "npz"), **problems(404, 409)},
+)
+def get_embedding(
+    request: Request,
+    task_id: TaskIdPath,
+    tenant: Tenant,
+    session: Reading,
+    format: Annotated[  # noqa: A002
+        Literal["json", "npy", "npz"] | None,
+        Query(description="npy: the vector alone; npz: all arrays, as `task2vec embed --out`"),
+    ] = None,
+) -> EmbeddingAnswer | Response:
+    task = store.get_task(session, tenant, task_id)
+    embedding = embeddings.load(session, ready_embedding(task))
+    kind = formats.choose(request, format, ("json", "npy", "npz"))
+    if kind == "npz":
+        return formats.file_response(embedding.to_npz(), task.id, kind)
+    if kind == "npy":
+        buffer = io.BytesIO()
+        np.save(buffer, embedding.vector)
+        return formats.file_response(buffer.getvalue(), task.id, kind)
+    return EmbeddingAnswer.of(task.id, embedding)
+
+
+def _accepted(reached: Resources, sent: Upload[BaseModel], task: Task, job: Job) -> Answer:
+    require_kept(reached, sent)
+    return Answer(202, Accepted(id=task.id, job_id=job.id).model_dump(), f"/v1/tasks/{task.id}")
+
+
+def _name_of(address: str) -> str:
+    """A name for a task that came without one: its archive's, without folder and ending."""
+    name = PurePosixPath(address.replace("\\", "/")).name
+    for ending in sorted(_ARCHIVE_ENDINGS, key=len, reverse=True):
+        if name.lower().endswith(ending):
+            name = name[: -len(ending)]
+            break
+    printable = "".join(letter for letter in name if letter.isprintable()).strip()
+    return printable[:200] or "unnamed"
+
+
+def _answers(session: Session, tasks: list[Task]) -> list[TaskAnswer]:
+    seqs = [task.seq for task in tasks]
+    newest = select(func.max(Job.seq)).where(Job.task_seq.in_(seqs)).group_by(Job.task_seq)
+    rows = session.execute(select(Job.task_seq, Job.id).where(Job.seq.in_(newest)))
+    job_ids: dict[int, str] = dict(rows.all())
+    return [_answer(task, job_ids.get(task.seq)) for task in tasks]
+
+
+def _answer(task: Task, job_id: str | None) -> TaskAnswer:
+    embedding = task.embedding
+    here = f"/v1/tasks/{task.id}"
+    links = {"self": here, "intake": f"{here}/intake"}
+    if task.status == "ready":
+        links |= {name: f"{here}/{name}" for name in ("embedding", "neighbours", "estimates")}
+    if job_id is not None:
+        links["job"] = f"/v1/jobs/{job_id}"
+    return TaskAnswer(
+        id=task.id,
+        name=task.name,
+        tags=[row.tag for row in task.tags],
+        status=task.status,
+        label_kind=task.label_kind,
+        probe=task.probe,
+        version=task.version,
+        library=task.tenant == PUBLIC,
+        source=task.source,
+        licence=task.licence,
+        counts=Counts(images=task.n_images, classes=task.n_classes),
+        intake=task.intake_summary,
+        space_id=embedding.space_id if embedding else None,
+        complexity=embedding.complexity if embedding else None,
+        noise_floor=embedding.noise_floor if embedding else None,
+        provenance=embedding.provenance if embedding else None,
+        problem=task.problem,
+        job_id=job_id,
+        created_at=task.created_at,
+        updated_at=task.updated_at,
+        links=links,
+    )
+
+
+def ready_embedding(task: Task) -> int:
+    """The seq of a ready task's embedding; Conflict tells what the task waits for."""
+    if task.status != "ready" or task.embedding_seq is None:
+        raise _not_ready(task)
+    return task.embedding_seq
+
+
+def _not_ready(task: Task) -> Conflict:
+    waiting = task.status in ("queued", "embedding")
+    return Conflict(
+        "task-not-ready",
+        f"The task {task.id!r} is {task.status}: it has no embedding.",
+        "Wait for its job to end." if waiting else "Read the task's problem and send it again.",
+        task_status=task.status,
+    )

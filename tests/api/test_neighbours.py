@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import csv
+import io
+
+import pytest
+
+from app.embedding.distance import one_to_one
+from tests.api.conftest import ARCHIVE, SPACE, Service, assert_problem, embedding_of
+
+
+def test_neighbours_are_ranked_by_exact_distance_and_leave_the_task_out(service: Service) -> None:
+    asked = service.ready(seed=0)
+    others = {service.ready(seed=seed, name=f"task {seed}"): seed for seed in (1, 2, 3)}
+    answer = service.client.get(f"/v1/tasks/{asked}/neighbours", params={"metric": "jsd"}).json()
+    assert (answer["task"], answer["metric"], answer["space_id"]) == (asked, "jsd", SPACE)
+    assert answer["exact"] is True
+    rows = answer["neighbours"]
+    assert {row["id"] for row in rows} == set(others)
+    assert [row["rank"] for row in rows] == [1, 2, 3]
+    assert [row["distance"] for row in rows] == sorted(row["distance"] for row in rows)
+    for row in rows:
+        expected = one_to_one(
+            embedding_of(0).vector, embedding_of(others[row["id"]]).vector, "jsd", epsilon=1e-12
+        )
+        assert row["distance"] == pytest.approx(expected)
+        assert (row["images"], row["classes"], row["library"]) == (40, 2, False)
+
+
+def test_only_k_neighbours_with_the_tag_are_listed(service: Service) -> None:
+    asked = service.ready(seed=0)
+    tagged = [service.ready(seed=seed, tags=["zoo"]) for seed in (1, 2)]
+    service.ready(seed=3)
+    address = f"/v1/tasks/{asked}/neighbours"
+    rows = service.client.get(address, params={"tag": "zoo"}).json()["neighbours"]
+    assert {row["id"] for row in rows} == set(tagged)
+    assert len(service.client.get(address, params={"k": 1}).json()["neighbours"]) == 1
+
+
+def test_tasks_of_another_space_are_nobodys_neighbours(service: Service) -> None:
+    asked = service.ready(seed=0)
+    service.ready(seed=1, space_id="b" * 16)
+    assert service.client.get(f"/v1/tasks/{asked}/neighbours").json()["neighbours"] == []
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [({"k": 0}, "k"), ({"k": 1001}, "k"), ({"k": "many"}, "k"), ({"metric": "euclid"}, "metric")],
+)
+def test_query_parameters_that_do_not_fit_are_named(
+    service: Service, query: dict[str, str], field: str
+) -> None:
+    answer = service.client.get(f"/v1/tasks/{service.ready()}/neighbours", params=query)
+    assert assert_problem(answer, 422, "request-invalid")["errors"][0]["field"] == field
+
+
+def test_csv_cells_that_a_spreadsheet_would_run_are_made_harmless(service: Service) -> None:
+    asked = service.ready(seed=0)
+    service.ready(seed=1, name='=HYPERLINK("http://x")', tags=["-1+1", "a, b"])
+    address = f"/v1/tasks/{asked}/neighbours"
+    answer = service.client.get(address, headers={"accept": "text/csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    assert answer.text == service.client.get(address, params={"format": "csv"}).text
+    (row,) = csv.DictReader(io.StringIO(answer.text))
+    assert row["name"] == '\'=HYPERLINK("http://x")'
+    assert row["tags"] == "'-1+1|a, b"
+    assert float(row["distance"]) > 0
+    assert row["metric"] == "cosine"
+
+
+def test_the_accept_header_is_weighed_and_json_is_the_default(service: Service) -> None:
+    address = f"/v1/tasks/{service.ready()}/neighbours"
+    for accept, kind in (
+        ("application/json;q=0.5, text/csv", "text/csv"),
+        ("text/csv;q=0.1, application/json", "application/json"),
+        ("text/html, */*", "application/json"),
+        ("text/csv;q=x", "application/json"),
+        ("text/csv;q=0", "application/json"),
+    ):
+        answer = service.client.get(address, headers={"accept": accept})
+        assert answer.headers["content-type"].partition(";")[0] == kind, accept
+
+
+def test_a_vector_finds_the_task_it_came_from(service: Service) -> None:
+    task_id = service.ready(seed=1)
+    service.ready(seed=2)
+    told = service.client.get(f"/v1/tasks/{task_id}/embedding").json()
+    body = {key: told[key] for key in ("vector", "domain", "space_id")}
+    for metric in ("cosine", "domain"):
+        answer = service.client.post("/v1/neighbours", json={**body, "metric": metric}).json()
+        assert answer["task"] is None
+        assert answer["neighbours"][0]["id"] == task_id
+        assert answer["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_vectors_that_are_no_embedding_are_refused(service: Service) -> None:
+    service.ready()
+    vector = embedding_of(1).vector.tolist()
+    for entries in ([*vector[:-1], -1.0], [*vector[:-1], True], [*vector[:-1], "1"], []):
+        body = {"vector": entries, "space_id": SPACE}
+        assert_problem(service.client.post("/v1/neighbours", json=body), 422, "request-invalid")
+    for number in ("NaN", "Infinity", "1e400"):
+        answer = service.client.post(
+            "/v1/neighbours",
+            content=f'{{"vector": [{number}], "space_id": "{SPACE}"}}',
+            headers={"content-type": "application/json"},
+        )
+        assert_problem(answer, 422, "request-invalid")
+    short = {"vector": vector[:3], "space_id": SPACE}
+    assert_problem(service.client.post("/v1/neighbours", json=short), 422, "length-mismatch")
+    elsewhere = {"vector": vector, "space_id": "c" * 16}
+    assert_problem(service.client.post("/v1/neighbours", json=elsewhere), 409, "unknown-space")
+
+
+def test_the_domain_metric_asks_for_the_domain_part(service: Service) -> None:
+    service.ready()
+    body = {"vector": embedding_of(1).vector.tolist(), "space_id": SPACE, "metric": "domain"}
+    assert_problem(service.client.post("/v1/neighbours", json=body), 422, "length-mismatch")
+
+
+def test_images_that_are_only_asked_about_get_their_neighbours_from_the_job_and_never_show(
+    service: Service,
+) -> None:
+    kept = service.ready(seed=1, tags=["zoo"])
+    service.ready(seed=2)
+    accepted = service.send(ARCHIVE, "/v1/neighbours", metric="jsd", tag="zoo", k=5)
+    assert accepted.status_code == 202
+    address = accepted.headers["location"]
+    job_id = accepted.json()["job_id"]
+    assert service.client.get(address).json()["result"] is None
+
+    service.succeed(job_id, service.start(job_id), seed=3)
+
+    job = service.client.get(address).json()
+    assert job["state"] == "succeeded"
+    assert job["result"]["metric"] == "jsd"
+    assert [row["id"] for row in job["result"]["neighbours"]] == [kept]
+    listed = service.client.get("/v1/tasks").json()["items"]
+    assert job["task_id"] not in [task["id"] for task in listed]
+    others = service.client.get(f"/v1/tasks/{kept}/neighbours").json()["neighbours"]
+    assert job["task_id"] not in [row["id"] for row in others]
+
+
+def test_images_that_are_only_asked_about_can_be_taken_back(service: Service) -> None:
+    job_id = service.send(ARCHIVE, "/v1/neighbours").json()["job_id"]
+    assert service.client.delete(f"/v1/jobs/{job_id}").json()["state"] == "cancelled"
+
+
+def test_distances_are_a_matrix_in_the_order_asked(service: Service) -> None:
+    ids = [service.ready(seed=seed) for seed in (0, 1, 2)]
+    order = [ids[2], ids[0], ids[1]]
+    answer = service.client.post("/v1/distances", json={"tasks": order}).json()
+    assert answer["tasks"] == order
+    assert (answer["metric"], answer["symmetric"]) == ("cosine", True)
+    matrix = answer["distances"]
+    assert [matrix[n][n] for n in range(3)] == [0, 0, 0]
+    assert matrix[0][1] == matrix[1][0]
+    expected = one_to_one(embedding_of(2).vector, embedding_of(0).vector, "cosine", epsilon=1e-12)
+    assert matrix[0][1] == pytest.approx(expected)
+
+
+def test_distances_of_an_asymmetric_metric_go_from_row_to_column(service: Service) -> None:
+    source, target = service.ready(seed=0), service.ready(seed=1)
+    body = {"tasks": [source, target], "metric": "asymmetric_kl"}
+    answer = service.client.post("/v1/distances", json=body).json()
+    expected = one_to_one(
+        embedding_of(1).vector, embedding_of(0).vector, "asymmetric_kl", epsilon=1e-12
+    )
+    assert answer["symmetric"] is False
+    assert answer["distances"][0][1] == pytest.approx(expected)
+
+
+def test_distances_come_as_csv(service: Service) -> None:
+    ids = [service.ready(seed=seed) for seed in (0, 1)]
+    answer = service.client.post("/v1/distances?format=csv", json={"tasks": ids})
+    rows = list(csv.reader(io.StringIO(answer.text)))
+    assert rows[0] == ["task", *ids]
+    assert [row[0] for row in rows[1:]] == ids
+    assert float(rows[1][1]) == 0
+
+
+def test_distances_refuse_what_does_not_compare(service: Service) -> None:
+    here, there = service.ready(seed=0), service.ready(seed=1, space_id="b" * 16)
+    queued = service.send().json()["id"]
+    for tasks, status, code in (
+        ([here, there], 409, "different-spaces"),
+        ([here, queued], 409, "task-not-ready"),
+        ([here, "nobody"], 404, "unknown-task"),
+        ([], 422, "request-invalid"),
+        ([here] * 1001, 422, "request-invalid"),
+    ):
+        assert_problem(service.client.post("/v1/distances", json={"tasks": tasks}), status, code)
+
+
+def test_the_asymmetric_metric_without_a_trivial_task_says_what_is_missing(
+    service: Service,
+) -> None:
+    ids = [service.ready(seed=seed) for seed in (0, 1)]
+    answer = service.client.post("/v1/distances", json={"tasks": ids, "metric": "asymmetric"})
+    assert_problem(answer, 422, "trivial-unknown")

@@ -1,0 +1,128 @@
+"""Health, keys, hosts and origins, and the problems that no route of its own tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from app.store import cards, keys
+from tests.api.conftest import ARCHIVE, Service, assert_problem
+
+
+def test_it_is_ready_once_a_worker_has_warmed_up(service: Service) -> None:
+    assert service.client.get("/healthz").json()["status"] == "ok"
+    waiting = service.client.get("/readyz")
+    assert waiting.status_code == 503
+    assert "worker" in waiting.json()["reasons"][0]
+    service.warm_up()
+    assert service.client.get("/readyz").json() == {"ready": True, "reasons": []}
+
+
+def test_metrics_are_told_in_the_prometheus_format(service: Service) -> None:
+    answer = service.client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "task2vec_search_seconds_bucket" in answer.text
+
+
+def test_without_a_valid_key_a_server_that_asks_for_keys_answers_nothing(
+    serve: Callable[..., Service],
+) -> None:
+    service = serve(auth="required")
+    for headers, code in (
+        ({}, "key-missing"),
+        ({"Authorization": "Bearer t2v_wrong"}, "key-unknown"),
+        ({"Authorization": "Basic dXNlcjpwYXNz"}, "key-missing"),
+    ):
+        answer = service.client.get("/v1/tasks", headers=headers)
+        assert_problem(answer, 401, code)
+        assert answer.headers["www-authenticate"] == "Bearer"
+    upload = service.client.post("/v1/tasks", files={"archive": ("a.zip", ARCHIVE)})
+    assert_problem(upload, 401, "key-missing")
+    assert service.client.get("/healthz").status_code == 200
+
+
+def test_tenants_do_not_see_each_other(serve: Callable[..., Service]) -> None:
+    service = serve(auth="required")
+    with service.resources.database.session() as session:
+        secrets = [keys.create_key(session, tenant, "test") for tenant in ("ann", "bob")]
+    ann, bob = ({"Authorization": f"Bearer {secret}"} for secret in secrets)
+    files = {"archive": ("a.zip", ARCHIVE)}
+    accepted = service.client.post("/v1/tasks", files=files, headers=ann).json()
+    address = f"/v1/tasks/{accepted['id']}"
+    assert service.client.get(address, headers=ann).status_code == 200
+    assert_problem(service.client.get(address, headers=bob), 404, "unknown-task")
+    assert_problem(service.client.delete(address, headers=bob), 404, "unknown-task")
+    job = f"/v1/jobs/{accepted['job_id']}"
+    assert_problem(service.client.get(job, headers=bob), 404, "unknown-job")
+    assert service.client.get("/v1/tasks", headers=bob).json()["items"] == []
+
+
+def test_a_host_name_that_is_not_this_machine_is_refused(service: Service) -> None:
+    answer = service.client.get("/v1/tasks", headers={"host": "rebound.example"})
+    assert_problem(answer, 400, "untrusted-host")
+    for host in ("127.0.0.1:8000", "[::1]:8000", "localhost"):
+        assert service.client.get("/healthz", headers={"host": host}).status_code == 200
+
+
+@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:9999"])
+def test_a_web_page_of_another_origin_cannot_change_anything(service: Service, origin: str) -> None:
+    files = {"archive": ("a.zip", ARCHIVE)}
+    answer = service.client.post("/v1/tasks", files=files, headers={"origin": origin})
+    assert_problem(answer, 403, "foreign-origin")
+    assert service.blobs() == []
+
+
+def test_a_page_of_the_servers_own_may_post(service: Service) -> None:
+    files = {"archive": ("a.zip", ARCHIVE)}
+    answer = service.client.post("/v1/tasks", files=files, headers={"origin": "http://localhost"})
+    assert answer.status_code == 202
+
+
+def test_unknown_routes_and_methods_are_problems(service: Service) -> None:
+    assert_problem(service.client.get("/v1/nothing"), 404, "unknown-route")
+    assert_problem(service.client.get("/v1/tasks/"), 404, "unknown-route")
+    answer = service.client.put("/v1/tasks", json={})
+    assert_problem(answer, 405, "method-not-allowed")
+    assert answer.headers["allow"] == "GET, POST"
+
+
+def test_an_unknown_query_parameter_is_told_with_those_that_exist(service: Service) -> None:
+    problem = assert_problem(
+        service.client.get("/v1/tasks", params={"page": 2}), 422, "unknown-parameter"
+    )
+    assert "cursor, library, limit, q, status, tag" in problem["remedy"]
+
+
+def test_a_field_whose_name_is_no_text_is_told_like_any_other(service: Service) -> None:
+    answer = service.client.post(
+        "/v1/distances",
+        content='{"tasks": ["x"], "\\ud800": 1}',
+        headers={"content-type": "application/json"},
+    )
+    assert_problem(answer, 422, "request-invalid")
+
+
+def test_an_unexpected_failure_tells_nothing_of_its_inside(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the password is secret")
+
+    monkeypatch.setattr(cards, "list_cards", fail)
+    answer = service.client.get("/v1/probes")
+    assert_problem(answer, 500, "internal-error")
+    assert "password" not in answer.text
+
+
+def test_a_database_that_does_not_answer_is_a_matter_of_trying_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise OperationalError("SELECT 1", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(cards, "list_cards", fail)
+    answer = service.client.get("/v1/probes")
+    assert_problem(answer, 503, "store-unavailable")
+    assert answer.headers["retry-after"]
