@@ -1,0 +1,745 @@
+"""The command line: what `task2vec` does, one function a command.
+
+Answers go to stdout (`--json`: exactly what a program reads, nothing else), progress and errors to
+stderr, an error always as the one line `error: what. remedy`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
+from urllib.parse import quote
+
+import typer
+from pydantic import ValidationError
+from rich.table import Table
+from typer.core import TyperGroup
+
+from app import __version__, terminal
+from app.client import Client, ServerUnreachable
+from app.errors import Conflict, InvalidRequest, NotFound, Task2VecError, Unavailable
+from app.folder import archive_name
+from app.settings import Settings, shared_directory
+
+if TYPE_CHECKING:
+    from app.embedding.vector import TaskEmbedding
+    from app.store.session import Database
+
+LabelKind = Literal["auto", "single_label", "multi_label"]
+MetricName = Literal["cosine", "jsd", "kl", "asymmetric_kl", "entropy", "asymmetric", "domain"]
+
+OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
+
+# What each extra of pyproject.toml brings, by the names it is imported under.
+EXTRAS = {
+    "worker": ("torch", "torchvision", "timm", "sklearn", "dbos"),
+    "reference": ("fontTools",),
+}
+
+
+class OneLineErrors(TyperGroup):
+    """Whatever goes wrong ends in one line on stderr and a documented exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except typer.TyperException as error:
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "task2vec"
+            _fail(f"{error.format_message()} See `{command} --help`.", error.exit_code)
+        except ServerUnreachable as error:
+            _fail(str(error), NO_SERVER)
+        except Task2VecError as error:
+            _fail(str(error), FAILED)
+        except OSError as error:
+            what = error.strerror or type(error).__name__
+            _fail(f"{error.filename}: {what}." if error.filename else f"{what}.", FAILED)
+        except Exception as error:
+            if os.environ.get("TASK2VEC_DEBUG"):
+                raise
+            _fail(
+                f"unexpected {type(error).__name__}: {error}. "
+                "Please report it; TASK2VEC_DEBUG=1 shows where it happened.",
+                FAILED,
+            )
+        if code == INTERRUPTED:
+            _fail("interrupted.", INTERRUPTED)
+        sys.exit(code)
+
+
+app = typer.Typer(
+    name="task2vec",
+    cls=OneLineErrors,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which pretrained image model to fine-tune on a small labelled set, and at what cost.",
+)
+keys_app = typer.Typer(help="API keys of the service whose data directory this is.")
+reference_app = typer.Typer(help="The reference library that ships with the service.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(reference_app, name="reference")
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Server = Annotated[
+    str, typer.Option(envvar="TASK2VEC_SERVER", help="Address of the service, http://HOST:PORT.")
+]
+Key = Annotated[
+    str | None,
+    typer.Option(envvar="TASK2VEC_KEY", show_envvar=True, help="API key, where one is asked for."),
+]
+TaskRef = Annotated[str, typer.Argument(metavar="TASK", help="Id, or a name that only one has.")]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
+DataDir = Annotated[
+    Path | None, typer.Option(help="Where the service keeps its data [TASK2VEC_DATA_DIR].")
+]
+Metric = Annotated[MetricName, typer.Option(help="Which distance.")]
+LOCAL_SERVER = "http://127.0.0.1:8000"
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+# --- the service
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on [TASK2VEC_HOST].")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="0: any free one [TASK2VEC_PORT].")
+    ] = None,
+    data_dir: DataDir = None,
+    device: Annotated[
+        str | None, typer.Option(help="Where the worker computes [TASK2VEC_DEVICE].")
+    ] = None,
+    worker: Annotated[
+        bool, typer.Option(help="Keep a worker beside the API, as a supervised child process.")
+    ] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Run the service until it is told to stop (Ctrl-C, SIGTERM)."""
+    if worker:
+        _require_extra("worker")
+    settings = _settings(host=host, port=port, data_dir=data_dir, device=device)
+    _require_keys(settings)
+
+    import uvicorn
+
+    from app.api.main import create_app
+    from app.jobs.supervisor import WorkerSupervisor
+    from app.telemetry import configure_logging
+
+    configure_logging()
+    _log_like("task2vec", "uvicorn")
+    with _listening_socket(settings.host, settings.port) as listener:
+        url = _url(settings.host, listener.getsockname()[1])
+        server = uvicorn.Server(
+            uvicorn.Config(
+                create_app(settings),
+                log_config=None,
+                log_level="warning",
+                access_log=False,
+                timeout_graceful_shutdown=round(settings.shutdown_grace_seconds),
+            )
+        )
+        # uvicorn raises the signal that stopped it once more when it is done: the worker is still
+        # to be stopped then, so that second one must end this process in order, not at once.
+        for stop_signal in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(stop_signal, _leave)
+        supervisor = WorkerSupervisor(settings) if worker else None
+        if supervisor is not None:
+            supervisor.start()
+        try:
+            if as_json:
+                _print_json(
+                    {"url": url, "data_dir": str(settings.data_dir.absolute())}, indent=None
+                )
+            else:
+                typer.echo(
+                    f"Task2Vec listens on {url} (data in {settings.data_dir}, docs at {url}/docs)"
+                )
+            sys.stdout.flush()
+            with suppress(SystemExit):  # uvicorn's own exit code for a failed start is taken here
+                server.run(sockets=[listener])
+        finally:
+            if supervisor is not None:
+                supervisor.stop()
+        if not server.started:
+            raise Unavailable(
+                "service-not-started", "The service did not start.", "Its log says why, just above."
+            )
+
+
+@app.command()
+def worker(
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [TASK2VEC_DEVICE].")
+    ] = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Run a worker on its own, beside a `serve --no-worker` with the same settings."""
+    _require_extra("worker")
+    settings = _settings(device=device, data_dir=data_dir)
+
+    from app.jobs.worker import run_worker
+    from app.telemetry import configure_logging
+
+    configure_logging()
+    if as_json:
+        _print_json(
+            {"device": settings.device, "data_dir": str(settings.data_dir.absolute())}, indent=None
+        )
+        sys.stdout.flush()
+    run_worker(settings, settings.device, parent_pipe=False)
+
+
+# --- tasks
+
+
+@app.command()
+def embed(
+    path: Annotated[
+        Path, typer.Argument(exists=True, readable=True, help="An archive, or a folder of images.")
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the task; the file's if left out.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Repeat for several.")] = None,
+    label_kind: Annotated[
+        LabelKind, typer.Option(help="What a label is; auto looks at the labels.")
+    ] = "auto",
+    probe: Annotated[str | None, typer.Option(help="Probe to look through.")] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until the embedding is there.")] = True,
+    local: Annotated[
+        bool, typer.Option("--local", help="Compute here, without a service.")
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.npz", help="Where --local writes.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Where --local computes.")] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Embed a labelled image set: PATH is an archive, or a folder with one folder per label."""
+    if local:
+        if out is None:
+            raise typer.BadParameter("--local needs --out FILE.npz.")
+        if not out.parent.is_dir():
+            raise typer.BadParameter(f"There is no folder {out.parent} for --out.")
+        _embed_here(path, out, label_kind, _settings(probe=probe, device=device), as_json)
+        return
+    if out is not None or device is not None:
+        raise typer.BadParameter("--out and --device go with --local only.")
+    metadata = {"name": name, "tags": tag or [], "label_kind": label_kind, "probe": probe}
+    with Client(server, key) as client:
+        accepted = _upload(client, path, {k: v for k, v in metadata.items() if v is not None})
+        if wait:
+            try:
+                _follow(client, accepted["job_id"], name or archive_name(path))
+            except KeyboardInterrupt:
+                terminal.err.print(f"The job goes on: `task2vec job {accepted['job_id']}`.")
+                raise
+        task = client.get(f"/v1/tasks/{accepted['id']}")
+    if as_json:
+        _print_json(task if wait else accepted)
+    elif wait:
+        terminal.out.print(terminal.task_facts(task))
+    else:
+        typer.echo(f"task {accepted['id']}\njob  {accepted['job_id']}")
+    if wait:
+        _require_success(task["status"], task["problem"])
+
+
+@app.command()
+def tasks(
+    status: Annotated[str | None, typer.Option(help="Only tasks in this state.")] = None,
+    tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
+    library: Annotated[
+        bool, typer.Option("--library", help="The reference library's instead of yours.")
+    ] = False,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the tasks, newest first."""
+    asked = {"status": status, "tag": tag, "q": name, "library": library or None}
+    with Client(server, key) as client:
+        found = list(client.pages("/v1/tasks", limit=200, **asked))
+    if as_json:
+        _print_json({"items": found})
+    else:
+        terminal.out.print(terminal.tasks_table(found))
+
+
+@app.command()
+def neighbours(
+    task: TaskRef,
+    k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many.")] = 10,
+    metric: Metric = "cosine",
+    tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank the tasks nearest to TASK by exact distance."""
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        answer = client.get(f"/v1/tasks/{found['id']}/neighbours", k=k, metric=metric, tag=tag)
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.neighbours_table(answer, f"Nearest to {found['name']}"))
+
+
+@app.command()
+def distance(
+    items: Annotated[
+        list[str],
+        typer.Argument(metavar="A B ...", help="Tasks, or .npz files of `embed --local`."),
+    ],
+    metric: Metric = "cosine",
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print the matrix of distances: row is the source, column the target, in the order given."""
+    if len(items) < 2:
+        raise typer.BadParameter("Name at least two tasks or .npz files.")
+
+    from app.local import compare_here
+
+    if any(item.endswith(".npz") for item in items):
+        embeddings = [_load_embedding(item, server, key) for item in items]
+        answer = compare_here(embeddings, metric, _settings().models_dir)
+    else:
+        with Client(server, key) as client:
+            ids = [client.find_task(item)["id"] for item in items]
+            answer = client.post("/v1/distances", {"tasks": ids, "metric": metric})
+    if as_json:
+        _print_json(answer | {"items": items})
+    else:
+        names = [Path(item).name for item in items]
+        terminal.out.print(terminal.distances_table(names, answer["distances"], metric))
+
+
+@app.command()
+def estimate(
+    task: TaskRef,
+    device: Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="How many.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="USD: leave out what may cost more, at its interval's upper end."),
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank candidate models for fine-tuning on TASK, with time, money, energy and memory."""
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        # The budget decides before the number of rows does.
+        asked = k if budget is None else None
+        path = f"/v1/tasks/{found['id']}/estimates"
+        answer = client.get(path, device=device, recipe=recipe, k=asked)
+    if budget is not None:
+        within = [row for row in answer["estimates"] if row["money_usd"]["high"] <= budget]
+        answer["estimates"] = within[:k]
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.estimates_table(answer, f"Candidates for {found['name']}"))
+
+
+# --- the catalogue
+
+AddCard = Annotated[
+    Path | None, typer.Option(metavar="CARD.toml", exists=True, help="Add a card of your own.")
+]
+
+
+@app.command()
+def candidates(
+    add: AddCard = None, server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
+    """List the models one could fine-tune, or add one."""
+    _cards("candidates", terminal.candidates_table, add, server, key, as_json)
+
+
+@app.command()
+def devices(
+    add: AddCard = None, server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
+    """List the machines that estimates are made for, or add one."""
+    _cards("devices", terminal.devices_table, add, server, key, as_json)
+
+
+@app.command()
+def recipes(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False) -> None:
+    """List the ways of fine-tuning that estimates are made for."""
+    _cards("recipes", terminal.recipes_table, None, server, key, as_json)
+
+
+# --- jobs
+
+
+@app.command()
+def job(
+    job_id: JobId, server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Show how far a job has come."""
+    with Client(server, key) as client:
+        _show_job(client.get(f"/v1/jobs/{quote(job_id, safe='')}"), as_json)
+
+
+@app.command()
+def cancel(
+    job_id: JobId, server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False
+) -> None:
+    """Take a job back; one that is running stops within a batch."""
+    with Client(server, key) as client:
+        _show_job(client.delete(f"/v1/jobs/{quote(job_id, safe='')}"), as_json)
+
+
+# --- upkeep
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
+    tenant: Annotated[
+        str, typer.Option(help="Whose tasks it opens; `local` are those made without a key.")
+    ] = "local",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key. Its secret is shown once and kept nowhere."""
+    from app.store import keys
+
+    with _database(_settings(data_dir=data_dir)) as database, database.session() as session:
+        secret = keys.create_key(session, tenant, name)
+    if as_json:
+        _print_json({"name": name, "tenant": tenant, "secret": secret})
+    else:
+        typer.echo(secret)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the API keys, without their secrets."""
+    from sqlalchemy import select
+
+    from app.store.tables import ApiKey
+
+    newest_first = select(ApiKey).order_by(ApiKey.created_at.desc())
+    with _database(_settings(data_dir=data_dir)) as database, database.session() as session:
+        found = [
+            {
+                "id": key.id,
+                "name": key.name,
+                "tenant": key.tenant,
+                "created_at": key.created_at.isoformat(timespec="seconds"),
+                "revoked_at": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
+            }
+            for key in session.scalars(newest_first)
+        ]
+    if as_json:
+        _print_json({"items": found})
+    else:
+        terminal.out.print(terminal.keys_table(found))
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id in `task2vec keys list`.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """End an API key at once."""
+    from app.store.tables import ApiKey, now
+
+    with _database(_settings(data_dir=data_dir)) as database, database.session() as session:
+        key = session.get(ApiKey, key_id)
+        if key is None:
+            raise NotFound(
+                "key-not-found",
+                f"There is no API key of the id {key_id!r}.",
+                "`task2vec keys list` lists them.",
+            )
+        key.revoked_at = key.revoked_at or now()
+    if as_json:
+        _print_json({"id": key_id, "revoked": True})
+
+
+@reference_app.command("build")
+def build_reference(
+    probe: Annotated[str | None, typer.Option(help="Probe to embed with [TASK2VEC_PROBE].")] = None,
+    cache_dir: Annotated[
+        Path, typer.Option(help="Fetched image sets and finished embeddings.")
+    ] = Path(".cache/reference"),
+    as_json: AsJson = False,
+) -> None:
+    """Embed the public image sets anew; takes up where it was interrupted."""
+    _require_extra("worker")
+    _require_extra("reference")
+    settings = _settings(probe=probe)
+
+    from app.catalogue import ProbeCard, get_card
+    from app.reference.build import build_library
+
+    card = get_card(settings.models_dir, ProbeCard, settings.probe)
+    with terminal.progress_bars() as bars:
+        bar = bars.add_task(card.name, phase="fetching the image sets", total=None)
+        written = build_library(
+            card,
+            models_dir=settings.models_dir,
+            cache_dir=cache_dir,
+            on_progress=lambda name, done, total: bars.update(
+                bar, phase=name, completed=done, total=total
+            ),
+        )
+    if as_json:
+        _print_json({"library": str(written)})
+    else:
+        typer.echo(f"wrote {written}")
+
+
+@app.command()
+def demo(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="Keep the data here; a temporary folder if left out.")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Also draw the output as a picture.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the main job on four real image sets, with a service of its own."""
+    _require_extra("worker")
+
+    from app.demo import run_demo
+
+    result = run_demo(data_dir, terminal.err if as_json else terminal.out, record)
+    if as_json:
+        _print_json(result)
+
+
+# --- shared by the commands
+
+
+def _fail(sentence: str, exit_code: int) -> NoReturn:
+    terminal.err.print("error: ", terminal.plain(sentence), sep="", style="red", soft_wrap=True)
+    sys.exit(exit_code)
+
+
+def _leave(_signal: int, _frame: object) -> NoReturn:
+    sys.exit(OK)
+
+
+def _print_json(value: Any, indent: int | None = 2) -> None:
+    typer.echo(json.dumps(value, indent=indent, ensure_ascii=False))
+
+
+def _settings(**asked: Any) -> Settings:
+    """The environment's settings, with what the command line says instead."""
+    try:
+        return Settings(**{name: value for name, value in asked.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = "TASK2VEC_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise InvalidRequest(
+            "setting-invalid",
+            f"{variable}: {first['msg']}.",
+            "docs/reference.md lists the settings.",
+        ) from error
+
+
+def _require_extra(extra: str) -> None:
+    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Unavailable(
+            "extra-missing",
+            f"This needs packages that are not installed ({', '.join(missing)}).",
+            f"Run: pip install 'task2vec-service[{extra}]'",
+        )
+
+
+def _require_keys(settings: Settings) -> None:
+    if not settings.keys_required:
+        return
+    from sqlalchemy import select
+
+    from app.store.tables import ApiKey
+
+    valid = select(ApiKey.id).where(ApiKey.revoked_at.is_(None)).limit(1)
+    with _database(settings) as database, database.session(read_only=True) as session:
+        usable = session.scalar(valid) is not None
+    if not usable:
+        raise Conflict(
+            "keys-required",
+            f"Listening on {settings.host} asks for API keys, and there are none.",
+            "Make one with `task2vec keys create NAME`, or listen on 127.0.0.1.",
+        )
+
+
+@contextmanager
+def _database(settings: Settings) -> Iterator[Database]:
+    from app.store.session import Database
+
+    database = Database(settings.store_url)
+    try:
+        database.migrate(shared_directory("migrations"))
+        yield database
+    finally:
+        database.dispose()
+
+
+def _log_like(ours: str, theirs: str) -> None:
+    """Another library's warnings and errors, in our format."""
+    logger = logging.getLogger(theirs)
+    logger.handlers[:] = logging.getLogger(ours).handlers
+    logger.propagate = False
+
+
+def _listening_socket(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise Unavailable(
+            "cannot-listen",
+            f"Cannot listen on {host} port {port}: {error.strerror}.",
+            "Choose another with --host and --port.",
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _upload(client: Client, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    with terminal.upload_bar() as bars:
+        bar = bars.add_task("", total=None if path.is_dir() else path.stat().st_size)
+        return client.upload(
+            "/v1/tasks", path, metadata, on_sent=lambda sent: bars.update(bar, completed=sent)
+        )
+
+
+def _follow(client: Client, job_id: str, title: str) -> None:
+    with terminal.progress_bars() as bars:
+        bar = bars.add_task(title, phase="queued", total=None)
+        for progress in client.follow(job_id):
+            terminal.show_progress(bars, bar, progress)
+
+
+def _show_job(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(found)
+    else:
+        terminal.out.print(terminal.job_facts(found))
+
+
+def _require_success(state: str, problem: dict[str, Any] | None) -> None:
+    if state not in {"ready", "succeeded"}:
+        said = problem or {}
+        raise Conflict(
+            f"task-{state}",
+            str(said.get("detail") or f"The task is {state}."),
+            str(said.get("remedy") or "See the server's log."),
+        )
+
+
+def _cards(
+    kind: str,
+    table: Callable[[list[dict[str, Any]]], Table],
+    add: Path | None,
+    server: str,
+    key: str | None,
+    as_json: bool,
+) -> None:
+    with Client(server, key) as client:
+        if add is not None:
+            try:
+                card = tomllib.loads(add.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise InvalidRequest(
+                    "card-invalid", f"{add} is not TOML: {error}.", "Mend the file."
+                ) from error
+            cards = [client.post(f"/v1/{kind}", card)]
+        else:
+            cards = client.get(f"/v1/{kind}")["items"]
+    if as_json:
+        _print_json({"items": cards})
+    else:
+        terminal.out.print(table(cards))
+
+
+# --- embeddings on this machine
+
+
+def _embed_here(
+    path: Path, out: Path, label_kind: LabelKind, settings: Settings, as_json: bool
+) -> None:
+    _require_extra("worker")
+
+    from app.local import embed_here, write_embedding
+
+    with terminal.progress_bars() as bars:
+        bar = bars.add_task(path.name, phase="", total=None)
+
+        def on_progress(phase: str, done: int, total: int) -> None:
+            bars.update(bar, phase=phase, completed=done, total=total or None)
+
+        embedding, report = embed_here(path, settings, label_kind, on_progress)
+    write_embedding(out, embedding)
+    summary = report.summary()
+    facts = {
+        "out": str(out),
+        "images": embedding.provenance.n_images,
+        "classes": embedding.provenance.n_classes,
+        "complexity": embedding.complexity,
+        "noise_floor": embedding.noise_floor,
+        "space_id": embedding.space_id,
+    }
+    if as_json:
+        _print_json(facts | {"intake": summary})
+    else:
+        terminal.out.print(terminal.embedding_facts(facts, summary))
+
+
+def _load_embedding(item: str, server: str, key: str | None) -> TaskEmbedding:
+    from app.embedding.vector import TaskEmbedding
+
+    if item.endswith(".npz"):
+        return TaskEmbedding.from_npz(Path(item))
+    with Client(server, key) as client:
+        task = client.find_task(item)
+        return TaskEmbedding.from_npz(
+            client.download(f"/v1/tasks/{task['id']}/embedding", format="npz")
+        )
+
+
+if __name__ == "__main__":
+    app()

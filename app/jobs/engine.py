@@ -1,0 +1,124 @@
+"""The durable engine: work handed to it outlives the process, and runs here one piece at a time."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from dbos import (
+    DBOS,
+    DBOSConfig,
+    DBOSPortableJSONSerializer,
+    SetWorkflowID,
+    WorkflowStatusString,
+)
+
+Work = Callable[[str], None]
+
+JOB_CONTRACT = "1"
+"""What a pending job means to the code that resumes it: a deploy that changed it orphans them."""
+
+_QUEUE = "jobs"
+_ENDED = [
+    WorkflowStatusString.SUCCESS.value,
+    WorkflowStatusString.ERROR.value,
+    WorkflowStatusString.CANCELLED.value,
+    WorkflowStatusString.MAX_RECOVERY_ATTEMPTS_EXCEEDED.value,
+]
+
+
+class HandBack(BaseException):
+    """Raised by work to leave itself pending, for this executor's next start.
+
+    No Exception: the engine records those as the work's end, and lets this one pass.
+    """
+
+
+class Engine(Protocol):
+    def start(self, work: Work) -> None:
+        """Calls `work(job_id)` for whatever is pending or comes in, one at a time."""
+
+    def enqueue(self, job_id: str) -> None:
+        """Sees to it that the job runs: nothing to do where it is pending already."""
+
+    def forget_ended(self, before: datetime) -> None:
+        """Drops the records of work that ended earlier than that."""
+
+    def stop(self) -> None:
+        """Takes no more work. What runs keeps its place and is resumed by the next start."""
+
+
+class DbosEngine:
+    """DBOS on a SQLite file of its own. DBOS is one per process, and so is this.
+
+    An executor resumes the work of its own id only: two processes under one id would both.
+    """
+
+    def __init__(self, path: Path, *, executor_id: str, poll_interval_seconds: float) -> None:
+        self._path = path
+        self._executor_id = executor_id
+        self._poll_interval_seconds = poll_interval_seconds
+        self._workflow: Work | None = None
+
+    def start(self, work: Work) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        # The write-ahead log stays with the file: 6 ms a write instead of 22.
+        with closing(sqlite3.connect(self._path)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")
+        _log_with_ours()
+        config: DBOSConfig = {
+            "name": "task2vec",
+            "system_database_url": f"sqlite:///{self._path}",
+            "executor_id": self._executor_id,
+            "application_version": JOB_CONTRACT,
+            "serializer": DBOSPortableJSONSerializer(),
+            "log_level": "WARNING",
+        }
+        DBOS(config=config)
+
+        # Attempts are counted in our own rows, where a resumed workflow does not forget them.
+        @DBOS.workflow(name="job", max_recovery_attempts=None)
+        def run_job(job_id: str) -> None:
+            work(job_id)
+
+        self._workflow = run_job
+        DBOS.launch()
+        DBOS.register_queue(
+            _QUEUE, worker_concurrency=1, polling_interval_sec=self._poll_interval_seconds
+        )
+
+    def enqueue(self, job_id: str) -> None:
+        if self._workflow is None:
+            raise RuntimeError("the engine takes work only once it has started")
+        status = DBOS.get_workflow_status(job_id)
+        if status is not None and status.status in _ENDED:
+            # The caller's row says unfinished, so that end was never applied: begin anew.
+            DBOS.delete_workflow(job_id)
+        with SetWorkflowID(job_id):
+            DBOS.enqueue_workflow(_QUEUE, self._workflow, job_id)
+
+    def forget_ended(self, before: datetime) -> None:
+        while ended := DBOS.list_workflows(
+            status=_ENDED,
+            completed_before=before.isoformat(),
+            limit=500,
+            load_input=False,
+            load_output=False,
+        ):
+            DBOS.delete_workflows([status.workflow_id for status in ended])
+
+    def stop(self) -> None:
+        DBOS.destroy(destroy_registry=True)
+        self._workflow = None
+
+
+def _log_with_ours() -> None:
+    """The engine's own warnings become JSON lines among ours."""
+    engine_logger = logging.getLogger("dbos")
+    engine_logger.handlers[:] = logging.getLogger("task2vec").handlers or [logging.NullHandler()]
+    engine_logger.propagate = False

@@ -1,0 +1,47 @@
+"""What goes once its time is over: engine records, idempotency keys, expired tasks, lost blobs."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import TYPE_CHECKING
+
+from sqlalchemy import select
+
+from app.settings import Settings
+from app.store import archives, idempotency, tasks
+from app.store.blobs import BlobStore
+from app.store.session import Database
+from app.store.tables import Job, Task, now
+from app.telemetry import log_event
+
+if TYPE_CHECKING:
+    from app.jobs.engine import Engine
+
+ENGINE_RETENTION = timedelta(days=1)
+UPLOAD_SECONDS = 86_400.0  # no upload lasts longer: a blob that no task has by then is nobody's
+
+
+def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: Engine) -> None:
+    engine.forget_ended(now() - ENGINE_RETENTION)
+    with database.session() as session:
+        keys = idempotency.expire(session, settings.idempotency_retention_hours)
+        expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
+        for task in expired:
+            tasks.delete_task(session, task)
+    with database.session(read_only=True) as session:
+        files = archives.reclaim(session, blobs, UPLOAD_SECONDS)
+    log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files)
+
+
+def reconcile(database: Database, engine: Engine) -> None:
+    """Hands the engine every unfinished job; it knows most of them and ignores those.
+
+    What is left are jobs whose end could not be written down, or all of them where the engine's
+    file was lost (a backup holds the database, not it).
+    """
+    with database.session(read_only=True) as session:
+        unfinished = session.scalars(
+            select(Job.id).where(Job.state.in_(("queued", "running"))).order_by(Job.seq)
+        ).all()
+    for job_id in unfinished:
+        engine.enqueue(job_id)

@@ -1,0 +1,99 @@
+"""How far a job is, told to its row; what comes back is whether its user took it back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from app.errors import Cancelled
+from app.jobs.engine import HandBack
+from app.store import jobs
+from app.store.jobs import Start
+from app.store.session import Database
+
+SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
+"""A job's time by phase, in order (default probe, two draws, CPU): for phases not yet measured."""
+
+EVIDENCE_SECONDS = 1.0  # before that, speeds are noise and no forecast is given
+EVIDENCE_SHARE = 0.1  # of a phase, before its own speed is believed
+
+Clock = Callable[[], float]
+
+
+class Forecast:
+    """Seconds left: the present phase at its own measured speed, the later ones by SHARES of it."""
+
+    def __init__(self, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._phase = ""
+        self._phase_began = clock()
+        self._seconds_before = 0.0  # in phases already over
+        self._share_before = 0.0
+
+    def remaining_seconds(self, phase: str, done: int, total: int) -> float | None:
+        """None while there is nothing to go by."""
+        now = self._clock()
+        if phase != self._phase:
+            if self._phase in SHARES:
+                self._seconds_before += now - self._phase_began
+                self._share_before += SHARES[self._phase]
+            self._phase, self._phase_began = phase, now
+        if phase not in SHARES or total <= 0:
+            return None
+        seconds_here = now - self._phase_began
+        share_here = SHARES[phase] * done / total
+        seconds = self._seconds_before + seconds_here
+        share = self._share_before + share_here
+        if seconds < EVIDENCE_SECONDS or share <= 0:
+            return None
+        seconds_per_share = seconds / share
+        if done / total >= EVIDENCE_SHARE:
+            rest_here = seconds_here * (total - done) / done
+        else:
+            rest_here = (SHARES[phase] - share_here) * seconds_per_share
+        names = list(SHARES)
+        later = sum(SHARES[name] for name in names[names.index(phase) + 1 :])
+        return rest_here + later * seconds_per_share
+
+
+class Progress:
+    """Called after every batch with (phase, done, total).
+
+    Raises Cancelled where the user took the job back, HandBack where the worker is to stop, and
+    Conflict `stale-token` where the job is no longer this worker's.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        start: Start,
+        *,
+        interval_seconds: float,
+        stopping: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._start = start
+        self._interval_seconds = interval_seconds
+        self._stopping = stopping
+        self._forecast = Forecast()
+        self._phase = ""
+        self._told_at = 0.0
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        if self._stopping():
+            raise HandBack
+        now = time.monotonic()
+        if phase == self._phase and now - self._told_at < self._interval_seconds:
+            return
+        self._phase, self._told_at = phase, now
+        remaining = self._forecast.remaining_seconds(phase, done, total)
+        with self._database.session() as session:
+            cancel_requested = jobs.report_progress(
+                session, self._start.job_id, self._start.token, phase, done, total, remaining
+            )
+        if cancel_requested:
+            raise Cancelled(
+                "job-cancelled",
+                "The job was cancelled by its user.",
+                "Nothing to do; upload the set again to embed it after all.",
+            )

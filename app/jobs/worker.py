@@ -1,0 +1,224 @@
+"""The worker process: one probe, one durable engine, one job at a time.
+
+It leaves in order on SIGTERM or SIGINT (the job at hand goes back to the queue), and at once when
+the pipe from its parent closes. Whatever kills it otherwise, its successor resumes its work.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
+from sqlalchemy import select
+
+from app import __version__
+from app.errors import Conflict, Task2VecError
+from app.jobs.housekeeping import housekeep, reconcile
+from app.settings import Settings, shared_directory
+from app.store import jobs, workers
+from app.store.blobs import BlobStore
+from app.store.session import Database
+from app.store.tables import Outbox, Worker, now
+from app.telemetry import configure_logging, log_event
+
+if TYPE_CHECKING:
+    from app.jobs.engine import Engine
+
+WORKER_ID = "embedded"  # the same after every restart: what it left pending, it resumes
+HEARTBEAT_SECONDS = 2.0
+LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
+HOUSEKEEPING_SECONDS = 3600.0
+DISPATCH_AT_ONCE = 20
+PAUSE_AFTER_ERROR_SECONDS = 1.0
+
+
+def run_worker(settings: Settings, device: str, parent_pipe: bool) -> None:
+    """Works until it is told to stop; must be called in the process's main thread.
+
+    Conflict where another worker holds this data directory; errors of the probe and its weights.
+    """
+    _on_signal(lambda: os._exit(0))  # nothing is in hand yet, and the imports below take seconds
+    if parent_pipe:
+        threading.Thread(target=_leave_with_parent, name="parent", daemon=True).start()
+
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    database = Database(settings.store_url)
+    with _only_worker(settings):
+        try:
+            _work(settings, device, database)
+        finally:
+            database.dispose()
+
+
+def _work(settings: Settings, device: str, database: Database) -> None:
+    database.migrate(shared_directory("migrations"))
+    with database.session() as session:
+        workers.remove(session, WORKER_ID)  # a killed predecessor's: nobody is ready yet
+
+    # Torch takes seconds to import: not before the lock is held and signals are heard.
+    import torch
+
+    from app.catalogue import ProbeCard, get_card
+    from app.embedding.probe import Probe, load_probe
+    from app.jobs.embed_task import Workbench, run_embed_task
+    from app.jobs.engine import DbosEngine
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+
+    @functools.lru_cache(maxsize=2)
+    def probe_named(name: str) -> Probe:
+        return load_probe(get_card(settings.models_dir, ProbeCard, name), device)
+
+    probe = probe_named(settings.probe)
+    probe.warm_up()
+    stopping = threading.Event()
+    _on_signal(stopping.set)
+    blobs = BlobStore(settings.blob_dir)
+    bench = Workbench(settings, database, blobs, probe_named, stopping.is_set)
+    idle = threading.Event()
+    idle.set()
+
+    def work(job_id: str) -> None:
+        idle.clear()
+        try:
+            run_embed_task(job_id, bench)
+        finally:
+            idle.set()
+
+    engine = DbosEngine(
+        settings.engine_path,
+        executor_id=WORKER_ID,
+        poll_interval_seconds=settings.poll_interval_seconds,
+    )
+    engine.start(work)
+    with database.session() as session:
+        workers.register(
+            session,
+            Worker(
+                id=WORKER_ID,
+                probe=settings.probe,
+                space_id=probe.space_id,
+                device=str(probe.device),
+                code_version=__version__,
+                started_at=now(),
+                heartbeat_at=now(),
+            ),
+        )
+    heart = threading.Thread(
+        target=_beat, args=(database, WORKER_ID, stopping), name="heartbeat", daemon=True
+    )
+    heart.start()
+    log_event("worker.ready", pid=os.getpid(), device=str(probe.device), space_id=probe.space_id)
+
+    _dispatch_until(stopping, settings, database, blobs, engine)
+
+    in_order = idle.wait(settings.shutdown_grace_seconds)
+    engine.stop()
+    heart.join()
+    with database.session() as session:
+        workers.remove(session, WORKER_ID)
+    log_event("worker.stopped", pid=os.getpid(), in_order=in_order)
+    if not in_order:
+        # The job sits in a batch that does not end, and Python would wait for its thread.
+        os._exit(0)
+
+
+def _dispatch_until(
+    stopping: threading.Event,
+    settings: Settings,
+    database: Database,
+    blobs: BlobStore,
+    engine: Engine,
+) -> None:
+    clean_at = time.monotonic()
+    while not stopping.is_set():
+        pause_seconds = settings.poll_interval_seconds
+        try:
+            dispatch(database, engine)
+            if time.monotonic() >= clean_at:
+                clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
+                reconcile(database, engine)
+                housekeep(settings, database, blobs, engine)
+        except Exception:  # the database may be back at the next turn
+            log_event("worker.dispatch_failed", level=logging.ERROR, exc_info=True)
+            pause_seconds = PAUSE_AFTER_ERROR_SECONDS
+        stopping.wait(pause_seconds)
+
+
+def dispatch(database: Database, engine: Engine) -> None:
+    """Hands accepted jobs to the engine, then forgets that it had to.
+
+    In this order: after a crash in between, the engine is handed a job that it knows already.
+    """
+    with database.session(read_only=True) as session:
+        if session.scalar(select(Outbox.seq).limit(1)) is None:
+            return  # as nearly always: the write lock is not worth asking for
+    with database.session() as session:
+        rows = jobs.take_outbox(session, DISPATCH_AT_ONCE)
+        for row in rows:
+            engine.enqueue(row.job_id)
+        jobs.delete_outbox(session, rows)
+
+
+@contextmanager
+def _only_worker(settings: Settings) -> Iterator[None]:
+    """Two processes under one executor id would run the same jobs twice."""
+    lock = FileLock(settings.data_dir / "worker.lock")
+    try:
+        lock.acquire(timeout=LOCK_PATIENCE_SECONDS)
+    except Timeout:
+        raise Conflict(
+            "worker-running",
+            f"Another worker holds {lock.lock_file}.",
+            "Stop it, or give this one a TASK2VEC_DATA_DIR of its own.",
+        ) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _on_signal(act: Callable[[], None]) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: act())
+
+
+def _beat(database: Database, worker_id: str, stopping: threading.Event) -> None:
+    while not stopping.wait(HEARTBEAT_SECONDS):
+        try:
+            with database.session() as session:
+                workers.beat(session, worker_id)
+        except Exception:
+            log_event("worker.heartbeat_failed", level=logging.WARNING, exc_info=True)
+
+
+def _leave_with_parent() -> None:
+    # os.read, not sys.stdin: a blocked buffered read holds a lock that the exit wants.
+    while os.read(0, 1024):
+        pass
+    os._exit(0)
+
+
+def main() -> None:
+    """The child of `supervisor.WorkerSupervisor`."""
+    configure_logging()
+    settings = Settings()
+    try:
+        run_worker(settings, settings.device, parent_pipe=True)
+    except Task2VecError as error:
+        log_event("worker.failed", level=logging.ERROR, **error.problem())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+"""Embeddings and distances on this machine, without a service. Only embedding needs torch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+
+from app.catalogue import ProbeCard, get_card
+from app.embedding.archive import ArchiveLimits
+from app.embedding.dataset import read_labelled_images
+from app.embedding.distance import get_metric, pairwise
+from app.embedding.report import IntakeReport
+from app.embedding.vector import TaskEmbedding, require_one_space
+from app.folder import open_archive
+from app.settings import Settings
+
+LabelKind = Literal["auto", "single_label", "multi_label"]
+OnProgress = Callable[[str, int, int], None]
+
+
+def embed_here(
+    path: Path, settings: Settings, label_kind: LabelKind, on_progress: OnProgress
+) -> tuple[TaskEmbedding, IntakeReport]:
+    import torch
+
+    from app.embedding.embed import embed_images
+    from app.embedding.probe import load_probe
+
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    card = get_card(settings.models_dir, ProbeCard, settings.probe)
+    with _seekable(path) as archive:
+        images, report = read_labelled_images(
+            [archive],
+            size=card.input_size,
+            label_kind=label_kind,
+            limits=ArchiveLimits(
+                max_entries=settings.max_archive_entries,
+                max_expanded_bytes=settings.max_expanded_bytes,
+                max_entry_bytes=settings.max_entry_bytes,
+                max_expansion_ratio=settings.max_expansion_ratio,
+            ),
+            max_image_pixels=settings.max_image_pixels,
+            on_progress=lambda done, total: on_progress("intake", done, total),
+        )
+    on_progress("loading the probe", 0, 0)
+    embedding = embed_images(
+        images,
+        load_probe(card, settings.device),
+        estimator=settings.estimator,
+        draws=settings.draws,
+        seed=settings.seed,
+        on_progress=lambda step: on_progress(step.phase, step.done, step.total),
+    )
+    return embedding, report
+
+
+def write_embedding(path: Path, embedding: TaskEmbedding) -> None:
+    """All or nothing: a file that is there is a whole one."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        part.write_bytes(embedding.to_npz())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def compare_here(
+    embeddings: Sequence[TaskEmbedding], metric: str, models_dir: Path
+) -> dict[str, Any]:
+    """What `POST /v1/distances` answers, without its tasks."""
+    chosen = get_metric(metric)
+    space_id = require_one_space([embedding.space_id for embedding in embeddings])
+    distances = pairwise(
+        np.stack([getattr(embedding, chosen.part) for embedding in embeddings]),
+        metric,
+        epsilon=embeddings[0].epsilon,
+        trivial=_trivial(models_dir, space_id),
+    )
+    return {
+        "metric": metric,
+        "symmetric": chosen.symmetric,
+        "space_id": space_id,
+        "distances": distances.tolist(),
+    }
+
+
+def _trivial(models_dir: Path, space_id: str) -> float | None:
+    """t0 of the asymmetric distance, from the reference library of that space."""
+    for path in sorted((models_dir / "reference").glob("*.npz")):
+        with np.load(path, allow_pickle=False) as library:
+            if str(library["space_id"]) == space_id:
+                return float(library["trivial"])
+    return None
+
+
+@contextmanager
+def _seekable(path: Path) -> Iterator[BinaryIO]:
+    if not path.is_dir():
+        with path.open("rb") as archive:
+            yield archive
+        return
+    with tempfile.TemporaryFile() as archive, open_archive(path) as folder:
+        shutil.copyfileobj(folder, archive)
+        archive.seek(0)
+        yield archive

@@ -1,0 +1,317 @@
+"""What people see: tables and progress bars. What programs read (`--json`) goes another way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+)
+from rich.progress import Task as Bar
+from rich.table import Table
+from rich.text import Text
+
+Row = dict[str, Any]
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+_FINAL_STYLES = {"succeeded": "green", "ready": "green", "cancelled": "yellow"}
+_BAD = {"refused", "failed"}
+
+
+def plain(value: object) -> Text:
+    """Text that came from elsewhere: no markup, no control characters, no line breaks."""
+    text = "-" if value is None else str(value)
+    return Text("".join(letter if letter.isprintable() else " " for letter in text))
+
+
+def state(value: str) -> Text:
+    return Text(value, style="red" if value in _BAD else _FINAL_STYLES.get(value, "cyan"))
+
+
+def tasks_table(tasks: Iterable[Row]) -> Table:
+    table = _table("Tasks", "id", "name", "status", "#images", "#classes", "#complexity", "tags")
+    for task in tasks:
+        table.add_row(
+            plain(task["id"]),
+            plain(task["name"]),
+            state(task["status"]),
+            plain(task["counts"]["images"]),
+            plain(task["counts"]["classes"]),
+            number(task["complexity"]),
+            plain(", ".join(task["tags"])),
+        )
+    return table
+
+
+def task_facts(task: Row) -> Table:
+    return _facts(
+        {
+            "task": task["id"],
+            "name": task["name"],
+            "status": state(task["status"]),
+            "images": task["counts"]["images"],
+            "classes": task["counts"]["classes"],
+            "complexity": number(task["complexity"]),
+            "noise floor": number(task["noise_floor"]),
+        },
+        task["intake"],
+    )
+
+
+def embedding_facts(facts: Row, intake: Row) -> Table:
+    return _facts(
+        facts
+        | {"complexity": number(facts["complexity"]), "noise_floor": number(facts["noise_floor"])},
+        intake,
+    )
+
+
+def job_facts(job: Row) -> Table:
+    left, problem = job["remaining_seconds"], job["problem"]
+    return _facts(
+        {
+            "job": job["id"],
+            "task": job["task_id"],
+            "state": state(job["state"]),
+            "phase": f"{job['phase']} {job['done']}/{job['total']}",
+        }
+        | ({"remaining": duration(left)} if left is not None else {})
+        | ({name: problem.get(name) for name in ("detail", "remedy")} if problem else {})
+    )
+
+
+def neighbours_table(answer: Row, title: str) -> Table:
+    columns = ("#", "task", "#distance", "#noise floor", "#images", "#classes", "from")
+    table = _table(f"{title} by exact {answer['metric']} distance", *columns)
+    for row in answer["neighbours"]:
+        table.add_row(
+            str(row["rank"]),
+            plain(row["name"]),
+            f"{row['distance']:.4f}",
+            number(row["noise_floor"]),
+            plain(row["images"]),
+            plain(row["classes"]),
+            "reference" if row["library"] else "yours",
+        )
+    return table
+
+
+def distances_table(
+    names: Sequence[str], distances: Sequence[Sequence[float]], metric: str
+) -> Table:
+    table = _table(f"{metric} distance", "from", *(f"#{name}" for name in names))
+    for name, row in zip(names, distances, strict=True):
+        table.add_row(plain(name), *(f"{value:.4f}" for value in row))
+    return table
+
+
+def estimates_table(answer: Row, title: str) -> Table:
+    """Without the columns that no row fills. The other intervals are in the JSON."""
+    rows = answer["estimates"]
+    columns: dict[str, Callable[[Row], Text]] = {
+        "#": lambda row: Text(str(row["rank"])),
+        "candidate": lambda row: plain(row["candidate"]),
+        "#accuracy": lambda row: Text(percent(row["accuracy"]["typical"])),
+        "#difficulty": lambda row: number(row["difficulty"]),
+        "#time": lambda row: duration_interval(row["seconds"]),
+        "#money": lambda row: Text(money(row["money_usd"]["typical"])),
+        "#energy": lambda row: Text(energy(row["energy_wh"]["typical"])),
+        "#memory": lambda row: Text(
+            memory(row["memory_mib"]["typical"]), style="" if row["fits"] else "red"
+        ),
+    }
+    for name in ("accuracy", "difficulty"):
+        if all(row[name] is None for row in rows):
+            del columns[f"#{name}"]
+    table = _table(title, *columns)
+    for row in rows:
+        table.add_row(*(cell(row) for cell in columns.values()))
+    calibrated = "" if all(row["calibrated"] for row in rows) else "uncalibrated; "
+    table.caption = (
+        f"{answer['recipe']} on {answer['device']}; {calibrated}"
+        "time as typical, low-high; money and energy grow with it"
+    )
+    return table
+
+
+def candidates_table(cards: Iterable[Row]) -> Table:
+    table = _table("Candidates", "name", "#weights", "#multiply-adds", "#input", "pretraining")
+    for card in cards:
+        table.add_row(
+            plain(card["name"]),
+            f"{card['parameters'] / 1e6:.1f} M",
+            f"{card['multiply_adds'] / 1e9:.2f} G",
+            f"{card['input_size']} px",
+            plain(card["pretraining"]),
+        )
+    return table
+
+
+def devices_table(cards: Iterable[Row]) -> Table:
+    table = _table("Devices", "name", "#peak TFLOP/s", "in", "#memory", "#power", "#USD/h", "dated")
+    for card in cards:
+        table.add_row(
+            plain(card["name"]),
+            f"{card['peak_flops'] / 1e12:.1f}",
+            plain(card["precision"]),
+            memory(card["memory_bytes"] / 2**20),
+            f"{card['power_watts']:.0f} W",
+            f"{card['price_usd_per_hour']:.2f}",
+            plain(card["price_date"]),
+        )
+    return table
+
+
+def recipes_table(cards: Iterable[Row]) -> Table:
+    table = _table("Recipes", "name", "scope", "#batch", "#epochs", "description")
+    for card in cards:
+        batch, epochs = str(card["batch_size"]), str(card["epochs"])
+        table.add_row(
+            plain(card["name"]), plain(card["scope"]), batch, epochs, plain(card["description"])
+        )
+    return table
+
+
+def keys_table(keys: Iterable[Row]) -> Table:
+    names = ("id", "name", "tenant", "created_at", "revoked_at")
+    table = _table("API keys", *names)
+    for key in keys:
+        table.add_row(*(plain(key[name]) for name in names))
+    return table
+
+
+class Remaining(ProgressColumn):
+    """The service's own word on the time left, not an extrapolation of what came over the wire."""
+
+    def render(self, task: Bar) -> Text:
+        left = task.fields.get("remaining_seconds")
+        return Text("" if left is None or task.finished else f"{duration(left)} left", style="dim")
+
+
+def progress_bars() -> Progress:
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[phase]}", markup=False),
+        Remaining(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+def upload_bar() -> Progress:
+    return Progress(
+        TextColumn("sending"),
+        BarColumn(bar_width=32),
+        DownloadColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+
+def show_progress(bars: Progress, bar: Any, progress: Row) -> None:
+    """Puts one progress event of a job onto its bar; an ended job shows how it ended."""
+    ended = progress["state"] not in {"queued", "running"}
+    bars.update(
+        bar,
+        completed=progress["done"],
+        total=progress["total"] or None,
+        phase=progress["state"] if ended else progress["phase"],
+        remaining_seconds=progress["remaining_seconds"],
+    )
+
+
+def number(value: float | None) -> Text:
+    return Text("-" if value is None else f"{value:.3g}" if abs(value) < 1e5 else f"{value:.2e}")
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
+
+
+def duration(seconds: float) -> str:
+    size, unit = _time_unit(seconds)
+    return f"{_two_digits(seconds / size)} {unit}"
+
+
+def duration_interval(seconds: Row) -> Text:
+    size, unit = _time_unit(seconds["typical"])
+    low, typical, high = (_two_digits(seconds[end] / size) for end in ("low", "typical", "high"))
+    return Text.assemble(f"{typical} {unit}", (f" {low}-{high}", "dim"))
+
+
+def money(usd: float) -> str:
+    return f"${usd:.2f}" if usd >= 1 else f"${_two_digits(usd)}"
+
+
+def energy(watt_hours: float) -> str:
+    return (
+        f"{_two_digits(watt_hours / 1000)} kWh"
+        if watt_hours >= 1000
+        else f"{_two_digits(watt_hours)} Wh"
+    )
+
+
+def memory(mib: float) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
+
+
+def _time_unit(seconds: float) -> tuple[float, str]:
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return size, unit
+    return 1.0, "s"
+
+
+def _two_digits(value: float) -> str:
+    """Two significant digits, never an exponent: estimates carry no more."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(decimals, 4)}f}"
+
+
+def _table(title: str, *columns: str) -> Table:
+    """A column named `#...` holds numbers, to the right; `#` alone is the rank."""
+    table = Table(
+        title=plain(title),
+        title_style="bold",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        header_style="dim",
+    )
+    for column in columns:
+        if column.startswith("#"):
+            table.add_column(plain(column[1:] or "#"), justify="right", no_wrap=True)
+        else:
+            table.add_column(plain(column), overflow="fold")
+    return table
+
+
+def _facts(facts: Row, intake: Row | None = None) -> Table:
+    """Name and value, one a line, then what the intake warned of."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        table.add_row(name.replace("_", " "), value if isinstance(value, Text) else plain(value))
+    for warning in (intake or {}).get("warnings", []):
+        table.add_row("warning", Text(plain(warning["message"]).plain, style="yellow"))
+    return table

@@ -1,0 +1,378 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from sqlalchemy import func, select
+
+from app.catalogue import ProbeCard, get_card
+from app.embedding.probe import Probe, load_probe
+from app.jobs.embed_task import Workbench, recipe_digest, run_embed_task
+from app.jobs.engine import HandBack
+from app.jobs.progress import Progress
+from app.settings import Settings
+from app.store import embeddings, jobs, tasks
+from app.store.blobs import Blob, BlobStore
+from app.store.session import Database
+from app.store.tables import Embedding, Job, Task
+from tests.images import labelled_zip, make_zip
+from tests.jobs.conftest import PROBE, TENANT
+
+
+@pytest.fixture(scope="module")
+def probe(models_dir: Path) -> Probe:
+    return load_probe(get_card(models_dir, ProbeCard, PROBE), "cpu")
+
+
+@pytest.fixture
+def bench(settings: Settings, database: Database, blobs: BlobStore, probe: Probe) -> Workbench:
+    settings = settings.model_copy(update={"progress_interval_seconds": 1e-9})
+    return Workbench(settings, database, blobs, lambda _: probe, lambda: False)
+
+
+class Service:
+    """What the API does around a job: accepts, cancels, reads."""
+
+    def __init__(self, bench: Workbench) -> None:
+        self._bench = bench
+
+    def upload(self, archive: bytes | None, **fields: Any) -> str:
+        """The id of the job."""
+        blob = None if archive is None else self._bench.blobs.put(io.BytesIO(archive))
+        with self._bench.database.session() as session:
+            _, job = tasks.create_task(
+                session,
+                TENANT,
+                name="shapes",
+                tags=[],
+                label_kind=fields.pop("label_kind", "auto"),
+                probe=PROBE,
+                archive=blob,
+                **fields,
+            )
+        return job.id
+
+    def add_images(self, task: Task, archive: bytes) -> str:
+        blob = self._bench.blobs.put(io.BytesIO(archive))
+        with self._bench.database.session() as session:
+            own = tasks.get_own_task(session, TENANT, task.id)
+            return tasks.add_images(session, own, blob).id
+
+    def cancel(self, job_id: str) -> None:
+        with self._bench.database.session() as session:
+            jobs.request_cancel(session, TENANT, job_id)
+
+    def read(self, job_id: str) -> tuple[Job, Task]:
+        with self._bench.database.session(read_only=True) as session:
+            job = jobs.get_job(session, TENANT, job_id)
+            assert job.task.intake_files is None or job.task.intake_files
+            return job, job.task
+
+    def run(self, archive: bytes, **fields: Any) -> tuple[Job, Task]:
+        job_id = self.upload(archive, **fields)
+        run_embed_task(job_id, self._bench)
+        return self.read(job_id)
+
+    def count_embeddings(self) -> int:
+        with self._bench.database.session(read_only=True) as session:
+            return session.scalar(select(func.count()).select_from(Embedding)) or 0
+
+
+@pytest.fixture
+def service(bench: Workbench) -> Service:
+    return Service(bench)
+
+
+class Phases:
+    """Listens to a job's progress, and acts from outside when a phase begins."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[tuple[str, int, int]] = []
+        self._acts: dict[str, Callable[[], object]] = {}
+        report = Progress.__call__
+
+        def listen(progress: Progress, phase: str, done: int, total: int) -> None:
+            self.told.append((phase, done, total))
+            if phase in self._acts:
+                self._acts.pop(phase)()
+            report(progress, phase, done, total)
+
+        monkeypatch.setattr(Progress, "__call__", listen)
+
+    def at(self, phase: str, act: Callable[[], object]) -> None:
+        self._acts[phase] = act
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(phase for phase, _, _ in self.told))
+
+
+@pytest.fixture
+def phases(monkeypatch: pytest.MonkeyPatch) -> Phases:
+    return Phases(monkeypatch)
+
+
+def test_uploaded_set_becomes_a_ready_task(
+    service: Service, bench: Workbench, phases: Phases, probe: Probe
+) -> None:
+    job, task = service.run(labelled_zip(2))
+    assert (job.state, job.attempts, job.problem) == ("succeeded", 1, None)
+    assert (task.status, task.n_images, task.n_classes) == ("ready", 12, 2)
+    assert task.label_kind == "single_label"
+    assert task.intake_summary is not None
+    assert task.intake_summary["used"] == 12
+    assert len(task.intake_files or []) == 12
+    assert phases.names == ["intake", "features", "head", "fisher"]
+    assert phases.told[-1][1:] == (12, 12)
+    assert task.embedding_seq is not None
+    with bench.database.session(read_only=True) as session:
+        embedding = embeddings.load(session, task.embedding_seq)
+    assert embedding.space_id == probe.space_id
+    assert embedding.vector.shape == (probe.dim,)
+    assert embedding.complexity > 0
+
+
+def test_same_bytes_again_are_a_new_task_that_shares_the_embedding(
+    service: Service, phases: Phases
+) -> None:
+    _, first = service.run(labelled_zip(2))
+    phases.told.clear()
+    job, second = service.run(labelled_zip(2))
+    assert (job.state, second.status) == ("succeeded", "ready")
+    assert second.id != first.id
+    assert second.embedding_seq == first.embedding_seq
+    assert (second.n_images, second.intake_summary) == (first.n_images, first.intake_summary)
+    assert phases.told == []
+    assert service.count_embeddings() == 1
+
+
+def test_same_bytes_asked_another_question_are_computed_anew(service: Service) -> None:
+    service.run(labelled_zip(2))
+    service.run(labelled_zip(2), label_kind="multi_label")
+    assert service.count_embeddings() == 2
+
+
+def test_set_of_one_class_is_refused_with_the_same_problem_on_task_and_job(
+    service: Service,
+) -> None:
+    job, task = service.run(labelled_zip(1))
+    assert (job.state, task.status) == ("refused", "refused")
+    assert job.problem == task.problem
+    assert job.problem is not None
+    assert job.problem["status"] == 422
+    assert job.problem["remedy"]
+    assert task.embedding_seq is None
+
+
+def test_set_without_a_readable_image_is_refused_with_its_report(service: Service) -> None:
+    broken = make_zip({"a/1.png": b"no image", "b/2.png": b"none either"})
+    job, _ = service.run(broken)
+    assert job.state == "refused"
+    assert job.problem is not None
+    assert job.problem["report"]["skipped"] == 2
+
+
+@pytest.mark.parametrize("phase", ["intake", "features", "head", "fisher"])
+def test_cancel_acts_at_the_next_batch_of_any_phase(
+    service: Service, bench: Workbench, phases: Phases, phase: str
+) -> None:
+    job_id = service.upload(labelled_zip(2, 12))
+    phases.at(phase, lambda: service.cancel(job_id))
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status) == ("cancelled", "cancelled")
+    assert phases.told.count(phases.told[-1]) == 1
+    assert [told[0] for told in phases.told].count(phase) == 1
+    assert service.count_embeddings() == 0
+
+
+def test_job_cancelled_before_its_start_is_not_run(
+    service: Service, bench: Workbench, phases: Phases
+) -> None:
+    job_id = service.upload(labelled_zip(2))
+    service.cancel(job_id)
+    run_embed_task(job_id, bench)
+    assert service.read(job_id)[0].state == "cancelled"
+    assert phases.told == []
+
+
+def test_worker_told_to_stop_hands_the_job_back_uncounted(
+    service: Service, bench: Workbench, phases: Phases
+) -> None:
+    job_id = service.upload(labelled_zip(2))
+    told_to_stop: list[bool] = []
+    phases.at("fisher", lambda: told_to_stop.append(True))
+    leaving = replace(bench, stopping=lambda: bool(told_to_stop))
+    with pytest.raises(HandBack):
+        run_embed_task(job_id, leaving)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.attempts) == ("queued", "queued", 0)
+    with pytest.raises(HandBack):
+        run_embed_task(job_id, leaving)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.attempts) == ("succeeded", "ready", 1)
+
+
+def test_worker_that_lost_its_job_writes_nothing(
+    service: Service, bench: Workbench, phases: Phases
+) -> None:
+    job_id = service.upload(labelled_zip(2))
+
+    def take_over() -> None:
+        with bench.database.session() as session:
+            assert jobs.start_job(session, job_id, max_attempts=3)
+
+    phases.at("fisher", take_over)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.token) == ("running", "embedding", 2)
+    assert service.count_embeddings() == 0
+
+
+def test_task_deleted_meanwhile_stays_deleted(
+    service: Service, bench: Workbench, phases: Phases
+) -> None:
+    job_id = service.upload(labelled_zip(2))
+
+    def delete() -> None:
+        with bench.database.session() as session:
+            tasks.delete_task(session, jobs.get_job(session, TENANT, job_id).task)
+
+    phases.at("features", delete)
+    run_embed_task(job_id, bench)
+    assert service.count_embeddings() == 0
+
+
+def test_job_that_kills_its_workers_ends_as_failed(
+    service: Service, bench: Workbench, phases: Phases
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill() -> None:
+        raise Killed
+
+    job_id = service.upload(labelled_zip(2))
+    for _ in range(3):
+        phases.at("fisher", kill)
+        with pytest.raises(Killed):
+            run_embed_task(job_id, bench)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.attempts) == ("failed", "failed", 3)
+    assert job.problem == task.problem
+    assert "3 workers died" in (job.problem or {})["detail"]
+
+
+def test_ended_job_handed_over_again_changes_nothing(service: Service, bench: Workbench) -> None:
+    job, task = service.run(labelled_zip(2))
+    run_embed_task(job.id, bench)
+    again, task_again = service.read(job.id)
+    assert (again.attempts, again.finished_at) == (1, job.finished_at)
+    assert task_again.embedding_seq == task.embedding_seq
+
+
+def test_missing_archive_fails_with_a_remedy(service: Service, bench: Workbench) -> None:
+    job_id = service.upload(labelled_zip(2))
+    job, task = service.read(job_id)
+    bench.blobs.delete(task.archives[0].sha256)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status) == ("failed", "failed")
+    assert (task.problem or {})["type"] == "/problems/blob-missing"
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("secret at /root/key"), "internal"),
+        (MemoryError(), "out-of-memory"),
+        (torch.cuda.OutOfMemoryError("8 GiB of /root/key"), "out-of-memory"),
+    ],
+)
+def test_unexpected_error_fails_without_telling_internals(
+    service: Service, phases: Phases, error: Exception, kind: str
+) -> None:
+    def break_down() -> None:
+        raise error
+
+    phases.at("fisher", break_down)
+    job, task = service.run(labelled_zip(2))
+    assert (job.state, task.status) == ("failed", "failed")
+    assert (job.problem or {})["type"] == f"/problems/{kind}"
+    assert "root" not in str(job.problem)
+    assert (job.problem or {})["remedy"]
+
+
+def test_more_images_are_a_new_version_embedded_over_all_archives(
+    service: Service, bench: Workbench
+) -> None:
+    _, first = service.run(labelled_zip(2, 5))
+    job_id = service.add_images(first, labelled_zip(2, 4, seed=1))
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, task.version) == ("succeeded", "ready", 2)
+    assert task.n_images == 18
+    assert task.embedding_seq != first.embedding_seq
+    assert service.count_embeddings() == 1
+
+
+def test_more_images_that_are_refused_leave_the_task_as_it_was(
+    service: Service, bench: Workbench
+) -> None:
+    _, first = service.run(labelled_zip(2))
+    job_id = service.add_images(first, b"no archive at all")
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status) == ("refused", "ready")
+    assert job.problem is not None
+    assert (task.version, task.embedding_seq) == (1, first.embedding_seq)
+    assert len(task.archives) == 1
+
+
+def test_source_is_fetched_once_into_the_blob_store(
+    service: Service, bench: Workbench, phases: Phases, tmp_path: Path
+) -> None:
+    (tmp_path / "set.zip").write_bytes(labelled_zip(2))
+    allowed = bench.settings.model_copy(update={"source_prefixes": (f"file://{tmp_path}/",)})
+    job_id = service.upload(None, source=f"file://{tmp_path}/set.zip")
+    run_embed_task(job_id, replace(bench, settings=allowed))
+    job, task = service.read(job_id)
+    assert (job.state, task.status) == ("succeeded", "ready")
+    assert phases.names == ["fetch", "intake", "features", "head", "fisher"]
+    assert [bench.blobs.exists(archive.sha256) for archive in task.archives] == [True]
+
+
+def test_source_that_is_not_allowed_is_refused(service: Service, bench: Workbench) -> None:
+    job_id = service.upload(None, source="file:///etc/passwd")
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status) == ("refused", "refused")
+    assert (task.problem or {})["type"] == "/problems/source-not-allowed"
+
+
+def test_recipe_digest_changes_with_all_that_decides_the_numbers(settings: Settings) -> None:
+    one, two = Blob("1" * 64, 1), Blob("2" * 64, 1)
+    asked: list[tuple[tuple[Blob, ...], str, str, dict[str, object]]] = [
+        ((one,), "auto", "space", {}),
+        ((one, two), "auto", "space", {}),
+        ((two, one), "auto", "space", {}),
+        ((one,), "multi_label", "space", {}),
+        ((one,), "auto", "other", {}),
+        ((one,), "auto", "space", {"estimator": "exact"}),
+        ((one,), "auto", "space", {"draws": 3}),
+        ((one,), "auto", "space", {"seed": 1}),
+    ]
+    digests = [
+        recipe_digest(blobs, kind, space, settings.model_copy(update=change))
+        for blobs, kind, space, change in asked
+    ]
+    assert len(set(digests)) == len(asked)
+    other = settings.model_copy(update={"threads": 1, "port": 1})
+    assert recipe_digest((one,), "auto", "space", other) == digests[0]

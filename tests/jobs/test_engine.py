@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from app.jobs.engine import DbosEngine, HandBack
+
+Start = Callable[[Callable[[str], None]], DbosEngine]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts an engine on one and the same file; a started one is stopped first."""
+    running: list[DbosEngine] = []
+
+    def start(work: Callable[[str], None]) -> DbosEngine:
+        while running:
+            running.pop().stop()
+        engine = DbosEngine(tmp_path / "jobs.sqlite", executor_id="one", poll_interval_seconds=0.02)
+        engine.start(work)
+        running.append(engine)
+        return engine
+
+    yield start
+    while running:
+        running.pop().stop()
+
+
+class Calls:
+    """Counts work per job, and waits for it."""
+
+    def __init__(self, ends_with: BaseException | None = None) -> None:
+        self.job_ids: list[str] = []
+        self._ends_with = ends_with
+        self._changed = threading.Condition()
+
+    def __call__(self, job_id: str) -> None:
+        with self._changed:
+            self.job_ids.append(job_id)
+            self._changed.notify_all()
+        if self._ends_with is not None:
+            raise self._ends_with
+
+    def wait_for(self, count: int) -> list[str]:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self.job_ids) >= count, timeout=10)
+        time.sleep(0.2)  # long enough for a call too many
+        return self.job_ids
+
+
+def test_job_handed_over_twice_runs_once(start: Start) -> None:
+    calls = Calls()
+    engine = start(calls)
+    engine.enqueue("a")
+    engine.enqueue("a")
+    engine.enqueue("b")
+    assert calls.wait_for(2) == ["a", "b"]
+
+
+def test_jobs_run_one_at_a_time(start: Start) -> None:
+    together: list[int] = []
+    inside = threading.Semaphore(2)
+    ended = Calls()
+
+    def work(job_id: str) -> None:
+        inside.acquire()
+        together.append(2 - inside._value)
+        time.sleep(0.05)
+        inside.release()
+        ended(job_id)
+
+    engine = start(work)
+    for job_id in "abc":
+        engine.enqueue(job_id)
+    ended.wait_for(3)
+    assert together == [1, 1, 1]
+
+
+def test_job_handed_back_is_resumed_by_the_next_start_and_not_before(start: Start) -> None:
+    leaving = Calls(ends_with=HandBack())
+    start(leaving).enqueue("a")
+    assert leaving.wait_for(1) == ["a"]
+    resuming = Calls()
+    start(resuming)
+    assert resuming.wait_for(1) == ["a"]
+    idle = Calls()
+    start(idle)
+    assert idle.wait_for(0) == []
+
+
+def test_job_whose_work_raised_can_be_handed_over_again(start: Start) -> None:
+    calls = Calls(ends_with=ValueError("the database was away"))
+    engine = start(calls)
+    engine.enqueue("a")
+    calls.wait_for(1)
+    engine.enqueue("a")
+    assert calls.wait_for(2) == ["a", "a"]
+
+
+def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, tmp_path: Path) -> None:
+    calls = Calls()
+    engine = start(calls)
+    engine.enqueue("ended")
+    calls.wait_for(1)
+    leaving = Calls(ends_with=HandBack())
+    engine = start(leaving)
+    engine.enqueue("pending")
+    leaving.wait_for(1)
+    engine.forget_ended(datetime.now(UTC))
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
+        rows = file.execute("SELECT workflow_uuid FROM workflow_status").fetchall()
+    assert rows == [("pending",)]
+
+
+def test_file_keeps_a_write_ahead_log_and_json_not_pickles(start: Start, tmp_path: Path) -> None:
+    calls = Calls()
+    start(calls).enqueue("a")
+    calls.wait_for(1)
+    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        kinds = file.execute("SELECT DISTINCT serialization FROM workflow_status").fetchall()
+    assert kinds == [("portable_json",)]

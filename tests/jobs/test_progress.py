@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from app.jobs.progress import SHARES, Forecast
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+def test_no_forecast_before_there_is_evidence(time: Time) -> None:
+    forecast = Forecast(time)
+    assert forecast.remaining_seconds("intake", 0, 100) is None
+    time.now = 0.5
+    assert forecast.remaining_seconds("intake", 10, 100) is None
+
+
+def test_no_forecast_while_the_size_is_unknown_or_the_phase_is_not_ours(time: Time) -> None:
+    forecast = Forecast(time)
+    time.now = 5.0
+    assert forecast.remaining_seconds("fetch", 10, 100) is None
+    assert forecast.remaining_seconds("intake", 10, 0) is None
+
+
+def test_forecast_is_exact_where_phases_take_their_shares(time: Time) -> None:
+    forecast = Forecast(time)
+    for phase, share in SHARES.items():
+        began = time.now
+        for done in range(0, 101, 20):
+            time.now = began + 200 * share * done / 100
+            remaining = forecast.remaining_seconds(phase, done, 100)
+            if time.now >= 2:
+                assert remaining == pytest.approx(200 - time.now)
+
+
+def test_present_phase_goes_by_its_own_speed(time: Time) -> None:
+    forecast = Forecast(time)
+    for phase in ("intake", "features", "head"):
+        forecast.remaining_seconds(phase, 0, 10)
+        time.now += 100
+        forecast.remaining_seconds(phase, 10, 10)
+    forecast.remaining_seconds("fisher", 0, 10)
+    time.now += 2
+    assert forecast.remaining_seconds("fisher", 5, 10) == pytest.approx(2)
+
+
+def test_phase_that_ends_leaves_only_the_later_ones(time: Time) -> None:
+    forecast = Forecast(time)
+    time.now = 10
+    forecast.remaining_seconds("fisher", 0, 10)
+    time.now = 20
+    assert forecast.remaining_seconds("fisher", 10, 10) == pytest.approx(0)
+
+
+def test_shares_are_of_one_whole() -> None:
+    assert sum(SHARES.values()) == pytest.approx(1)

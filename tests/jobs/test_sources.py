@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.errors import Forbidden, Refused, TooLarge, Unavailable
+from app.jobs.sources import fetch_source
+from app.store.blobs import Blob, BlobStore
+
+DATA = bytes(range(256)) * 20_000  # several chunks
+
+
+class Fetch:
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self.done: list[tuple[int, int]] = []
+
+    def __call__(
+        self,
+        uri: str,
+        prefixes: Sequence[str],
+        *,
+        max_bytes: int = 2**30,
+        serve: Callable[[httpx.Request], httpx.Response] | None = None,
+    ) -> Blob:
+        return fetch_source(
+            uri,
+            prefixes=prefixes,
+            blobs=self._blobs,
+            max_bytes=max_bytes,
+            on_bytes=lambda done, total: self.done.append((done, total)),
+            transport=httpx.MockTransport(serve) if serve else None,
+        )
+
+    def stored(self, blob: Blob) -> bytes:
+        with self._blobs.open(blob.sha256) as file:
+            return file.read()
+
+
+@pytest.fixture
+def fetch(tmp_path: Path) -> Fetch:
+    return Fetch(BlobStore(tmp_path / "blobs"))
+
+
+@pytest.fixture
+def sets(tmp_path: Path) -> Path:
+    directory = tmp_path / "sets"
+    directory.mkdir()
+    (directory / "glyphs.zip").write_bytes(DATA)
+    (tmp_path / "secret").write_bytes(b"not for you")
+    return directory
+
+
+def test_file_under_an_allowed_prefix_is_stored(fetch: Fetch, sets: Path) -> None:
+    blob = fetch(f"file://{sets}/glyphs.zip", [f"file://{sets}/"])
+    assert fetch.stored(blob) == DATA
+    assert fetch.done[-1] == (len(DATA), len(DATA))
+
+
+def test_file_name_may_be_percent_encoded(fetch: Fetch, sets: Path) -> None:
+    (sets / "two words.zip").write_bytes(b"x")
+    assert fetch(f"file://{sets}/two%20words.zip", [f"file://{sets}/"]).size_bytes == 1
+
+
+@pytest.mark.parametrize("path", ["/../secret", "/%2e%2e/secret", "-private/secret", "/link"])
+def test_file_outside_the_prefix_is_forbidden(fetch: Fetch, sets: Path, path: str) -> None:
+    (sets / "link").symlink_to(sets.parent / "secret")
+    (sets.parent / "sets-private").mkdir()
+    (sets.parent / "sets-private" / "secret").touch()
+    with pytest.raises(Forbidden, match="outside the places"):
+        fetch(f"file://{sets}{path}", [f"file://{sets}"])
+
+
+def test_nothing_is_allowed_where_no_prefix_is_set(fetch: Fetch, sets: Path) -> None:
+    with pytest.raises(Forbidden):
+        fetch(f"file://{sets}/glyphs.zip", [])
+
+
+def test_file_on_another_host_is_forbidden(fetch: Fetch) -> None:
+    with pytest.raises(Forbidden):
+        fetch("file://host/etc/passwd", ["file:///"])
+
+
+def test_missing_file_directory_and_pipe_are_refused_at_once(fetch: Fetch, sets: Path) -> None:
+    os.mkfifo(sets / "pipe")
+    for name in ("absent.zip", "pipe", ""):
+        with pytest.raises(Refused, match="could not be read"):
+            fetch(f"file://{sets}/{name}", [f"file://{sets}/"])
+
+
+def test_file_beyond_the_limit_is_too_large(fetch: Fetch, sets: Path) -> None:
+    with pytest.raises(TooLarge):
+        fetch(f"file://{sets}/glyphs.zip", [f"file://{sets}/"], max_bytes=len(DATA) - 1)
+
+
+def test_https_under_an_allowed_prefix_is_stored(fetch: Fetch) -> None:
+    blob = fetch(
+        "https://host/sets/a.zip",
+        ["https://host/sets/"],
+        serve=lambda _: httpx.Response(200, content=DATA),
+    )
+    assert fetch.stored(blob) == DATA
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://host.evil/sets/a.zip",
+        "https://host:444/sets/a.zip",
+        "https://host/sets/../secret",
+        "https://host/sets/%2e%2e/secret",
+        "https://host/sets-private/a.zip",
+        "https://host@evil/sets/a.zip",
+        "https://user@host/sets/a.zip",
+        "http://host/sets/a.zip",
+        "ftp://host/sets/a.zip",
+        "a.zip",
+    ],
+)
+def test_uri_outside_the_prefix_is_not_even_asked_for(fetch: Fetch, uri: str) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"asked for {request.url}")
+
+    with pytest.raises(Forbidden):
+        fetch(uri, ["https://host/sets"], serve=serve)
+
+
+def test_redirect_is_not_followed(fetch: Fetch) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        assert request.url.host == "host"
+        return httpx.Response(302, headers={"Location": "https://elsewhere/a.zip"})
+
+    with pytest.raises(Refused, match="answered 302"):
+        fetch("https://host/a.zip", ["https://host/"], serve=serve)
+
+
+def test_declared_size_beyond_the_limit_is_too_large_before_a_byte_is_read(fetch: Fetch) -> None:
+    def serve(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=DATA)
+
+    with pytest.raises(TooLarge):
+        fetch("https://host/a.zip", ["https://host/"], serve=serve, max_bytes=1000)
+    assert fetch.done == []
+
+
+def test_undeclared_size_beyond_the_limit_is_too_large_and_leaves_no_blob(
+    fetch: Fetch, tmp_path: Path
+) -> None:
+    def serve(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, content=iter([DATA, DATA]))
+
+    with pytest.raises(TooLarge):
+        fetch("https://host/a.zip", ["https://host/"], serve=serve, max_bytes=len(DATA))
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("status", [500, 503])
+def test_server_error_is_unavailable_not_the_users_fault(fetch: Fetch, status: int) -> None:
+    with pytest.raises(Unavailable):
+        fetch("https://host/a", ["https://host/"], serve=lambda _: httpx.Response(status))
+
+
+def test_server_that_hangs_up_is_unavailable(fetch: Fetch) -> None:
+    def serve(request: httpx.Request) -> httpx.Response:
+        raise httpx.ReadTimeout("too slow", request=request)
+
+    with pytest.raises(Unavailable, match="ReadTimeout"):
+        fetch("https://host/a", ["https://host/"], serve=serve)

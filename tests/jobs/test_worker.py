@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import io
+import threading
+from datetime import timedelta
+
+import pytest
+from filelock import FileLock
+from sqlalchemy import select
+
+from app.errors import Conflict
+from app.jobs import worker
+from app.jobs.engine import DbosEngine
+from app.jobs.housekeeping import housekeep, reconcile
+from app.jobs.worker import dispatch
+from app.settings import Settings
+from app.store import jobs, tasks
+from app.store.blobs import BlobStore
+from app.store.session import Database
+from app.store.tables import Job, Outbox, Task, now
+from tests.jobs.conftest import PROBE, TENANT
+
+
+class FakeEngine:
+    """Remembers what it was handed; the second `enqueue` of a job changes nothing."""
+
+    def __init__(self) -> None:
+        self.pending: list[str] = []
+        self.fails = False
+
+    def start(self, work: object) -> None: ...
+
+    def stop(self) -> None: ...
+
+    def forget_ended(self, before: object) -> None: ...
+
+    def enqueue(self, job_id: str) -> None:
+        if job_id not in self.pending:
+            self.pending.append(job_id)
+        if self.fails:
+            raise OSError("killed right here")
+
+
+@pytest.fixture
+def job_id(database: Database, blobs: BlobStore) -> str:
+    return accept(database, blobs)
+
+
+def accept(database: Database, blobs: BlobStore) -> str:
+    blob = blobs.put(io.BytesIO(b"never read here"))
+    with database.session() as session:
+        _, job = tasks.create_task(
+            session, TENANT, name="t", tags=[], label_kind="auto", probe=PROBE, archive=blob
+        )
+    return job.id
+
+
+def outbox(database: Database) -> list[str]:
+    with database.session(read_only=True) as session:
+        return list(session.scalars(select(Outbox.job_id)))
+
+
+def test_accepted_job_is_handed_to_the_engine_and_leaves_the_outbox(
+    database: Database, job_id: str
+) -> None:
+    engine = FakeEngine()
+    dispatch(database, engine)
+    assert engine.pending == [job_id]
+    assert outbox(database) == []
+
+
+def test_job_stays_in_the_outbox_when_the_dispatcher_dies_after_handing_it_over(
+    database: Database, job_id: str
+) -> None:
+    engine = FakeEngine()
+    engine.fails = True
+    with pytest.raises(OSError, match="killed"):
+        dispatch(database, engine)
+    assert outbox(database) == [job_id]
+
+
+def test_job_handed_over_again_after_that_runs_once(
+    database: Database, settings: Settings, job_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    ran_one = threading.Event()
+
+    def work(job_id: str) -> None:
+        ran.append(job_id)
+        ran_one.set()
+        threading.Event().wait(0.2)
+
+    engine = DbosEngine(settings.engine_path, executor_id="one", poll_interval_seconds=0.02)
+    engine.start(work)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs, "delete_outbox", lambda *_: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                dispatch(database, engine)
+        dispatch(database, engine)
+        assert ran_one.wait(10)
+        threading.Event().wait(0.5)
+    finally:
+        engine.stop()
+    assert ran == [job_id]
+
+
+def test_reconcile_hands_over_unfinished_jobs_only(
+    database: Database, blobs: BlobStore, job_id: str
+) -> None:
+    running = accept(database, blobs)
+    ended = accept(database, blobs)
+    with database.session() as session:
+        assert jobs.start_job(session, running, max_attempts=3)
+        jobs.request_cancel(session, TENANT, ended)
+    engine = FakeEngine()
+    reconcile(database, engine)
+    assert engine.pending == [job_id, running]
+
+
+def test_housekeeping_deletes_tasks_that_were_not_to_be_kept(
+    database: Database, blobs: BlobStore, settings: Settings, job_id: str
+) -> None:
+    accept(database, blobs)
+    with database.session() as session:
+        job = jobs.get_job(session, TENANT, job_id)
+        job.task.expires_at = now() - timedelta(seconds=1)
+    housekeep(settings, database, blobs, FakeEngine())
+    with database.session(read_only=True) as session:
+        assert len(session.scalars(select(Task)).all()) == 1
+        assert len(session.scalars(select(Job)).all()) == 1
+
+
+def test_second_worker_on_one_data_directory_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LOCK_PATIENCE_SECONDS", 0.1)
+    settings.data_dir.mkdir(parents=True)
+    with (
+        FileLock(settings.data_dir / "worker.lock"),
+        pytest.raises(Conflict, match="Another worker holds"),
+    ):
+        worker.run_worker(settings, "cpu", parent_pipe=False)

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.embedding.vector import Provenance, TaskEmbedding
+from app.errors import DifferentSpaces
+from app.reference.library import task_card, write_library
+
+EPSILON = 1e-12
+PROVENANCE = Provenance(
+    probe="p",
+    probe_digest="d",
+    preprocessing="1",
+    estimator="hutchinson",
+    draws=2,
+    seed=0,
+    n_images=60,
+    n_classes=3,
+    label_kind="single_label",
+    penalty=1.0,
+    cv_log_likelihood=-0.5,
+    cv_accuracy=0.8,
+    code_version="0",
+    device="cpu",
+    seconds=1.0,
+)
+
+
+def embedding(seed: int) -> TaskEmbedding:
+    """Entries over ten decades, a quarter of them dead."""
+    generator = np.random.default_rng(seed)
+    vector = 10 ** generator.uniform(-11, -1, 400)
+    vector[::4] = 0
+    return TaskEmbedding(
+        vector=vector.astype(np.float32),
+        domain=(vector * generator.uniform(0.2, 5, 400)).astype(np.float32),
+        draw_error=(vector * generator.uniform(0.01, 1, 400)).astype(np.float32),
+        sampling_error=(vector * generator.uniform(0.01, 1, 400)).astype(np.float32),
+        noise_floor=0.01 * seed,
+        epsilon=EPSILON,
+        space_id="a-space",
+        provenance=PROVENANCE,
+    )
+
+
+def entry(name: str, of: TaskEmbedding):
+    return task_card(of, name=name, tags=["x"], source="s 1.0", licence="MIT"), of
+
+
+def test_the_service_reads_back_what_the_library_keeps(tmp_path: Path) -> None:
+    from app.store.reference import _entries
+
+    kept = {"b-task": embedding(2), "a-task": embedding(1)}
+    path = tmp_path / "p.npz"
+    write_library(path, [entry(name, of) for name, of in kept.items()])
+    with np.load(path, allow_pickle=False) as library:
+        read = {card["name"]: (card, of) for card, of in _entries(library)}
+    assert list(read) == ["a-task", "b-task"]
+    for name, original in kept.items():
+        card, of = read[name]
+        assert (card["n_images"], card["n_classes"], card["licence"]) == (60, 3, "MIT")
+        np.testing.assert_array_equal(of.vector == 0, original.vector == 0)
+        np.testing.assert_allclose(of.vector, original.vector, rtol=0.011, atol=0.05 * EPSILON)
+        np.testing.assert_allclose(of.domain, original.domain, rtol=0.011, atol=0.05 * EPSILON)
+        np.testing.assert_allclose(of.draw_error, original.draw_error, rtol=0.06, atol=EPSILON)
+        np.testing.assert_allclose(
+            of.sampling_error, original.sampling_error, rtol=0.06, atol=EPSILON
+        )
+        assert of.noise_floor == original.noise_floor
+        assert of.provenance == PROVENANCE
+
+
+def test_the_trivial_constant_is_the_median_live_entry(tmp_path: Path) -> None:
+    vectors = [np.float32([0, 0, 1, 2]), np.float32([0, 3, 4, 5])]
+    same = {"domain": vectors[0], "draw_error": vectors[0], "sampling_error": vectors[0]}
+    made = [replace(embedding(1), vector=vector, **same) for vector in vectors]
+    write_library(tmp_path / "p.npz", [entry(str(i), of) for i, of in enumerate(made)])
+    with np.load(tmp_path / "p.npz") as library:
+        assert library["trivial"] == 3
+
+
+def test_the_same_embeddings_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:
+    entries = [entry("a", embedding(1)), entry("b", embedding(2))]
+    write_library(tmp_path / "one.npz", entries)
+    write_library(tmp_path / "two.npz", entries[::-1])
+    assert (tmp_path / "one.npz").read_bytes() == (tmp_path / "two.npz").read_bytes()
+
+
+def test_embeddings_of_two_spaces_make_no_library(tmp_path: Path) -> None:
+    path = tmp_path / "p.npz"
+    write_library(path, [entry("a", embedding(1))])
+    before = path.read_bytes()
+    strange = replace(embedding(2), space_id="another-space")
+    with pytest.raises(DifferentSpaces):
+        write_library(path, [entry("a", embedding(1)), entry("b", strange)])
+    assert path.read_bytes() == before

@@ -1,0 +1,46 @@
+"""The libraries that ship: whole, licensed, small, and in the space of the probe that ships."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app.catalogue import ProbeCard, get_card
+from app.embedding.probe import load_probe
+from app.settings import shared_directory
+
+MODELS = shared_directory("models")
+OPEN = ("Apache-2.0", "CC-BY-", "CC0-1.0", "MIT", "OFL-1.1", "public domain")
+
+
+@pytest.mark.parametrize("path", sorted((MODELS / "reference").glob("*.npz")), ids=lambda p: p.stem)
+def test_a_shipped_library_lies_in_its_probes_space(path: Path) -> None:
+    probe = load_probe(get_card(MODELS, ProbeCard, path.stem))
+    with np.load(path, allow_pickle=False) as library:
+        assert str(library["space_id"]) == probe.space_id
+        assert library["vector"].shape[1] == probe.dim
+        assert float(library["epsilon"]) == probe.card.epsilon
+
+
+def test_the_default_library_is_whole_and_every_task_may_be_shipped() -> None:
+    path = MODELS / "reference" / "tf_efficientnet_lite0.npz"
+    assert path.stat().st_size < 8 * 2**20
+    with np.load(path, allow_pickle=False) as library:
+        tasks = json.loads(str(library["tasks"]))
+        arrays = {name: library[name] for name in library.files}
+    assert len(tasks) >= 70
+    assert len({task["name"] for task in tasks}) == len(tasks)
+    assert {task["label_kind"] for task in tasks} == {"single_label", "multi_label"}
+    for task in tasks:
+        assert task["source"] and len(task["tags"]) >= 3
+        assert all(part.startswith(OPEN) for part in task["licence"].split("; ")), task
+        assert 40 <= task["n_images"] <= 200
+        assert 2 <= task["n_classes"] <= 26
+    for name in ("vector", "domain", "draw_error", "sampling_error"):
+        assert arrays[name].shape[0] == len(tasks)
+        assert np.isfinite(arrays[name]).all()
+    assert arrays["trivial"] > 0
+    assert (arrays["noise_floor"] > 0).all()

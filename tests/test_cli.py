@@ -1,0 +1,423 @@
+"""The command line as people and programs meet it: real server, real exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from app.cli import EXTRAS, app
+from app.settings import Settings, shared_directory
+from app.store.session import Database
+from tests.images import make_zip, png
+from tests.store.samples import make_embedding, ready_task
+
+NAMES = ("birds", "fish", "frogs", "frogs")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("TASK2VEC_"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four tasks that a worker would have brought to their end."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("data"))
+    database = Database(settings.store_url)
+    database.migrate(shared_directory("migrations"))
+    with database.session() as session:
+        for seed, name in enumerate(NAMES):
+            ready_task(session, make_embedding(seed), tenant="local", name=name, tags=("animals",))
+    database.dispose()
+    return settings.data_dir
+
+
+@pytest.fixture(scope="module")
+def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped cards without the reference library, whose loading would take the tests' time."""
+    directory = tmp_path_factory.mktemp("models")
+    for kind in ("candidates", "devices", "probes", "recipes"):
+        (directory / kind).symlink_to(shared_directory("models") / kind)
+    return directory
+
+
+def start_server(data_dir: Path, *options: str, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "app.cli", "serve", "--no-worker", "--port", "0", "--json"]
+    return subprocess.Popen(
+        [*command, "--data-dir", str(data_dir), *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def server(data_dir: Path, models_dir: Path) -> Iterator[str]:
+    process = start_server(data_dir, TASK2VEC_MODELS_DIR=str(models_dir))
+    with process:
+        assert process.stdout is not None
+        yield json.loads(process.stdout.readline())["url"]
+        process.terminate()
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+class Answer:
+    def __init__(self, exit_code: int, stdout: str, stderr: str) -> None:
+        self.exit_code, self.stdout, self.stderr = exit_code, stdout, stderr
+
+    @property
+    def json(self) -> Any:
+        assert self.exit_code == 0, self.stderr
+        return json.loads(self.stdout)
+
+
+def task2vec(*args: object) -> Answer:
+    result = CliRunner().invoke(app, [str(arg) for arg in args])
+    return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+def assert_error(answer: Answer, exit_code: int, *fragments: str) -> None:
+    assert answer.exit_code == exit_code, answer.stderr
+    assert answer.stdout == ""
+    assert answer.stderr.startswith("error: ")
+    assert answer.stderr.count("\n") == 1, answer.stderr
+    for fragment in fragments:
+        assert fragment in answer.stderr
+
+
+# --- asking a server
+
+
+def test_tasks_are_listed_and_filtered(server: str) -> None:
+    items = task2vec("tasks", "--json", "--server", server).json["items"]
+    assert {item["name"] for item in items} == set(NAMES)
+    found = task2vec("tasks", "--json", "--server", server, "--name", "bir").json["items"]
+    assert [item["name"] for item in found] == ["birds"]
+    assert "birds" in task2vec("tasks", "--server", server).stdout
+
+
+def test_neighbours_by_name_are_ranked_without_the_task_itself(server: str) -> None:
+    answer = task2vec("neighbours", "birds", "-k", 2, "--json", "--server", server).json
+    rows = answer["neighbours"]
+    assert [row["rank"] for row in rows] == [1, 2]
+    assert rows[0]["distance"] <= rows[1]["distance"]
+    assert "birds" not in {row["name"] for row in rows}
+    assert "Nearest to birds" in task2vec("neighbours", "birds", "--server", server).stdout
+
+
+def test_distances_stand_in_the_order_given_whether_tasks_or_files(
+    server: str, tmp_path: Path
+) -> None:
+    files = []
+    for seed in (0, 1):
+        path = tmp_path / f"{seed}.npz"
+        path.write_bytes(make_embedding(seed).to_npz())
+        files.append(path)
+
+    asked = task2vec("distance", "fish", "birds", "--json", "--server", server).json
+    assert asked["items"] == ["fish", "birds"]
+    mixed = task2vec("distance", files[1], "birds", "--json", "--server", server).json
+    here = task2vec("distance", files[1], files[0], "--json").json
+
+    matrix = np.array(asked["distances"])
+    assert matrix.shape == (2, 2)
+    assert matrix[0, 0] == 0
+    assert matrix[0, 1] > 0.01
+    np.testing.assert_allclose(mixed["distances"], matrix, rtol=1e-6, atol=1e-12)
+    np.testing.assert_allclose(here["distances"], matrix, rtol=1e-6, atol=1e-12)
+
+
+def test_a_directed_distance_reads_from_row_to_column(tmp_path: Path) -> None:
+    paths = []
+    for seed in (0, 1):
+        paths.append(tmp_path / f"{seed}.npz")
+        paths[-1].write_bytes(make_embedding(seed).to_npz())
+    forth = task2vec("distance", *paths, "--metric", "asymmetric_kl", "--json").json
+    back = task2vec("distance", *paths[::-1], "--metric", "asymmetric_kl", "--json").json
+    assert not forth["symmetric"]
+    assert forth["distances"][0][1] != pytest.approx(forth["distances"][1][0])
+    assert forth["distances"][0][1] == pytest.approx(back["distances"][1][0])
+
+
+def test_files_of_two_spaces_are_not_compared(tmp_path: Path) -> None:
+    paths = [tmp_path / "a.npz", tmp_path / "b.npz"]
+    for path in paths:
+        path.write_bytes(make_embedding(0, space_id=path.stem).to_npz())
+    assert_error(task2vec("distance", *paths), 1, "2 spaces")
+
+
+def test_estimates_are_ranked_and_a_budget_leaves_out_what_may_cost_more(server: str) -> None:
+    everything = task2vec("estimate", "birds", "--json", "--server", server).json["estimates"]
+    assert len(everything) >= 25
+    assert [row["rank"] for row in everything] == sorted(row["rank"] for row in everything)
+    highest = sorted(row["money_usd"]["high"] for row in everything)
+    budget = highest[len(highest) // 2]
+
+    within = task2vec(
+        "estimate", "birds", "--budget", budget, "-k", 3, "--json", "--server", server
+    ).json["estimates"]
+    affordable = [row for row in everything if row["money_usd"]["high"] <= budget]
+    assert within == affordable[:3]
+    assert "uncalibrated" in task2vec("estimate", "birds", "--server", server).stdout
+
+
+@pytest.mark.parametrize("kind", ["candidates", "devices", "recipes"])
+def test_the_catalogue_is_listed(server: str, kind: str) -> None:
+    items = task2vec(kind, "--json", "--server", server).json["items"]
+    assert items
+    assert items[0]["name"][:8] in task2vec(kind, "--server", server).stdout
+
+
+def test_a_device_of_ones_own_can_be_added_and_estimated_for(server: str, tmp_path: Path) -> None:
+    shipped = next((shared_directory("models") / "devices").glob("*.toml"))
+    card = tmp_path / "my-box.toml"
+    card.write_text(shipped.read_text().replace(f'"{shipped.stem}"', '"my-box"'))
+    assert task2vec("devices", "--add", card, "--json", "--server", server).exit_code == 0
+    answer = task2vec("estimate", "fish", "--device", "my-box", "--json", "--server", server).json
+    assert answer["device"] == "my-box"
+
+
+def test_a_card_that_is_no_toml_is_refused_here(server: str, tmp_path: Path) -> None:
+    card = tmp_path / "card.toml"
+    card.write_text("name = ")
+    assert_error(task2vec("devices", "--add", card, "--server", server), 1, "not TOML")
+
+
+def test_an_upload_can_be_left_to_itself_looked_at_and_taken_back(
+    server: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "shapes"
+    for label, colour in (("warm", "red"), ("cold", "blue")):
+        (folder / label).mkdir(parents=True)
+        (folder / label / "1.png").write_bytes(png(colour))
+    asked = ("--no-wait", "--tag", "mine", "--json", "--server", server)
+    accepted = task2vec("embed", folder, *asked).json
+
+    job = task2vec("job", accepted["job_id"], "--json", "--server", server).json
+    assert (job["state"], job["task_id"]) == ("queued", accepted["id"])
+    assert "queued" in task2vec("job", accepted["job_id"], "--server", server).stdout
+
+    cancelled = task2vec("cancel", accepted["job_id"], "--json", "--server", server).json
+    assert cancelled["state"] == "cancelled"
+    tasks = task2vec("tasks", "--tag", "mine", "--json", "--server", server).json["items"]
+    assert [(task["name"], task["status"]) for task in tasks] == [("shapes", "cancelled")]
+
+
+# --- errors
+
+
+def test_no_server_is_exit_code_3_and_says_what_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.client.time.sleep", lambda _seconds: None)
+    answer = task2vec("tasks", "--server", "http://127.0.0.1:9", "--json")
+    assert_error(answer, 3, "127.0.0.1:9", "task2vec serve")
+
+
+def test_an_unknown_task_is_exit_code_1(server: str) -> None:
+    assert_error(task2vec("neighbours", "dragons", "--server", server), 1, "'dragons'")
+
+
+def test_an_ambiguous_name_is_exit_code_1_and_lists_the_ids(server: str) -> None:
+    assert_error(task2vec("neighbours", "frogs", "--server", server), 1, "2 tasks")
+
+
+def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Path) -> None:
+    archive = tmp_path / "set.zip"
+    archive.write_bytes(make_zip({"../evil.png": png()}))
+    assert_error(task2vec("embed", archive, "--server", server), 1, "evil.png")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("nonsense",),
+        ("neighbours",),
+        ("neighbours", "a", "-k", "many"),
+        ("embed", "/does/not/exist"),
+        ("distance", "a"),
+        ("distance", "a", "b", "--metric", "manhattan"),
+        ("embed", "pyproject.toml", "--local"),
+        ("embed", "pyproject.toml", "--local", "--out", "/does/not/exist/x.npz"),
+        ("embed", "pyproject.toml", "--out", "x.npz"),
+        ("keys",),
+    ],
+)
+def test_wrong_usage_is_exit_code_2_in_one_line(command: tuple[str, ...]) -> None:
+    assert_error(task2vec(*command), 2, "--help")
+
+
+def test_a_wrong_setting_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TASK2VEC_DRAWS", "none")
+    assert_error(task2vec("keys", "list"), 1, "TASK2VEC_DRAWS")
+
+
+def test_a_file_that_is_no_embedding_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"nothing")
+    assert_error(task2vec("distance", path, path), 1, "a.npz")
+    absent = tmp_path / "absent.npz"
+    assert_error(task2vec("distance", absent, path), 1, "absent.npz")
+
+
+def test_what_nobody_foresaw_is_still_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_asked: object) -> None:
+        raise RuntimeError("first\nsecond")
+
+    monkeypatch.setattr("app.cli.Client.pages", fail)
+    assert_error(task2vec("tasks"), 1, "RuntimeError", "TASK2VEC_DEBUG")
+
+
+def test_interruption_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_args: object, **_asked: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("app.cli.Client.pages", interrupt)
+    assert_error(task2vec("tasks"), 130)
+
+
+@pytest.mark.parametrize(
+    "command", [("serve",), ("worker",), ("demo",), ("embed", "tests", "--local", "--out", "x.npz")]
+)
+def test_a_missing_extra_names_the_pip_command(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+) -> None:
+    monkeypatch.setitem(EXTRAS, "worker", ("torch_that_is_not_there",))
+    wanted = "pip install 'task2vec-service[worker]'"
+    assert_error(task2vec(*command), 1, wanted, "torch_that_is_not_there")
+
+
+def test_control_characters_of_a_name_never_reach_the_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    counts = {"images": 1, "classes": 1}
+    task = {"id": "t", "name": "a\x1b[2Jb[red]", "status": "ready", "tags": [], "complexity": 1.0}
+    monkeypatch.setattr(
+        "app.cli.Client.pages", lambda *_args, **_kw: iter([task | {"counts": counts}])
+    )
+    shown = task2vec("tasks").stdout
+    assert "\x1b[2J" not in shown
+    assert "[red]" in shown
+
+
+# --- serving and keys
+
+
+def test_beyond_loopback_serve_refuses_to_start_without_a_key(tmp_path: Path) -> None:
+    answer = task2vec("serve", "--no-worker", "--host", "0.0.0.0", "--data-dir", tmp_path)
+    assert_error(answer, 1, "0.0.0.0", "task2vec keys create")
+
+
+def test_a_revoked_key_does_not_open_the_door(tmp_path: Path) -> None:
+    secret = task2vec("keys", "create", "me", "--data-dir", tmp_path).stdout.strip()
+    assert secret.startswith("t2v_")
+    (key,) = task2vec("keys", "list", "--data-dir", tmp_path, "--json").json["items"]
+    assert (key["name"], key["tenant"], key["revoked_at"]) == ("me", "local", None)
+    assert secret not in json.dumps(key)
+
+    assert task2vec("keys", "revoke", key["id"], "--data-dir", tmp_path).exit_code == 0
+    (key,) = task2vec("keys", "list", "--data-dir", tmp_path, "--json").json["items"]
+    assert key["revoked_at"] is not None
+    answer = task2vec("serve", "--no-worker", "--host", "0.0.0.0", "--data-dir", tmp_path)
+    assert_error(answer, 1, "there are none")
+    assert_error(task2vec("keys", "revoke", "nobody", "--data-dir", tmp_path), 1, "nobody")
+
+
+def test_a_server_with_keys_answers_only_to_them(tmp_path: Path, models_dir: Path) -> None:
+    secret = task2vec("keys", "create", "me", "--data-dir", tmp_path, "--json").json["secret"]
+    with start_server(
+        tmp_path, TASK2VEC_AUTH="required", TASK2VEC_MODELS_DIR=str(models_dir)
+    ) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["url"]
+        assert_error(task2vec("tasks", "--server", url), 1, "key")
+        assert task2vec("tasks", "--server", url, "--key", secret, "--json").json == {"items": []}
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=30)
+    assert process.returncode == 0
+
+
+def test_a_port_in_use_is_said_in_one_line(server: str, tmp_path: Path) -> None:
+    port = server.rpartition(":")[2]
+    answer = task2vec("serve", "--no-worker", "--port", port, "--data-dir", tmp_path)
+    assert_error(answer, 1, port, "--port")
+
+
+def test_a_service_that_cannot_start_says_so_in_one_line_after_its_log(tmp_path: Path) -> None:
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "broken.toml").write_text('name = "broken"')
+    with start_server(tmp_path / "data", TASK2VEC_MODELS_DIR=str(tmp_path)) as process:
+        _, stderr = process.communicate(timeout=60)
+    *log, error = stderr.splitlines()
+    assert process.returncode == 1
+    assert error.startswith("error: The service did not start.")
+    assert "broken.toml" in " ".join(json.loads(line)["event"] for line in log)
+
+
+def test_the_version_and_the_help_are_printed() -> None:
+    assert task2vec("--version").stdout.strip()
+    assert "neighbours" in task2vec().stdout
+
+
+# --- without a server
+
+
+def test_embed_local_writes_every_array_of_the_contract(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    colours = {"warm": ("red", "orange", "yellow"), "cold": ("blue", "navy", "cyan")}
+    archive = tmp_path / "colours.zip"
+    archive.write_bytes(
+        make_zip(
+            {
+                f"{label}/{colour}.png": png(colour, 40)
+                for label, group in colours.items()
+                for colour in group
+            }
+        )
+    )
+    out = tmp_path / "colours.npz"
+    answer = task2vec("embed", archive, "--local", "--out", out, "--device", "cpu", "--json").json
+    assert (answer["images"], answer["classes"]) == (6, 2)
+
+    with np.load(out, allow_pickle=False) as arrays:
+        for name in ("vector", "domain", "label", "draw_error", "sampling_error"):
+            assert arrays[name].dtype == np.float32
+            assert arrays[name].shape == arrays["vector"].shape
+        assert float(arrays["complexity"]) == pytest.approx(answer["complexity"])
+        assert float(arrays["noise_floor"]) >= 0
+        assert json.loads(str(arrays["provenance"]))["n_images"] == 6
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert task2vec("distance", out, out, "--json").json["distances"][0][1] == 0
+
+
+@pytest.mark.slow
+def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    result = subprocess.run(
+        [sys.executable, "-m", "app.cli", "demo", "--json"],
+        capture_output=True,
+        text=True,
+        timeout=500,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr
+    shown = json.loads(result.stdout)
+    assert len(shown["tasks"]) >= 3
+    assert all(
+        any(row["library"] for row in answer["neighbours"]) for answer in shown["neighbours"]
+    )
+    assert shown["estimates"]["estimates"]
+    assert list(tmp_path.iterdir()) == []
