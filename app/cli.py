@@ -42,7 +42,8 @@ OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 
 # What each extra of pyproject.toml brings, by the names it is imported under.
 EXTRAS = {
-    "worker": ("torch", "torchvision", "timm", "sklearn", "dbos"),
+    "worker": ("torch", "torchvision", "timm", "scipy", "dbos"),
+    "demo": ("sklearn",),
     "reference": ("fontTools",),
 }
 

@@ -12,16 +12,10 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Histogram
 
 _logger = logging.getLogger("task2vec")
 
-EMBEDDINGS = Counter("task2vec_embeddings_total", "Embedding jobs by how they ended", ["state"])
-EMBEDDING_SECONDS = Histogram(
-    "task2vec_embedding_seconds",
-    "Time from a job's start to its result",
-    buckets=(1, 2, 5, 10, 30, 60, 120, 300, 600, 1800),
-)
 SEARCH_SECONDS = Histogram(
     "task2vec_search_seconds",
     "Time to rank a task's neighbours",

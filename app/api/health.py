@@ -6,13 +6,13 @@ import logging
 
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Gauge, generate_latest
 from sqlalchemy.exc import SQLAlchemyError
 
 import app
-from app.api.resources import Reached
+from app.api.resources import Reached, Resources
 from app.api.schemas import Health, Readiness
-from app.store import workers
+from app.store import jobs, workers
 from app.telemetry import log_event
 
 router = APIRouter(tags=["health"])
@@ -42,5 +42,22 @@ def readyz(reached: Reached) -> JSONResponse:
 
 
 @router.get("/metrics", include_in_schema=False)
-def metrics() -> Response:
-    return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def metrics(reached: Reached) -> Response:
+    """What this process measured, and what the rows tell of the workers', which are others."""
+    told = generate_latest() + generate_latest(_rows_as_metrics(reached))
+    return Response(told, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _rows_as_metrics(reached: Resources) -> CollectorRegistry:
+    registry = CollectorRegistry()
+    counts = Gauge("task2vec_jobs", "Jobs by kind and state", ["kind", "state"], registry=registry)
+    wait = Gauge(
+        "task2vec_oldest_wait_seconds", "Wait of the longest queued job", registry=registry
+    )
+    up = Gauge("task2vec_workers", "Workers with a fresh heartbeat", registry=registry)
+    with reached.database.session(read_only=True) as session:
+        for (kind, state), count in jobs.count_by_state(session).items():
+            counts.labels(kind, state).set(count)
+        wait.set(jobs.oldest_wait_seconds(session))
+        up.set(len(workers.alive(session, HEARTBEAT_FRESH_SECONDS)))
+    return registry

@@ -36,7 +36,7 @@ from app.store.blobs import Blob, BlobStore
 from app.store.intake import Intake, of_embedding
 from app.store.jobs import EndState, Start
 from app.store.session import Database
-from app.telemetry import EMBEDDING_SECONDS, EMBEDDINGS, log_event
+from app.telemetry import log_event
 
 AskedLabelKind = Literal["auto", "single_label", "multi_label"]
 
@@ -76,12 +76,8 @@ def run_embed_task(job_id: str, bench: Workbench) -> None:
             raise
         log_event("job.taken_over", level=logging.WARNING, job_id=job_id)
         return
-    seconds = time.monotonic() - began
-    EMBEDDINGS.labels(state=state).inc()
-    EMBEDDING_SECONDS.observe(seconds)
-    log_event(
-        f"task.{state}", task_id=start.task_id, job_id=job_id, duration_seconds=round(seconds, 3)
-    )
+    seconds = round(time.monotonic() - began, 3)
+    log_event(f"task.{state}", task_id=start.task_id, job_id=job_id, duration_seconds=seconds)
 
 
 def recipe_digest(

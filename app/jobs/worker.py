@@ -218,6 +218,7 @@ def main() -> None:
     except Task2VecError as error:
         log_event("worker.failed", level=logging.ERROR, **error.problem())
         sys.exit(1)
+    os._exit(0)  # all is closed, and Python would take seconds to tear torch down
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound, Task2VecError
@@ -52,6 +52,18 @@ def get_job(session: Session, tenant: str, job_id: str) -> Job:
             "Take the id from the answer that accepted the job; jobs go with their task.",
         )
     return job
+
+
+def count_by_state(session: Session) -> dict[tuple[str, str], int]:
+    """How many jobs of all tenants stand in each (kind, state)."""
+    counted = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
+    return {(kind, state): count for kind, state, count in session.execute(counted)}
+
+
+def oldest_wait_seconds(session: Session) -> float:
+    """How long the job that waits longest has waited; 0 where none does."""
+    since = session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued"))
+    return 0.0 if since is None else max(0.0, (now() - since).total_seconds())
 
 
 def list_jobs(

@@ -26,7 +26,7 @@ from tests.images import labelled_zip
 from tests.jobs.conftest import PROBE, TENANT
 
 IMAGES = 120
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 180
 
 
 @pytest.fixture
