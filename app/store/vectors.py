@@ -121,8 +121,7 @@ class IndexCache:
                 gone = np.setdiff1d(held, present)
                 # What is newer than this session's view was another thread's to add, and stays.
                 index.remove(gone[gone <= present.max()])
-                for seqs, vectors in embeddings.chunks(
-                    session, np.setdiff1d(present, held).tolist()
-                ):
+                missing = np.setdiff1d(present, held).tolist()
+                for seqs, vectors in embeddings.chunks(session, missing, part):
                     index.add(np.array(seqs, dtype=np.int64), vectors)
         return index

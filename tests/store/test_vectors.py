@@ -76,6 +76,17 @@ def test_the_cache_follows_the_database(database: Database) -> None:
     assert len(held("elsewhere")) == 1
 
 
+@pytest.mark.parametrize("part", ["vector", "domain"])
+def test_the_index_of_a_part_holds_that_part(database: Database, part: embeddings.Part) -> None:
+    made = [make_embedding(seed) for seed in range(6)]
+    with database.session() as session:
+        seqs = [ready_task(session, embedding).embedding_seq for embedding in made]
+    with database.session(read_only=True) as session:
+        index = IndexCache().sync(session, "space", part)
+    for seq, embedding in zip(seqs, made, strict=True):
+        assert index.search(getattr(embedding, part), 1).tolist() == [seq]
+
+
 def test_what_is_stored_comes_back_bit_for_bit(database: Database) -> None:
     embedding = make_embedding()
     with database.session() as session:
