@@ -99,7 +99,7 @@ def neighbours_table(answer: Row, title: str) -> Table:
             str(row["rank"]),
             plain(row["name"]),
             f"{row['distance']:.4f}",
-            number(row["noise_floor"]),
+            f"{row['noise_floor']:.4f}",
             plain(row["images"]),
             plain(row["classes"]),
             "reference" if row["library"] else "yours",
@@ -288,8 +288,7 @@ def _two_digits(value: float) -> str:
 def _table(title: str, *columns: str) -> Table:
     """A column named `#...` holds numbers, to the right; `#` alone is the rank."""
     table = Table(
-        title=plain(title),
-        title_style="bold",
+        title=Text(plain(title).plain, style="bold"),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

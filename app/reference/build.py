@@ -17,6 +17,8 @@ from app.reference.sets import LabelledSet
 
 Source = Callable[[Path], Iterator[LabelledSet]]
 
+# No set asks what the default probe cannot tell better than by chance: its embedding would be that
+# of no question at all.
 SOURCES: tuple[Source, ...] = (
     digits.sets,
     fashion.sets,

@@ -105,13 +105,6 @@ def _questions(style: str, glyphs: Pool) -> Iterator[LabelledSet]:
     yield ask(things, "thing-kinds", "category", "what-it-shows", 30)
     yield ask(things, "thing-hues", "hue", "hue", 24)
     yield ask(things, "thing-lightness", "lightness", "lightness", 50)
-    yield ask(
-        things.where(most=110).varied("turn", pictures.QUARTER_TURNS),
-        "thing-turns",
-        "turn",
-        "orientation",
-    )
-
     mosaics = things.mosaics("category", count=110, tile=48)
     yield mosaics.ask(
         f"emoji-mosaics-{style}",

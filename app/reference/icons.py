@@ -38,8 +38,6 @@ def sets(cache_dir: Path) -> Iterator[LabelledSet]:
             f"icons-directions-{style}", "direction", question="orientation", per_class=26
         )
         yield icons.ask(f"icons-frames-{style}", "frame", question="shape", per_class=13)
-    yield outline.ask("icons-digits", "digit", question="which-digit", per_class=12)
-    yield outline.ask("icons-letters", "letter", question="which-letter", per_class=5)
     yield outline.ask("icons-badges", "badge", question="shape", per_class=22)
     switched = outline.told("switch", _switch)
     yield switched.ask("icons-struck-out", "switch", question="shape", per_class=50)
@@ -72,10 +70,8 @@ def _facts(name: str, style: str, names: dict[str, dict[str, str]]) -> dict[str,
         facts["badge"] = last
     if re.match(r"(arrow|caret|chevron|square|circle|corner|player)\b", name):
         facts |= {"direction": last} if last in _DIRECTIONS else {}
-    if match := re.fullmatch(r"(?:(.+)-)?(?:number-(\d)|letter-([a-z]))", name):
-        frame, digit, letter = match.groups()
-        facts |= {"frame": frame or "none"}
-        facts |= {"digit": digit} if digit else {"letter": letter}
+    if match := re.fullmatch(r"(?:(.+)-)?(?:number-\d|letter-[a-z])", name):
+        facts["frame"] = match[1] or "none"
     return facts
 
 

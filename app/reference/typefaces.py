@@ -236,7 +236,6 @@ def sets(cache_dir: Path) -> Iterator[LabelledSet]:
 def _questions(genre: str, pool: Pool) -> Iterator[LabelledSet]:
     letters = pool.where(case=("lower", "upper"), most=900)
     yield letters.ask(f"letters-case-{genre}", "case", question="case", per_class=50)
-    yield letters.ask(f"typefaces-{genre}", "family", question="drawing-style", per_class=20)
     yield letters.ask(f"letters-weight-{genre}", "weight", question="weight", per_class=50)
     yield letters.ask(f"letters-slant-{genre}", "slant", question="slant", per_class=50)
     small = letters.where(case="lower")
@@ -252,7 +251,6 @@ def _set(face: _Typeface, cache_dir: Path, script: str, characters: str) -> Pool
         for character in characters:
             key = f"{face.family} {weight} {slant} {character}"
             facts = _facts(character, script) | {
-                "family": face.family,
                 "genre": face.genre,
                 "weight": "bold" if weight > 400 else "regular",
                 "slant": slant,

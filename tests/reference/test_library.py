@@ -64,11 +64,11 @@ def test_the_service_reads_back_what_the_library_keeps(tmp_path: Path) -> None:
         card, of = read[name]
         assert (card["n_images"], card["n_classes"], card["licence"]) == (60, 3, "MIT")
         np.testing.assert_array_equal(of.vector == 0, original.vector == 0)
-        np.testing.assert_allclose(of.vector, original.vector, rtol=0.011, atol=0.05 * EPSILON)
-        np.testing.assert_allclose(of.domain, original.domain, rtol=0.011, atol=0.05 * EPSILON)
-        np.testing.assert_allclose(of.draw_error, original.draw_error, rtol=0.06, atol=EPSILON)
+        np.testing.assert_allclose(of.vector, original.vector, rtol=0.022, atol=0.05 * EPSILON)
+        np.testing.assert_allclose(of.domain, original.domain, rtol=0.022, atol=0.05 * EPSILON)
+        np.testing.assert_allclose(of.draw_error, original.draw_error, rtol=0.22, atol=EPSILON)
         np.testing.assert_allclose(
-            of.sampling_error, original.sampling_error, rtol=0.06, atol=EPSILON
+            of.sampling_error, original.sampling_error, rtol=0.22, atol=EPSILON
         )
         assert of.noise_floor == original.noise_floor
         assert of.provenance == PROVENANCE

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from app.catalogue import ProbeCard, get_card
+from app.embedding.distance import one_to_many
 from app.embedding.probe import load_probe
 from app.settings import shared_directory
 
@@ -44,3 +45,23 @@ def test_the_default_library_is_whole_and_every_task_may_be_shipped() -> None:
         assert np.isfinite(arrays[name]).all()
     assert arrays["trivial"] > 0
     assert (arrays["noise_floor"] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("task", "twin"),
+    [
+        ("digits-a", "digits-b"),
+        ("fashion-kinds-a", "fashion-kinds-b"),
+        ("emoji-food-noto", "emoji-food-twemoji"),
+        ("emoji-hand-tones-twemoji", "emoji-hand-tones-noto"),
+    ],
+)
+def test_the_same_question_on_other_images_is_nearest(task: str, twin: str) -> None:
+    with np.load(MODELS / "reference" / "tf_efficientnet_lite0.npz", allow_pickle=False) as library:
+        names = [card["name"] for card in json.loads(str(library["tasks"]))]
+        epsilon = float(library["epsilon"])
+        logs = library["vector"].astype(np.float64)
+    vectors = np.maximum(np.exp2(logs) - epsilon, 0)
+    distances = one_to_many(vectors[names.index(task)], vectors, "cosine", epsilon=epsilon)
+    nearest = [names[i] for i in np.argsort(distances)]
+    assert nearest[:2] == [task, twin]
