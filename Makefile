@@ -17,7 +17,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:
 	@sed -n 's/^# \([a-z]*  *.*\)/make \1/p' Makefile
 
-demo: $(VENV)/.worker
+demo: $(VENV)/.demo
 	@$(BIN)/task2vec demo
 
 serve: $(VENV)/.worker
@@ -62,8 +62,12 @@ endef
 $(VENV)/.worker: $(BIN)/python pyproject.toml constraints.txt
 	$(call install,worker)
 
-$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
-	$(call install,worker$(comma)reference$(comma)dev)
+$(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
+	$(call install,worker$(comma)demo)
 	@touch $(VENV)/.worker
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(call install,worker$(comma)demo$(comma)dev)
+	@touch $(VENV)/.worker $(VENV)/.demo
 
 comma := ,

@@ -25,7 +25,14 @@ from app.embedding.layout import LabelledFile, LabelledFiles, find_files, named_
 from app.embedding.report import IntakeReport, report_intake
 from app.errors import Refused, Unavailable
 
-__all__ = ["PREPROCESSING", "IntakeReport", "LabelKind", "LabelledImages", "read_labelled_images"]
+__all__ = [
+    "PREPROCESSING",
+    "IntakeReport",
+    "LabelKind",
+    "LabelledImages",
+    "RefusedSet",
+    "read_labelled_images",
+]
 
 LabelKind = Literal["single_label", "multi_label"]
 
@@ -50,6 +57,14 @@ class LabelledImages:
     classes: tuple[str, ...]
     digests: tuple[str, ...]
     label_kind: LabelKind
+
+
+class RefusedSet(Refused):
+    """Refused once all of its files were looked at: `report` tells of each."""
+
+    def __init__(self, code: str, detail: str, remedy: str, report: IntakeReport) -> None:
+        super().__init__(code, detail, remedy, report=report.for_problem())
+        self.report = report
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +92,8 @@ def read_labelled_images(
     `on_progress(done, total)` counts images; while files are still being listed it is called with
     done = 0 and a growing total. What it raises ends the reading.
 
-    Raises Refused, carrying `report`, where fewer than 2 classes or no readable image are left; and
-    what `read_members` and `parse_labels` raise.
+    Raises RefusedSet where fewer than 2 classes or no readable image are left; Refused where labels
+    and their kind do not fit; and what `read_members` and `parse_labels` raise.
     """
     heard = on_progress or (lambda _done, _total: None)
     listed = count(1)
@@ -221,20 +236,20 @@ def _decode(
 
 def _require_classes(n_images: int, classes: tuple[str, ...], report: IntakeReport) -> None:
     if not n_images:
-        raise Refused(
+        raise RefusedSet(
             "no-readable-image",
             "The set holds no image that can be read and has a label.",
             "Pack label/image.ext folders (JPEG, PNG, WebP, BMP, GIF or TIFF), or images with a "
             "labels.csv or labels.jsonl; the report says why each file was skipped.",
-            report=report.for_problem(),
+            report,
         )
     if len(classes) < 2:
         only = f"only the class {classes[0]!r}" if classes else "no class"
-        raise Refused(
+        raise RefusedSet(
             "too-few-classes",
             f"The set's {n_images:,} readable images have {only}.",
             "Add images of at least one other class; the report says why files were skipped.",
-            report=report.for_problem(),
+            report,
         )
 
 

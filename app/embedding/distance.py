@@ -60,26 +60,10 @@ def one_to_many(
     """
     chosen = get_metric(metric)
     _check_rows(query[None], targets)
-    if chosen.name == "asymmetric" and (trivial is None or trivial <= 0):
-        raise InvalidRequest(
-            "trivial-unknown",
-            "The asymmetric distance needs the trivial task's constant of this space.",
-            "Build the reference library of this probe, or use another metric.",
-        )
-    target_task = np.asarray(query, np.float64)
-    alive, a = target_task > 0, target_task + epsilon
-    result = np.empty(len(targets))
-    step = max(1, CHUNK_ENTRIES // max(1, targets.shape[1]))
-    for start in range(0, len(targets), step):
-        block = np.asarray(targets[start : start + step], np.float64)
-        counts = (block > 0) | alive
-        b = block + epsilon
-        distances = chosen.formula(a, b, counts)
-        if chosen.name == "asymmetric":
-            flat = np.full(targets.shape[1], trivial)
-            distances = distances - alpha * _cosine(flat, b, block > 0)
-        result[start : start + step] = distances
-    return result
+    distances = _distances(query, targets, chosen, epsilon)
+    if chosen.name == "asymmetric":
+        distances -= alpha * _to_trivial(targets, trivial, epsilon)
+    return distances
 
 
 def one_to_one(
@@ -92,16 +76,45 @@ def one_to_one(
 def pairwise(vectors: Rows, metric: str, *, epsilon: float, trivial: float | None = None) -> Array:
     """(M, M) distances; entry [i, j] is from source i to target j. Symmetric ones exactly so."""
     m = len(vectors)
+    chosen = get_metric(metric)
+    _check_rows(vectors, vectors)
     result = np.zeros((m, m))
-    symmetric = get_metric(metric).symmetric
     for j in range(m):
-        sources = vectors[: j + 1] if symmetric else vectors
-        column = one_to_many(vectors[j], sources, metric, epsilon=epsilon, trivial=trivial)
-        result[: len(sources), j] = column
-        if symmetric:
-            result[j, : len(sources)] = column
-    if symmetric:
-        np.fill_diagonal(result, 0.0)
+        sources = vectors[:j] if chosen.symmetric else vectors
+        result[: len(sources), j] = _distances(vectors[j], sources, chosen, epsilon)
+    if chosen.symmetric:
+        return result + result.T
+    if chosen.name == "asymmetric":
+        result -= ALPHA * _to_trivial(vectors, trivial, epsilon)[:, None]
+    return result
+
+
+def _distances(query: Rows, targets: Rows, metric: Metric, epsilon: float) -> Array:
+    target_task = np.asarray(query, np.float64)
+    alive, a = target_task > 0, target_task + epsilon
+    result = np.empty(len(targets))
+    step = max(1, CHUNK_ENTRIES // max(1, targets.shape[1]))
+    for start in range(0, len(targets), step):
+        block = np.asarray(targets[start : start + step], np.float64)
+        counts = (block > 0) | alive
+        result[start : start + step] = metric.formula(a, block + epsilon, counts)
+    return result
+
+
+def _to_trivial(sources: Rows, trivial: float | None, epsilon: float) -> Array:
+    """(M,) cosine distances of sources (M, D) to the trivial task, over their own live filters."""
+    if trivial is None or trivial <= 0:
+        raise InvalidRequest(
+            "trivial-unknown",
+            "The asymmetric distance needs the trivial task's constant of this space.",
+            "Build the reference library of this probe, or use another metric.",
+        )
+    result = np.empty(len(sources))
+    flat = np.full(sources.shape[1], trivial)
+    step = max(1, CHUNK_ENTRIES // max(1, sources.shape[1]))
+    for start in range(0, len(sources), step):
+        block = np.asarray(sources[start : start + step], np.float64)
+        result[start : start + step] = _cosine(flat, block + epsilon, block > 0)
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from app import __version__
 from app.embedding.dataset import LabelledImages
 from app.embedding.distance import one_to_one
-from app.embedding.fisher import estimate_fisher
+from app.embedding.fisher import estimate_fisher, passes_of
 from app.embedding.head import fit_head
 from app.embedding.image import PREPROCESSING
 from app.embedding.probe import BATCH_SIZE, Probe
@@ -45,7 +45,8 @@ def embed_images(
 
     `batch_size`   images that run together, at least BATCH_SIZE
     `draws`        cotangents an image for `hutchinson` and `mc`, at least 2: their spread is the
-                   draw error; `exact` has none
+                   draw error. `exact` has none, and is taken wherever it needs no more passes than
+                   the draws would
     `on_progress`  called after every batch; what it raises (Cancelled, say) stops the work
 
     Raises InvalidRequest where draws, batch size or the images' size do not fit.
@@ -53,8 +54,9 @@ def embed_images(
     _check(images, probe, estimator, draws, batch_size)
     report = on_progress or (lambda progress: None)
     started = time.perf_counter()
-    images = _by_class(images)
-    n = len(images.digests)
+    n, n_classes = len(images.digests), len(images.classes)
+    if passes_of("exact", draws, images.label_kind, n_classes) <= draws:
+        estimator = "exact"
 
     features = np.empty((n, probe.n_features), np.float32)
     for start in range(0, n, batch_size):
@@ -64,7 +66,7 @@ def embed_images(
     head = fit_head(
         features,
         images.labels,
-        len(images.classes),
+        n_classes,
         images.digests,
         on_progress=lambda done, total: report(Progress("head", done, total)),
     )
@@ -92,10 +94,10 @@ def embed_images(
             probe_digest=probe.digest,
             preprocessing=PREPROCESSING,
             estimator=estimator,
-            draws=len(images.classes) if estimator == "exact" else draws,
+            draws=passes_of(estimator, draws, images.label_kind, n_classes),
             seed=seed,
             n_images=n,
-            n_classes=len(images.classes),
+            n_classes=n_classes,
             label_kind=images.label_kind,
             penalty=head.penalty,
             cv_log_likelihood=head.cv_log_likelihood,
@@ -146,7 +148,7 @@ def _check(
         raise InvalidRequest(
             "draws-out-of-range",
             f"{draws} draws an image were asked for.",
-            "Ask for 2 to 16: the draw error needs two, and more than 16 cost more than `exact`.",
+            "Ask for 2 to 16: the draw error needs two; for more, use `exact`.",
         )
     if batch_size < BATCH_SIZE:
         raise InvalidRequest(
@@ -154,20 +156,3 @@ def _check(
             f"The batch size is {batch_size}.",
             f"Use at least {BATCH_SIZE}: smaller batches round differently.",
         )
-
-
-def _by_class(images: LabelledImages) -> LabelledImages:
-    """Images in order of class, then digest: sums run in one order whatever order they came in."""
-    if images.labels.ndim == 1:
-        keys = [int(label) for label in images.labels]
-    else:
-        keys = [0] * len(images.digests)
-    order = sorted(range(len(keys)), key=lambda i: (keys[i], images.digests[i]))
-    if order == list(range(len(order))):
-        return images
-    return replace(
-        images,
-        pixels=images.pixels[order],
-        labels=images.labels[order],
-        digests=tuple(images.digests[i] for i in order),
-    )

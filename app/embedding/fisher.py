@@ -68,22 +68,23 @@ def estimate_fisher(
     batch_size: int,
     on_batch: Callable[[int], None],
 ) -> FisherEstimate:
-    """One forward pass over the images, and a backward pass per draw (per class for `exact`).
+    """One forward pass over the images, and as many backward passes as `passes_of` says, plus one.
 
-    Images of one class must be neighbours. Memory grows with the batch, not with their number.
+    Memory grows with the batch, not with the number of images.
 
     `features`  (N, d), the pooled features that the head was fitted on, in the images' order
     `on_batch`  called with the number of images done; what it raises stops the work
     """
     n = len(images.digests)
-    passes = len(images.classes) if estimator == "exact" else draws
-    centred = _centred(features, head.scale)
+    passes = passes_of(estimator, draws, head.label_kind, len(images.classes))
+    order = _by_class(images)
+    centred = _centred(features, images.digests, head.scale)
     tally = _Tally(probe.dim)
     domain = np.zeros(probe.dim)
     with _Recorder(probe) as recorder:
         for start in range(0, n, batch_size):
-            rows = slice(start, start + batch_size)
-            labels, digests = images.labels[rows], images.digests[rows]
+            rows = order[start : start + batch_size]
+            labels, digests = images.labels[rows], [images.digests[row] for row in rows]
             pooled = recorder.forward(images.pixels[rows])
             p = head.probabilities(pooled)
             weights = head.image_weights(labels)
@@ -111,6 +112,13 @@ def estimate_fisher(
     return FisherEstimate(vector, domain / n, draw_error, sampling_error)
 
 
+def passes_of(estimator: Estimator, draws: int, label_kind: LabelKind, n_classes: int) -> int:
+    """Backward passes an image: the draws, or the rank of the logits' covariance for `exact`."""
+    if estimator != "exact":
+        return draws
+    return n_classes if label_kind == "multi_label" else n_classes - 1
+
+
 def logit_directions(
     estimator: Estimator,
     label_kind: LabelKind,
@@ -121,8 +129,10 @@ def logit_directions(
 ) -> Array:
     """(B, C) float64 cotangents v of the logits for pass `index`, from probabilities p (B, C).
 
-    `exact`       term c = `index` of a sum with sum_c v_c v_c^T = diag(p) - p p^T:
-                  sqrt(p_c) (p - onehot_c); for multi-label sqrt(p_c (1 - p_c)) onehot_c
+    `exact`       column `index` of the triangular V with V V^T = diag(p) - p p^T: with the tail
+                  sums s_k = p_k + ... + p_C, v_k = sqrt(p_k s_{k+1} / s_k) at k and
+                  -p_j sqrt(p_k / (s_k s_{k+1})) at j > k: C - 1 columns, as the rank is;
+                  for multi-label sqrt(p_c (1 - p_c)) onehot_c
     `hutchinson`  E[v v^T] is that matrix: sqrt(p) z - p (sqrt(p) . z), z = +-1;
                   for multi-label sqrt(p (1 - p)) z
     `mc`          p - y with the label(s) y drawn from p, as the paper does
@@ -132,10 +142,22 @@ def logit_directions(
     multi_label = label_kind == "multi_label"
     b, c = p.shape
     if estimator == "exact":
-        onehot = np.zeros(c)
-        onehot[index] = 1.0
-        term = p[:, index : index + 1]
-        return np.sqrt(term * (1 - term)) * onehot if multi_label else np.sqrt(term) * (p - onehot)
+        here = p[:, index]
+        column = np.zeros_like(p)
+        if multi_label:
+            column[:, index] = np.sqrt(here * (1 - here))
+            return column
+        later = p[:, index + 1 :].sum(axis=1)
+        tail = np.maximum(here + later, np.finfo(np.float64).tiny)
+        column[:, index] = np.sqrt(here * later / tail)
+        shares = np.divide(
+            p[:, index + 1 :],
+            later[:, None],
+            out=np.zeros((b, c - index - 1)),
+            where=later[:, None] > 0,
+        )
+        column[:, index + 1 :] = -shares * column[:, index : index + 1]
+        return column
     generators = [_generator(seed, digest, f"{estimator}-{index}") for digest in digests]
     if estimator == "hutchinson":
         z = np.stack([_signs(generator, c) for generator in generators])
@@ -299,13 +321,15 @@ class _Tally:
 
     The embedding is a class-weighted mean, so its sampling variance is that of a stratified sample:
     sum over classes of (class share)^2 (variance within the class) / n_c. A class with one image
-    borrows the variance pooled over the others.
+    borrows the variance pooled over the others; where all have one, that of all images stands in,
+    which holds the differences between classes too and so errs on the large side.
     """
 
     def __init__(self, dim: int) -> None:
         self.sum, self.weight = np.zeros(dim), 0.0
         self.draw_variance, self.variance = np.zeros(dim), np.zeros(dim)
         self.pooled, self.freedom, self.lonely = np.zeros(dim), 0, 0.0
+        self.all, self.all_squared, self.n = np.zeros(dim), np.zeros(dim), 0
         self._stratum: float | None = None
         self._open()
 
@@ -316,6 +340,9 @@ class _Tally:
 
     def add(self, means: Array, draw_variances: Array, weights: Array, strata: Labels) -> None:
         """Images (B, D): their means over draws, those means' draw variances, weights and class."""
+        self.all += means.sum(axis=0)
+        self.all_squared += (means**2).sum(axis=0)
+        self.n += len(means)
         edges = np.flatnonzero(np.diff(strata)) + 1
         for rows in np.split(np.arange(len(strata)), edges):
             if strata[rows[0]] != self._stratum:
@@ -351,6 +378,9 @@ class _Tally:
         self._close()
         if self.freedom:
             self.variance += self.lonely * self.pooled / self.freedom
+        elif self.n > 1:
+            scatter = np.maximum(self.all_squared - self.all**2 / self.n, 0.0)
+            self.variance += self.lonely * scatter / (self.n - 1)
         sampling = np.maximum(self.variance - self.draw_variance, 0.0)
         return (
             self.sum / self.weight,
@@ -359,10 +389,21 @@ class _Tally:
         )
 
 
-def _centred(features: npt.NDArray[np.float32], scale: float) -> Array:
-    """(M, d) features of evenly spaced images, centred, in the head's units, over sqrt(M)."""
-    n = len(features)
-    chosen = np.unique(np.linspace(0, n - 1, min(n, DOMAIN_IMAGES)).round().astype(np.int64))
+def _by_class(images: LabelledImages) -> npt.NDArray[np.int64]:
+    """Numbers of the images by class, then digest: sums run in one order whatever they came in."""
+    labels = images.labels if images.labels.ndim == 1 else np.zeros(len(images.labels))
+    return np.lexsort([np.array(images.digests), labels])
+
+
+def _centred(features: npt.NDArray[np.float32], digests: Sequence[str], scale: float) -> Array:
+    """(M, d) features, centred, in the head's units, over sqrt(M).
+
+    Images stand and are thinned out in the order of their digests: no label has a say, so the
+    domain parts of one pool of images are the same whatever is asked of it.
+    """
+    by_digest = np.argsort(np.array(digests), kind="stable")
+    places = np.linspace(0, len(by_digest) - 1, min(len(by_digest), DOMAIN_IMAGES))
+    chosen = by_digest[np.unique(places.round().astype(np.int64))]
     x = features[chosen].astype(np.float64) / scale
     result: Array = (x - x.mean(axis=0)) / np.sqrt(len(x))
     return result / scale

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import svd
+from scipy.linalg import eigh, svd
 from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, cg
 
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]  # (N,) int64 class numbers, or (N, C) bool
 LabelKind = Literal["single_label", "multi_label"]
 
@@ -99,9 +100,18 @@ def fit_head(
         space, part, labels[part], class_weights, report
     )
     rows = np.arange(len(labels))
-    solution = _minimise(space, rows, labels, class_weights, penalty, newton_steps=NEWTON_STEPS)
+    solution = _minimise(
+        space,
+        rows,
+        labels,
+        class_weights,
+        penalty,
+        newton_steps=NEWTON_STEPS,
+        on_step=lambda: report(len(PENALTIES), len(PENALTIES) + 1),
+    )
     weight = solution[:, :-1] @ space.axes
     bias = solution[:, -1] - weight @ space.mean
+    report(len(PENALTIES) + 1, len(PENALTIES) + 1)
     return Head(kind, weight, bias, space.scale, class_weights, penalty, likelihood, accuracy)
 
 
@@ -127,10 +137,15 @@ class _PrincipalSpace:
         scale = float(np.sqrt(np.mean(features**2))) or 1.0
         x = features / scale
         mean = x.mean(axis=0)
-        left, singular, axes = svd(x - mean, full_matrices=False)
-        kept = singular > 1e-9 * max(singular[0], 1e-300)
-        coordinates = left[:, kept] * singular[kept]
-        return cls(coordinates, axes[kept], mean, scale, singular[kept] ** 2 / len(x))
+        x -= mean
+        if len(x) > x.shape[1]:
+            variances, axes = eigh(x.T @ x / len(x))
+            variances, axes = np.maximum(variances, 0.0), axes.T
+        else:
+            _, singular, axes = svd(x, full_matrices=False)
+            variances = singular**2 / len(x)
+        kept = variances > 1e-18 * max(float(variances.max()), 1e-300)
+        return cls(x @ axes[kept].T, axes[kept], mean, scale, variances[kept])
 
 
 def _minimise(
@@ -142,6 +157,7 @@ def _minimise(
     *,
     start: Array | None = None,
     newton_steps: int = 0,
+    on_step: Callable[[], None],
 ) -> Array:
     """(C, r + 1) coefficients on the principal axes and bias that minimise the penalised loss.
 
@@ -168,6 +184,7 @@ def _minimise(
     ridge = np.append(np.full(len(space.variances), penalty), 0.0)
 
     def objective(flat: Array) -> tuple[float, Array]:
+        on_step()
         coefficients = flat.reshape(n_classes, -1) / scales
         logits = z @ coefficients.T
         log_p, _ = _held_out(logits, labels)
@@ -187,6 +204,7 @@ def _minimise(
     ).x
 
     def curvature_along(direction: Array) -> Array:
+        on_step()
         step = direction.reshape(n_classes, -1) / scales
         p = probabilities(z @ (found.reshape(n_classes, -1) / scales).T)
         change = z @ step.T
@@ -248,7 +266,13 @@ def _choose_penalty(
     class_weights: Array,
     report: Callable[[int, int], None],
 ) -> tuple[float, float | None, float | None]:
-    """The penalty of the highest held-out log-likelihood, that likelihood, and the accuracy there.
+    """The penalty, the held-out log-likelihood and the accuracy there.
+
+    The strongest penalty whose held-out log-likelihood lies within one standard error of the best
+    (the one-standard-error rule of Breiman et al., "Classification and Regression Trees", 1984,
+    section 3.4.3). The likelihood is flat over decades of the penalty and the Fisher information
+    is not: the best alone would let chance choose the embedding's size, and send a separable set
+    to whatever end of the grid there is.
 
     From the strongest penalty down, each fit starting at the last one's solution; once two
     penalties in a row did worse than the best, weaker ones only overfit more.
@@ -259,8 +283,13 @@ def _choose_penalty(
         return FALLBACK_PENALTY, None, None
     solutions: dict[int, Array | None] = dict.fromkeys(used)
     path = sorted(PENALTIES, reverse=True)
-    best, worse = (-np.inf, FALLBACK_PENALTY, 0.0), 0
+    scores: list[_Score] = []
+    worse = 0
     for step, penalty in enumerate(path):
+
+        def on_step(done: int = step) -> None:
+            report(done, len(path) + 1)
+
         held_log_p, held_weights, held_correct = [], [], []
         for fold in used:
             train, held = folds != fold, folds == fold
@@ -271,6 +300,7 @@ def _choose_penalty(
                 class_weights,
                 penalty,
                 start=solutions[fold],
+                on_step=on_step,
             )
             solutions[fold] = solution
             logits = space.coordinates[part[held]] @ solution[:, :-1].T + solution[:, -1]
@@ -278,17 +308,41 @@ def _choose_penalty(
             held_log_p.append(log_p)
             held_correct.append(correct)
             held_weights.append(_image_weights(class_weights, labels[held]))
-        likelihood = float(
-            np.average(np.concatenate(held_log_p), weights=np.concatenate(held_weights))
-        )
-        if likelihood > best[0]:
-            best, worse = (likelihood, penalty, float(np.concatenate(held_correct).mean())), 0
-        else:
-            worse += 1
+        score = _score(penalty, held_log_p, held_weights, held_correct)
+        improved = not scores or score.likelihood > max(s.likelihood for s in scores)
+        scores.append(score)
+        worse = 0 if improved else worse + 1
         report(step + 1, len(path) + 1)
         if worse == 2:
             break
-    return best[1], best[0], best[2]
+    best = max(scores, key=lambda score: score.likelihood)
+    enough = best.likelihood - best.error
+    chosen = next(score for score in scores if score.likelihood >= enough)
+    return chosen.penalty, chosen.likelihood, chosen.accuracy
+
+
+@dataclass(frozen=True, slots=True)
+class _Score:
+    penalty: float
+    likelihood: float
+    error: float  # standard error of the likelihood
+    accuracy: float
+
+
+def _score(
+    penalty: float, log_p: list[Array], weights: list[Array], correct: list[Flags]
+) -> _Score:
+    """From the held-out images of all folds; the labels of one image count as one observation."""
+    by_image = [terms.reshape(len(terms), -1) for terms in log_p]
+    weighted = [w.reshape(len(w), -1) for w in weights]
+    total = sum(float(w.sum()) for w in weighted)
+    likelihood = sum(float((w * t).sum()) for w, t in zip(weighted, by_image, strict=True)) / total
+    squares = sum(
+        float(((w * (t - likelihood)).sum(axis=1) ** 2).sum())
+        for w, t in zip(weighted, by_image, strict=True)
+    )
+    accuracy = float(np.concatenate(correct).mean())
+    return _Score(penalty, likelihood, float(np.sqrt(squares)) / total, accuracy)
 
 
 def _held_out(logits: Array, labels: Labels) -> tuple[Array, npt.NDArray[np.bool_]]:

@@ -145,12 +145,11 @@ def filled(pixels: Pixels) -> Pixels:
     return np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)])
 
 
-def weights_path(source: str, models_dir: Path | None = None) -> Path:
-    """The file that a `package:` or `file:` source names (relative files: under `models_dir`)."""
+def weights_path(source: str) -> Path:
+    """The file that a `package:` or `file:` source names."""
     kind, _, rest = source.partition(":")
     if kind == "file":
         path = Path(rest)
-        path = path if path.is_absolute() or models_dir is None else models_dir / path
     else:
         package, _, inner = rest.partition("/")
         spec = importlib.util.find_spec(package)
@@ -286,30 +285,31 @@ def _check_passes(
     device: torch.device,
     dtype: torch.dtype,
 ) -> int:
-    """The width d of the pooled features; each measured layer must run exactly once in a pass.
+    """The width d of the pooled features.
 
-    A layer whose weight is used elsewhere, or twice, would be measured wrongly in silence.
+    Each measured layer must run exactly once in a pass, image by image: one whose weight is used
+    elsewhere, or twice, or on windows of images, would be measured wrongly in silence.
     """
-    passes = dict.fromkeys((layer.name for layer in layers), 0)
+    outputs: dict[str, list[int]] = {layer.name: [] for layer in layers}
 
-    def count(name: str) -> Any:
-        def hook(*_: Any) -> None:
-            passes[name] += 1
+    def note(name: str) -> Any:
+        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+            outputs[name].append(len(output))
 
         return hook
 
-    handles = [layer.module.register_forward_hook(count(layer.name)) for layer in layers]
-    image = torch.zeros(1, 3, card.input_size, card.input_size, device=device, dtype=dtype)
+    handles = [layer.module.register_forward_hook(note(layer.name)) for layer in layers]
+    images = torch.zeros(2, 3, card.input_size, card.input_size, device=device, dtype=dtype)
     with torch.inference_mode():
-        features = network(image)
+        features = network(images)
     for handle in handles:
         handle.remove()
-    strange = [name for name, times in passes.items() if times != 1]
+    strange = [name for name, lengths in outputs.items() if lengths != [2]]
     if strange or features.ndim != 2:
         raise InvalidRequest(
             "network-unsupported",
-            f"{card.network} does not run each measured layer once ({strange[:3]}) or gives no "
-            f"pooled features (shape {tuple(features.shape)}).",
+            f"{card.network} does not run each measured layer once, image by image "
+            f"({strange[:3]}), or gives no pooled features (shape {tuple(features.shape)}).",
             "Leave those layers out of `layers` in the card, or choose another network.",
         )
     return int(features.shape[1])

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -81,6 +82,13 @@ class TaskEmbedding:
                     "An embedding's entries are finite and at least 0.",
                 )
 
+        if not (0 <= self.noise_floor < np.inf and 0 < self.epsilon < np.inf):
+            raise InvalidRequest(
+                "embedding-malformed",
+                f"The noise floor is {self.noise_floor} and epsilon {self.epsilon}.",
+                "Both are finite; the floor at least 0, epsilon above.",
+            )
+
     @property
     def complexity(self) -> float:
         """The sum of the filter means: how much information the task needs of the probe."""
@@ -125,7 +133,15 @@ class TaskEmbedding:
                     space_id=str(data["space_id"]),
                     provenance=provenance_from(json.loads(str(data["provenance"]))),
                 )
-        except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            EOFError,
+            zipfile.BadZipFile,
+            zlib.error,
+        ) as error:
             name = "the data" if isinstance(source, bytes) else str(source)
             raise InvalidRequest(
                 "embedding-unreadable",

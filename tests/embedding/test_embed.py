@@ -75,7 +75,7 @@ def test_batch_size_and_order_change_nothing(
 
 
 def test_a_seed_reproduces_and_another_stays_within_the_draw_error(probe: Probe) -> None:
-    images = coloured_noise(30, 3)
+    images = coloured_noise(40, 6)
     first, again, other = (embed_images(images, probe, seed=seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.vector, again.vector)
     assert not np.array_equal(first.vector, other.vector)
@@ -86,6 +86,25 @@ def test_a_seed_reproduces_and_another_stays_within_the_draw_error(probe: Probe)
     floor = (first.noise_floor + other.noise_floor) / 2
     distance = one_to_one(first.vector, other.vector, "cosine", epsilon=first.epsilon)
     assert 0.5 < distance / floor < 2.0
+
+
+def test_few_classes_are_measured_exactly_at_no_more_passes(probe: Probe) -> None:
+    images = coloured_noise(20, 3)
+    embedding = embed_images(images, probe, draws=2)
+    exact = embed_images(images, probe, estimator="exact")
+    np.testing.assert_array_equal(embedding.vector, exact.vector)
+    assert (embedding.provenance.estimator, embedding.provenance.draws) == ("exact", 2)
+    assert embedding.noise_floor == 0.0
+    assert embed_images(coloured_noise(20, 4), probe).provenance.estimator == "hutchinson"
+
+
+def test_the_head_reports_while_it_fits(probe: Probe) -> None:
+    """A stop is heard at every step of the optimiser, not once a penalty."""
+    seen: list[Progress] = []
+    embed_images(coloured_noise(40, 2), probe, on_progress=seen.append)
+    steps = [p.done for p in seen if p.phase == "head"]
+    assert len(steps) > 5 * len(set(steps))
+    assert steps == sorted(steps)
 
 
 def test_progress_counts_up_through_the_phases(probe: Probe) -> None:

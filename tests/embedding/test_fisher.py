@@ -139,12 +139,16 @@ def test_directions_have_the_fisher_covariance(estimator: str, kind: str) -> Non
     np.testing.assert_allclose(v.T @ v / len(v), expected, atol=0.01)
 
 
-def test_exact_directions_sum_to_the_fisher_covariance() -> None:
-    p = np.array([[0.6, 0.3, 0.1]])
+@pytest.mark.parametrize(
+    "p", [[0.6, 0.3, 0.1], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.5, 0.5, 0.0], [1 - 1e-16, 1e-16, 0]]
+)
+def test_exact_directions_sum_to_the_fisher_covariance(p: list[float]) -> None:
+    """In one pass fewer than there are classes, and also where p is saturated."""
+    row = np.array([p])
     v = np.concatenate(
-        [logit_directions("exact", "single_label", p, ["x"], 0, c) for c in range(3)]
+        [logit_directions("exact", "single_label", row, ["x"], 0, c) for c in range(2)]
     )
-    np.testing.assert_allclose(v.T @ v, np.diag(p[0]) - np.outer(p[0], p[0]), atol=1e-15)
+    np.testing.assert_allclose(v.T @ v, np.diag(row[0]) - np.outer(row[0], row[0]), atol=1e-15)
 
 
 @pytest.mark.parametrize("estimator", ["hutchinson", "mc"])
@@ -249,3 +253,41 @@ def test_sampling_error_covers_other_images_under_the_same_head(double_probe: Pr
     alive = vectors.mean(axis=0) > 0
     ratio = claimed[alive] / vectors.std(axis=0, ddof=1)[alive]
     assert 0.7 < np.median(ratio) < 1.4
+
+
+def test_one_image_a_class_leaves_a_sampling_error_of_all_images() -> None:
+    tally = _Tally(1)
+    means = np.array([[1.0], [2.0], [6.0]])
+    tally.add(means, np.zeros((3, 1)), np.ones(3), np.arange(3))
+    vector, _, sampling_error = tally.result()
+    assert vector == pytest.approx(3.0)
+    assert sampling_error == pytest.approx(means.std(ddof=1) / np.sqrt(3))
+
+
+@pytest.mark.parametrize("n", [6, 30])
+def test_the_domain_part_is_the_fisher_of_random_labels_whatever_is_asked(
+    double_probe: Probe, n: int
+) -> None:
+    """In expectation J^T S J with S the covariance of the features; the labels have no say."""
+    images = coloured_noise(n, 3)
+    other = replace(images, labels=np.arange(n) % 2, classes=("even", "odd"))
+    parts = []
+    for asked in (images, other):
+        head, features = head_of(double_probe, asked)
+        parts.append(fisher_of(double_probe, asked, head, features).domain)
+    np.testing.assert_allclose(parts[0], parts[1], rtol=1e-9)
+
+    head, features = head_of(double_probe, images)
+    draws = np.mean(
+        [fisher_of(double_probe, images, head, features, seed=s).domain for s in range(40)], axis=0
+    )
+    x = features / head.scale
+    _, singular, axes = np.linalg.svd((x - x.mean(axis=0)) / np.sqrt(n), full_matrices=False)
+    expected = np.zeros(double_probe.dim)
+    with _Recorder(double_probe) as recorder:
+        recorder.forward(images.pixels)
+        for length, axis in zip(singular, axes, strict=True):
+            direction = np.tile(length * axis / head.scale, (n, 1))
+            expected += recorder.backward(direction).mean(axis=0)
+    alive = expected > 0
+    assert np.median(draws[alive] / expected[alive]) == pytest.approx(1.0, abs=0.1)
