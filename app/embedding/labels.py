@@ -2,7 +2,8 @@
 
 labels.csv has a header line with the columns `file` and `label`; labels.jsonl has one object with
 these two fields a line. Other columns are not looked at. Several labels of one image are separated
-by `|`; an empty label says that none applies. Labels are taken as they stand, spaces included.
+by `|`; an empty label says that none applies. Labels are taken as they stand, spaces included,
+in composed Unicode (NFC).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import csv
 import io
 import json
 import re
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,6 +21,7 @@ from app.errors import Refused, TooLarge
 
 LABELS_FILES = ("labels.csv", "labels.jsonl")
 MAX_LABEL_CHARACTERS = 200
+LABEL_RULE = f"plain text of at most {MAX_LABEL_CHARACTERS} characters"
 
 _UNWRITABLE = re.compile("[\0-\x1f\x7f\ud800-\udfff]")
 
@@ -39,6 +42,7 @@ def parse_labels(name: str, data: bytes, max_rows: int) -> dict[str, LabelRow]:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise _malformed(name, line, "it is not UTF-8 text") from error
+    text = unicodedata.normalize("NFC", text)
     rows: dict[str, LabelRow] = {}
     read = _csv_rows if name.endswith(".csv") else _jsonl_rows
     for line, file, label in read(name, text):
@@ -55,14 +59,15 @@ def parse_labels(name: str, data: bytes, max_rows: int) -> dict[str, LabelRow]:
             raise _malformed(name, line, f"{path!r} already has a row (line {rows[path].line})")
         labels = tuple(sorted({part for part in label.split("|") if part}))
         for part in labels:
-            if _UNWRITABLE.search(part) or len(part) > MAX_LABEL_CHARACTERS:
-                raise _malformed(
-                    name,
-                    line,
-                    f"a label is plain text of at most {MAX_LABEL_CHARACTERS} characters",
-                )
+            if not is_label(part):
+                raise _malformed(name, line, f"a label is {LABEL_RULE}")
         rows[path] = LabelRow(labels, line)
     return rows
+
+
+def is_label(text: str) -> bool:
+    """Whether LABEL_RULE lets a folder's name or a labels file's entry be a label."""
+    return not _UNWRITABLE.search(text) and len(text) <= MAX_LABEL_CHARACTERS
 
 
 def _csv_rows(name: str, text: str) -> Iterator[tuple[int, str, str]]:

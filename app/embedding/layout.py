@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from app.embedding.archive import ArchiveLimits, is_archive, read_members
 from app.embedding.image import FORMATS, image_format
-from app.embedding.labels import LABELS_FILES, parse_labels
+from app.embedding.labels import LABEL_RULE, LABELS_FILES, is_label, parse_labels
 from app.errors import Refused, TooLarge
 
 _SYSTEM_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
@@ -147,6 +147,8 @@ def _label_by_folders(found: LabelledFiles, prefix: str, listing: _Listing, root
             )
         elif len(rest) > 1:
             found.skipped[prefix + path] = "lies deeper than label/image"
+        elif not is_label(label):
+            found.skipped[prefix + path] = f"its folder's name is no label: {LABEL_RULE}"
         else:
             found.images.append(LabelledFile(prefix + path, (label,), digest))
 

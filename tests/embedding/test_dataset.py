@@ -394,3 +394,27 @@ def test_any_labels_file_is_read_or_refused(text: bytes) -> None:
             read(make_zip({"a.png": RED, "b.png": BLUE, name: b"file,label\n" + text}))
         except Task2VecError as error:
             assert error.status < 500
+
+
+def test_names_that_macos_packs_decomposed_meet_their_rows_and_their_class() -> None:
+    decomposed, composed = "cafe\u0301", "caf\u00e9"
+    rows = f"file,label\n{composed}.png,{decomposed}\nb.png,tea\n".encode()
+    by_rows = make_zip({f"{decomposed}.png": RED, "b.png": BLUE, "labels.csv": rows})
+    images, report = read(by_rows)
+    assert images.classes == (composed, "tea")
+    assert "rows-without-file" not in codes(report)
+
+    by_folders = make_zip(
+        {f"{decomposed}/1.png": RED, f"{composed}/2.png": LIME, "tea/3.png": BLUE}
+    )
+    images, report = read(by_folders)
+    assert images.classes == (composed, "tea")
+    assert report.classes[composed] == 2
+
+
+@pytest.mark.parametrize("folder", ["x\x1b[31m", "x\n", "y" * 201])
+def test_a_folder_is_held_to_the_rule_of_labels_files(folder: str) -> None:
+    archive = make_zip({"a/1.png": RED, "b/2.png": BLUE, f"{folder}/3.png": LIME})
+    images, report = read(archive)
+    assert images.classes == ("a", "b")
+    assert "no label" in str(reasons(report)[f"{folder}/3.png"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -118,9 +119,12 @@ def special_file_refused(name: str) -> Refused:
 
 
 def _safe_path(name: str) -> str:
+    """Relative, with `/`, and composed (NFC): macOS packs names decomposed, labels files do not."""
     if _UNWRITABLE.search(name) or len(name) > MAX_PATH_CHARACTERS:
         raise _unreadable_name(name)
-    path = name.replace("\\", "/")  # some Windows programs separate folders so
+    path = unicodedata.normalize("NFC", name).replace(
+        "\\", "/"
+    )  # some Windows programs separate folders so
     parts = path.split("/")
     if path.startswith("/") or _DRIVE.match(path) or ".." in parts:
         raise Refused(
