@@ -13,20 +13,20 @@ from typing import Any, BinaryIO, Literal
 import numpy as np
 
 from app.catalogue import ProbeCard, get_card
-from app.embedding.archive import ArchiveLimits
-from app.embedding.dataset import read_labelled_images
+from app.embedding.dataset import LabelKind, read_labelled_images
 from app.embedding.distance import get_metric, pairwise
 from app.embedding.report import IntakeReport
 from app.embedding.vector import TaskEmbedding, require_one_space
 from app.folder import open_archive
+from app.limits import archive_limits
 from app.settings import Settings
 
-LabelKind = Literal["auto", "single_label", "multi_label"]
+AskedLabelKind = Literal["auto"] | LabelKind
 OnProgress = Callable[[str, int, int], None]
 
 
 def embed_here(
-    path: Path, settings: Settings, label_kind: LabelKind, on_progress: OnProgress
+    path: Path, settings: Settings, label_kind: AskedLabelKind, on_progress: OnProgress
 ) -> tuple[TaskEmbedding, IntakeReport]:
     import torch
 
@@ -41,12 +41,7 @@ def embed_here(
             [archive],
             size=card.input_size,
             label_kind=label_kind,
-            limits=ArchiveLimits(
-                max_entries=settings.max_archive_entries,
-                max_expanded_bytes=settings.max_expanded_bytes,
-                max_entry_bytes=settings.max_entry_bytes,
-                max_expansion_ratio=settings.max_expansion_ratio,
-            ),
+            limits=archive_limits(settings),
             max_image_pixels=settings.max_image_pixels,
             on_progress=lambda done, total: on_progress("intake", done, total),
         )

@@ -15,7 +15,7 @@ from app.store import keys
 LOCAL = "local"
 # Names under which a browser on this machine reaches a loopback server. Any other name in the
 # Host header is somebody's web page that made its own name resolve to 127.0.0.1.
-LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]", "testserver")
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
 _bearer = HTTPBearer(auto_error=False, description="only where the server asks for keys")
 

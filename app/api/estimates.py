@@ -91,6 +91,8 @@ def _difficulties(
             or_(Task.tenant == tenant, Task.tenant == PUBLIC),
         )
     ).all()
+    if not found:
+        return {}
     sources = embeddings.matrix(session, [seq for _, seq in found])
     distances = one_to_many(
         target.vector, sources, "asymmetric", epsilon=target.epsilon, trivial=trivial

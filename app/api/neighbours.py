@@ -25,10 +25,10 @@ from app.api.schemas import (
     VectorQuery,
 )
 from app.api.tasks import TaskIdPath, ready_embedding
-from app.api.uploads import Upload, require_kept, upload, upload_body
+from app.api.uploads import Upload, upload, upload_body
 from app.catalogue import ProbeCard
 from app.embedding.vector import TaskEmbedding
-from app.store import cards, embeddings, tasks
+from app.store import archives, cards, embeddings, tasks
 from app.store.idempotency import Answer
 from app.store.neighbours import Query as VectorAsked
 from app.store.neighbours import neighbours
@@ -124,6 +124,8 @@ def _accept_query(
     asked: ArchiveQuery,
 ) -> Response:
     """The images become a task that expires: never listed, and nobody's neighbour."""
+    archive = sent.archive
+    assert archive is not None  # noqa: S101
 
     def accept() -> Answer:
         probe = asked.probe or reached.settings.probe
@@ -135,10 +137,10 @@ def _accept_query(
             tags=(),
             label_kind=asked.label_kind,
             probe=probe,
-            archive=sent.archive,
+            archive=archive,
         )
         task.expires_at = now() + timedelta(hours=UNKEPT_HOURS)
-        require_kept(reached, sent)
+        archives.require_kept(session, reached.blobs, archive.sha256)
         # The question travels in the address: the job's result is its answer, worked out when read.
         question = {
             "k": asked.k,

@@ -102,7 +102,7 @@ class TaskAnswer(Answer):
     name: str
     tags: list[str]
     status: TaskStatus
-    label_kind: str = Field(description="auto until the intake has seen the labels")
+    label_kind: str = Field(description="as found; as asked until the intake has found it")
     probe: str
     version: int
     library: bool = Field(description="part of the reference library that ships with the service")
@@ -206,7 +206,9 @@ class NeighbourRow(Answer):
     name: str
     tags: list[str]
     distance: float
-    noise_floor: float
+    noise_floor: float | None = Field(
+        description="distances below it tell nothing; a cosine distance, so no other metric has one"
+    )
     images: int | None
     classes: int | None
     complexity: float | None

@@ -31,18 +31,17 @@ from app.api.schemas import (
     TaskPage,
     TaskStatus,
 )
-from app.api.sources import require_allowed
 from app.api.uploads import (
     Upload,
     forget_unneeded,
     require_json,
-    require_kept,
     upload,
     upload_body,
 )
 from app.catalogue import ProbeCard
 from app.errors import Conflict, NotFound
-from app.store import cards, embeddings
+from app.sources import require_allowed
+from app.store import archives, cards, embeddings
 from app.store import tasks as store
 from app.store.idempotency import Answer
 from app.store.tables import PUBLIC, Job, Task
@@ -89,7 +88,7 @@ def post_task(
             archive=sent.archive,
             source=source,
         )
-        return _accepted(reached, sent, task, job)
+        return _accepted(reached, session, sent, task, job)
 
     return post.once(session, accept, sent.fingerprint)
 
@@ -115,7 +114,8 @@ def post_images(
 
     def accept() -> Answer:
         task = store.get_own_task(session, tenant, task_id)
-        return _accepted(reached, sent, task, store.add_images(session, task, archive))
+        job = store.add_images(session, task, archive)
+        return _accepted(reached, session, sent, task, job)
 
     return post.once(session, accept, sent.fingerprint)
 
@@ -183,11 +183,7 @@ def get_intake(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> IntakeA
     if task.intake_summary is None:
         if task.status in ("queued", "embedding"):
             raise _not_ready(task)
-        raise NotFound(
-            "no-intake",
-            f"The task {task.id!r} has no intake report: its images were not read here.",
-            "Look at its status and problem.",
-        )
+        raise _no_intake(task)
     return IntakeAnswer(id=task.id, summary=task.intake_summary, files=task.intake_files or [])
 
 
@@ -218,8 +214,11 @@ def get_embedding(
     return EmbeddingAnswer.of(task.id, embedding)
 
 
-def _accepted(reached: Resources, sent: Upload[BaseModel], task: Task, job: Job) -> Answer:
-    require_kept(reached, sent)
+def _accepted(
+    reached: Resources, session: Session, sent: Upload[BaseModel], task: Task, job: Job
+) -> Answer:
+    if sent.archive is not None:
+        archives.require_kept(session, reached.blobs, sent.archive.sha256)
     return Answer(202, Accepted(id=task.id, job_id=job.id).model_dump(), f"/v1/tasks/{task.id}")
 
 
@@ -280,6 +279,15 @@ def ready_embedding(task: Task) -> int:
     if task.status != "ready" or task.embedding_seq is None:
         raise _not_ready(task)
     return task.embedding_seq
+
+
+def _no_intake(task: Task) -> NotFound:
+    why = "it came without images" if task.tenant == PUBLIC else "not all of its files were read"
+    return NotFound(
+        "no-intake",
+        f"The task {task.id!r} has no intake report: {why}.",
+        "Look at its source." if task.tenant == PUBLIC else "Look at its problem.",
+    )
 
 
 def _not_ready(task: Task) -> Conflict:

@@ -13,9 +13,9 @@ from starlette.datastructures import FormData, UploadFile
 
 from app.api.auth import Tenant
 from app.api.resources import Reached, Resources
-from app.embedding.archive import ArchiveLimits, inspect_archive
-from app.errors import TooLarge, Unavailable, UnsupportedMedia
-from app.settings import Settings
+from app.embedding.archive import inspect_archive
+from app.errors import TooLarge, UnsupportedMedia
+from app.limits import archive_limits
 from app.store import archives
 from app.store.blobs import Blob
 
@@ -92,33 +92,9 @@ def upload(metadata: type[BaseModel], instead: type[BaseModel] | None = None) ->
 
 
 def forget_unneeded(reached: Resources, digests: Iterable[str]) -> None:
-    """Deletes those of the blobs that no task is made of.
-
-    Under the write lock: whoever uploads the same bytes just now either has its task committed,
-    or finds the blob gone (`require_kept`).
-    """
+    """Deletes those of the blobs that no task is made of."""
     with reached.database.session() as session:
-        for sha256 in archives.unneeded(session, digests):
-            reached.blobs.delete(sha256)
-
-
-def require_kept(reached: Resources, sent: Upload[BaseModel]) -> None:
-    """Inside the unit of work that needs the upload: the other half of `forget_unneeded`."""
-    if sent.archive is not None and not reached.blobs.exists(sent.archive.sha256):
-        raise Unavailable(
-            "archive-gone",
-            "Another request deleted the same bytes while these arrived.",
-            "Send the request again.",
-        )
-
-
-def archive_limits(settings: Settings) -> ArchiveLimits:
-    return ArchiveLimits(
-        max_entries=settings.max_archive_entries,
-        max_expanded_bytes=settings.max_expanded_bytes,
-        max_entry_bytes=settings.max_entry_bytes,
-        max_expansion_ratio=settings.max_expansion_ratio,
-    )
+        archives.delete_unneeded(session, reached.blobs, digests)
 
 
 def content_type(request: Request) -> str:

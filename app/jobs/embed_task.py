@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
@@ -12,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
+from sqlalchemy.exc import OperationalError
 
-from app.embedding.archive import ArchiveLimits
-from app.embedding.dataset import read_labelled_images
+from app.embedding.dataset import RefusedSet, read_labelled_images
 from app.embedding.embed import embed_images
 from app.embedding.probe import Probe
 from app.errors import (
@@ -30,8 +31,9 @@ from app.errors import (
 from app.jobs.engine import HandBack
 from app.jobs.progress import Progress
 from app.jobs.sources import fetch_source
+from app.limits import archive_limits
 from app.settings import Settings
-from app.store import embeddings, jobs, tasks
+from app.store import archives, embeddings, jobs, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.intake import Intake, of_embedding
 from app.store.jobs import EndState, Start
@@ -100,17 +102,27 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
         _embed(start, bench)
     except HandBack:
         with bench.database.session() as session:
-            jobs.release_job(session, start.job_id, start.token)
+            jobs.release_job(session, start.job_id, start.token, counted=False)
         log_event("job.handed_back", job_id=start.job_id)
         raise
     except Exception as error:
         if _is_stale(error):
             raise
+        if _may_pass(error) and start.attempt < bench.settings.max_job_attempts:
+            _try_again(start, bench)
+            raise
         state, problem = _verdict(error)
         if state == "failed":
             log_event("job.failed", level=logging.ERROR, exc_info=True, job_id=start.job_id)
         with bench.database.session() as session:
-            jobs.finish_job(session, start.job_id, start.token, state, problem=problem)
+            jobs.finish_job(
+                session,
+                start.job_id,
+                start.token,
+                state,
+                problem=problem,
+                intake=_intake_of(error, start),
+            )
         return state
     return "succeeded"
 
@@ -124,22 +136,17 @@ def _embed(start: Start, bench: Workbench) -> None:
         stopping=bench.stopping,
     )
     probe = bench.probe(start.probe)
-    archives = start.archives or (_fetch(start, bench, progress),)
-    recipe = recipe_digest(archives, start.label_kind, probe.space_id, settings)
+    sent = start.archives or (_fetch(start, bench, progress),)
+    recipe = recipe_digest(sent, start.label_kind, probe.space_id, settings)
     if _share(start, recipe, bench):
         return
 
     with ExitStack() as files:
         images, report = read_labelled_images(
-            [files.enter_context(bench.blobs.open(archive.sha256)) for archive in archives],
+            [files.enter_context(bench.blobs.open(archive.sha256)) for archive in sent],
             size=probe.card.input_size,
             label_kind=cast("AskedLabelKind", start.label_kind),
-            limits=ArchiveLimits(
-                max_entries=settings.max_archive_entries,
-                max_expanded_bytes=settings.max_expanded_bytes,
-                max_entry_bytes=settings.max_entry_bytes,
-                max_expansion_ratio=settings.max_expansion_ratio,
-            ),
+            limits=archive_limits(settings),
             max_image_pixels=settings.max_image_pixels,
             on_progress=lambda done, total: progress("intake", done, total),
         )
@@ -189,8 +196,38 @@ def _fetch(start: Start, bench: Workbench, progress: Progress) -> Blob:
         on_bytes=lambda done, total: progress("fetch", done, total),
     )
     with bench.database.session() as session:
+        archives.require_kept(session, bench.blobs, archive.sha256)
         tasks.attach_archive(session, start.job_id, start.token, archive)
     return archive
+
+
+def _try_again(start: Start, bench: Workbench) -> None:
+    """The job goes back to the queue, counted: the next `reconcile` starts it anew."""
+    log_event(
+        "job.to_be_tried_again",
+        level=logging.WARNING,
+        exc_info=True,
+        job_id=start.job_id,
+        attempt=start.attempt,
+    )
+    with bench.database.session() as session:
+        jobs.release_job(session, start.job_id, start.token, counted=True)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the database's or the disk's trouble, and may be over in a while."""
+    return isinstance(error, OperationalError | OSError) and not _is_disk_full(error)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _intake_of(error: Exception, start: Start) -> Intake | None:
+    """What a refused set's report says, where all of its files were looked at."""
+    if not isinstance(error, RefusedSet):
+        return None
+    return Intake(start.label_kind, None, None, error.report.summary(), error.report.files)
 
 
 def _verdict(error: Exception) -> tuple[EndState, dict[str, Any] | None]:
@@ -205,6 +242,12 @@ def _verdict(error: Exception) -> tuple[EndState, dict[str, Any] | None]:
                 "out-of-memory",
                 "The worker ran out of memory.",
                 "Send fewer images, or ask the operator for a worker with more memory.",
+            )
+        case OSError() if _is_disk_full(error):
+            told = Unavailable(
+                "no-space",
+                "The worker's disk is full.",
+                "Upload the set again once the operator has made room.",
             )
         case _:
             told = Task2VecError(

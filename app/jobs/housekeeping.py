@@ -29,15 +29,19 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         for task in expired:
             tasks.delete_task(session, task)
     with database.session(read_only=True) as session:
-        files = archives.reclaim(session, blobs, UPLOAD_SECONDS)
+        orphans = archives.orphans(session, blobs, UPLOAD_SECONDS)
+    files = blobs.sweep(UPLOAD_SECONDS)
+    for sha256 in orphans:  # one by one: nobody waits long for the write lock
+        with database.session() as session:
+            files += archives.delete_unneeded(session, blobs, [sha256])
     log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files)
 
 
 def reconcile(database: Database, engine: Engine) -> None:
     """Hands the engine every unfinished job; it knows most of them and ignores those.
 
-    What is left are jobs whose end could not be written down, or all of them where the engine's
-    file was lost (a backup holds the database, not it).
+    What is left are jobs to be tried again, those whose end could not be written down, and all of
+    them where the engine's file was lost (a backup holds the database, not it).
     """
     with database.session(read_only=True) as session:
         unfinished = session.scalars(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
+
+from sqlalchemy.exc import OperationalError
 
 from app.errors import Cancelled
 from app.jobs.engine import HandBack
 from app.store import jobs
 from app.store.jobs import Start
 from app.store.session import Database
+from app.telemetry import log_event
 
 SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
 """A job's time by phase, in order (default probe, two draws, CPU): for phases not yet measured."""
@@ -59,8 +63,9 @@ class Forecast:
 class Progress:
     """Called after every batch with (phase, done, total).
 
-    Raises Cancelled where the user took the job back, HandBack where the worker is to stop, and
-    Conflict `stale-token` where the job is no longer this worker's.
+    A database that is busy or away does not stop the work: the next report tells more, and asks
+    again whether to stop. Raises Cancelled where the user took the job back, HandBack where the
+    worker is to stop, and Conflict `stale-token` where the job is no longer this worker's.
     """
 
     def __init__(
@@ -87,10 +92,19 @@ class Progress:
             return
         self._phase, self._told_at = phase, now
         remaining = self._forecast.remaining_seconds(phase, done, total)
-        with self._database.session() as session:
-            cancel_requested = jobs.report_progress(
-                session, self._start.job_id, self._start.token, phase, done, total, remaining
+        try:
+            with self._database.session() as session:
+                cancel_requested = jobs.report_progress(
+                    session, self._start.job_id, self._start.token, phase, done, total, remaining
+                )
+        except OperationalError:
+            log_event(
+                "job.progress_not_told",
+                level=logging.WARNING,
+                exc_info=True,
+                job_id=self._start.job_id,
             )
+            return
         if cancel_requested:
             raise Cancelled(
                 "job-cancelled",

@@ -1,22 +1,32 @@
-"""Fetching an archive that a task names by URI, from places the operator allowed and no others."""
+"""Fetching the archive that a task names by URI, once `app.sources` allows it."""
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
-from urllib.parse import SplitResult, unquote, urlsplit
 
 import httpx
 
-from app.errors import Forbidden, Refused, TooLarge, Unavailable
+from app.sources import (
+    Source,
+    allowed_directories,
+    not_allowed,
+    require_allowed,
+    too_large,
+    unavailable,
+    unreadable,
+)
 from app.store.blobs import Blob, BlobStore
 
 CHUNK_BYTES = 1 << 20
-TIMEOUT = httpx.Timeout(30.0)
+TIMEOUT = httpx.Timeout(30.0)  # of each read, so that a silent server is left soon
+MAX_SECONDS = 3600.0  # of the whole, so that one that trickles is left some time
 
 OnBytes = Callable[[int, int], None]  # done, total (0 where the server does not say)
 
@@ -33,48 +43,32 @@ def fetch_source(
     """Copies what `uri` names into the blob store.
 
     Forbidden outside `prefixes`, TooLarge beyond `max_bytes`, Refused where nothing can be read
-    there, Unavailable where the server does not answer. Redirects are not followed: they could
-    lead out of `prefixes`.
+    there, Unavailable where the server does not answer or takes too long. Redirects are not
+    followed: they could lead out of `prefixes`.
     """
-    parts = urlsplit(uri)
-    if parts.scheme == "file":
-        return _fetch_file(uri, parts, prefixes, blobs, max_bytes, on_bytes)
-    if parts.scheme == "https":
-        return _fetch_https(uri, parts, prefixes, blobs, max_bytes, on_bytes, transport)
-    raise _not_allowed(uri)
+    source = require_allowed(uri, prefixes)
+    if source.scheme == "file":
+        return _fetch_file(source, allowed_directories(prefixes), blobs, max_bytes, on_bytes)
+    return _fetch_https(source, blobs, max_bytes, on_bytes, transport)
 
 
 def _fetch_file(
-    uri: str,
-    parts: SplitResult,
-    prefixes: Sequence[str],
-    blobs: BlobStore,
-    max_bytes: int,
-    on_bytes: OnBytes,
+    source: Source, allowed: Sequence[Path], blobs: BlobStore, max_bytes: int, on_bytes: OnBytes
 ) -> Blob:
-    if parts.netloc not in {"", "localhost"}:
-        raise _not_allowed(uri)
-    # Where links and dots lead is what counts, so allowed places and path are both resolved.
-    path = Path(unquote(parts.path)).resolve()
-    roots = [
-        Path(unquote(urlsplit(prefix).path)).resolve()
-        for prefix in prefixes
-        if prefix.startswith("file://")
-    ]
-    if not any(path.is_relative_to(root) for root in roots):
-        raise _not_allowed(uri)
+    # Where links lead is what counts, so allowed places and path are both resolved.
+    path = Path(source.path).resolve()
+    if not any(path.is_relative_to(directory.resolve()) for directory in allowed):
+        raise not_allowed(source.uri)
     try:
         file = open(path, "rb", opener=_without_surprises)  # noqa: SIM115
     except OSError as error:
-        raise _unreadable(uri, error.strerror or "it cannot be opened") from error
+        raise unreadable(source.uri, error.strerror or "it cannot be opened") from error
     with file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise _unreadable(uri, "it is not a regular file")
-        if status.st_size > max_bytes:
-            raise _too_large(uri, max_bytes)
+            raise unreadable(source.uri, "it is not a regular file")
         chunks = iter(lambda: file.read(CHUNK_BYTES), b"")
-        return blobs.put(_stream(_counted(chunks, uri, max_bytes, status.st_size, on_bytes)))
+        return _keep(source, chunks, status.st_size, blobs, max_bytes, on_bytes)
 
 
 def _without_surprises(path: str, flags: int) -> int:
@@ -83,56 +77,66 @@ def _without_surprises(path: str, flags: int) -> int:
 
 
 def _fetch_https(
-    uri: str,
-    parts: SplitResult,
-    prefixes: Sequence[str],
+    source: Source,
     blobs: BlobStore,
     max_bytes: int,
     on_bytes: OnBytes,
     transport: httpx.BaseTransport | None,
 ) -> Blob:
-    if not any(_is_under(parts, urlsplit(prefix)) for prefix in prefixes):
-        raise _not_allowed(uri)
-    headers = {"Accept-Encoding": "identity"}
     try:
         with (
             httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False) as client,
-            client.stream("GET", uri, headers=headers) as response,
+            client.stream("GET", source.uri, headers={"Accept-Encoding": "identity"}) as response,
         ):
-            if response.status_code >= 500:
-                raise _no_answer(uri, f"it answered {response.status_code}")
-            if response.status_code != 200:
-                raise _unreadable(uri, f"the server answered {response.status_code}")
-            total = int(response.headers.get("Content-Length", 0))
-            if total > max_bytes:
-                raise _too_large(uri, max_bytes)
-            chunks = response.iter_bytes(CHUNK_BYTES)
-            return blobs.put(_stream(_counted(chunks, uri, max_bytes, total, on_bytes)))
+            _require_plain_answer(source, response)
+            # As it comes in, not in even chunks: those of a trickle would take for ever to fill.
+            chunks = response.iter_raw()
+            return _keep(source, chunks, _declared_bytes(response), blobs, max_bytes, on_bytes)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _no_answer(uri, type(error).__name__) from error
+        raise unavailable(source.uri, type(error).__name__) from error
 
 
-def _is_under(uri: SplitResult, prefix: SplitResult) -> bool:
-    """Whether an https URI lies under an allowed one: same server, path below, no way back up."""
-    if prefix.scheme != "https" or uri.username is not None or uri.password is not None:
-        return False
-    if (uri.hostname, uri.port or 443) != (prefix.hostname, prefix.port or 443):
-        return False
-    path = unquote(uri.path)
-    if "\\" in path or any(segment in {".", ".."} for segment in path.split("/")):
-        return False
-    root = unquote(prefix.path).rstrip("/")
-    return path == root or path.startswith(f"{root}/")
+def _require_plain_answer(source: Source, response: httpx.Response) -> None:
+    if response.status_code >= 500:
+        raise unavailable(source.uri, f"it answered {response.status_code}")
+    if response.status_code != 200:
+        raise unreadable(source.uri, f"the server answered {response.status_code}")
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":
+        raise unreadable(source.uri, f"the server sent it as {encoding}, which nobody asked for")
+
+
+def _declared_bytes(response: httpx.Response) -> int:
+    """0 where the server does not say, or says nothing that is a size."""
+    declared = response.headers.get("Content-Length", "")
+    return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
+
+
+def _keep(
+    source: Source,
+    chunks: Iterable[bytes],
+    total: int,
+    blobs: BlobStore,
+    max_bytes: int,
+    on_bytes: OnBytes,
+) -> Blob:
+    if total > max_bytes:
+        raise too_large(source.uri, max_bytes)
+    stream = _ChunkReader(_counted(source, chunks, total, max_bytes, on_bytes))
+    return blobs.put(cast("BinaryIO", io.BufferedReader(stream, CHUNK_BYTES)))
 
 
 def _counted(
-    chunks: Iterator[bytes], uri: str, max_bytes: int, total: int, on_bytes: OnBytes
+    source: Source, chunks: Iterable[bytes], total: int, max_bytes: int, on_bytes: OnBytes
 ) -> Iterator[bytes]:
+    give_up_at = time.monotonic() + MAX_SECONDS
     done = 0
     for chunk in chunks:
         done += len(chunk)
         if done > max_bytes:
-            raise _too_large(uri, max_bytes)
+            raise too_large(source.uri, max_bytes)
+        if time.monotonic() > give_up_at:
+            raise unavailable(source.uri, f"it took more than {MAX_SECONDS:g} s")
         on_bytes(done, total)
         yield chunk
 
@@ -154,39 +158,3 @@ class _ChunkReader(io.RawIOBase):
         buffer[:size] = self._rest[:size]
         self._rest = self._rest[size:]
         return size
-
-
-def _stream(chunks: Iterator[bytes]) -> BinaryIO:
-    return cast("BinaryIO", io.BufferedReader(_ChunkReader(chunks), CHUNK_BYTES))
-
-
-def _not_allowed(uri: str) -> Forbidden:
-    return Forbidden(
-        "source-not-allowed",
-        f"{uri} lies outside the places that this service may read from.",
-        "Upload the archive, or ask the operator to add a prefix to TASK2VEC_SOURCE_PREFIXES.",
-    )
-
-
-def _unreadable(uri: str, reason: str) -> Refused:
-    return Refused(
-        "source-unreadable",
-        f"{uri} could not be read: {reason}.",
-        "Check that the URI names an archive that is there (redirects are not followed).",
-    )
-
-
-def _no_answer(uri: str, reason: str) -> Unavailable:
-    return Unavailable(
-        "source-unavailable",
-        f"{uri} could not be fetched: {reason}.",
-        "Try again later, or upload the archive.",
-    )
-
-
-def _too_large(uri: str, max_bytes: int) -> TooLarge:
-    return TooLarge(
-        "source-too-large",
-        f"{uri} is larger than the {max_bytes} bytes that an archive may have.",
-        "Name a smaller archive, or ask the operator to raise TASK2VEC_MAX_UPLOAD_BYTES.",
-    )

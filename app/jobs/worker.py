@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 WORKER_ID = "embedded"  # the same after every restart: what it left pending, it resumes
 HEARTBEAT_SECONDS = 2.0
 LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
+RECONCILE_SECONDS = 60.0  # so long does a job wait that is to be tried again
 HOUSEKEEPING_SECONDS = 3600.0
 DISPATCH_AT_ONCE = 20
 PAUSE_AFTER_ERROR_SECONDS = 1.0
@@ -140,14 +141,16 @@ def _dispatch_until(
     blobs: BlobStore,
     engine: Engine,
 ) -> None:
-    clean_at = time.monotonic()
+    reconcile_at = clean_at = time.monotonic()
     while not stopping.is_set():
         pause_seconds = settings.poll_interval_seconds
         try:
             dispatch(database, engine)
+            if time.monotonic() >= reconcile_at:
+                reconcile_at = time.monotonic() + RECONCILE_SECONDS
+                reconcile(database, engine)
             if time.monotonic() >= clean_at:
                 clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
-                reconcile(database, engine)
                 housekeep(settings, database, blobs, engine)
         except Exception:  # the database may be back at the next turn
             log_event("worker.dispatch_failed", level=logging.ERROR, exc_info=True)

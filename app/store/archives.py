@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.errors import Unavailable
 from app.store.blobs import Blob, BlobStore
 from app.store.tables import Archive, Task
 
@@ -32,16 +33,50 @@ def unneeded(session: Session, digests: Iterable[str]) -> list[str]:
     return sorted(asked - set(needed))
 
 
-def reclaim(session: Session, blobs: BlobStore, older_than_seconds: float) -> int:
-    """Deletes blobs that no task is made of, and what torn uploads left; how many files went.
+def require_kept(session: Session, blobs: BlobStore, sha256: str) -> None:
+    """In the unit of work that commits a task made of the blob; Unavailable where it is gone.
+
+    The other half of `delete_unneeded`: whichever comes first, no task loses its bytes.
+    """
+    _hold(session, sha256)
+    if not blobs.exists(sha256):
+        raise Unavailable(
+            "archive-gone",
+            "The same bytes were deleted while these arrived.",
+            "Send the request again.",
+        )
+
+
+def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) -> int:
+    """Deletes those of the blobs that no task is made of; how many.
+
+    In a writing unit of work of its own: whoever brings the same bytes meanwhile either has the
+    task committed before this looks, or finds the blob gone.
+    """
+    asked = sorted(set(digests))  # in one order for all, or two could wait for each other
+    for sha256 in asked:
+        _hold(session, sha256)
+    orphans = unneeded(session, asked)
+    for sha256 in orphans:
+        blobs.delete(sha256)
+    return len(orphans)
+
+
+def orphans(session: Session, blobs: BlobStore, older_than_seconds: float) -> list[str]:
+    """The stored blobs that no task is made of: candidates for `delete_unneeded`.
 
     `older_than_seconds` spares uploads whose task is not committed yet.
     """
-    torn = blobs.sweep(older_than_seconds)
-    # Listed before the needed ones are read: what arrives between the two is not on the list.
     stored = blobs.stored(older_than_seconds)
     needed = set(session.scalars(select(Archive.sha256).distinct()))
-    orphans = [sha256 for sha256 in stored if sha256 not in needed]
-    for sha256 in orphans:
-        blobs.delete(sha256)
-    return torn + len(orphans)
+    return [sha256 for sha256 in stored if sha256 not in needed]
+
+
+def _hold(session: Session, sha256: str) -> None:
+    """Until the unit of work ends, nobody else decides about that blob.
+
+    On SQLite a writing unit has the whole database to itself.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        key = int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(key)))

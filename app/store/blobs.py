@@ -52,6 +52,9 @@ class BlobStore:
         _fsync(self._directory / incoming)
         obstore.rename(self._store, incoming, _path(sha256))
         _fsync((self._directory / _path(sha256)).parent)
+        # The folder may be new. Whether it was cannot be asked: another process may have made it
+        # a moment ago, and not be so far as to have synced it.
+        _fsync(self._directory)
         return Blob(sha256, size_bytes)
 
     def open(self, sha256: str) -> BinaryIO:

@@ -13,7 +13,10 @@ from app.store.tables import Task
 
 @dataclass(frozen=True, slots=True)
 class Intake:
-    """`summary` and `files` are IntakeReport's JSON; counts stay None where the set was refused."""
+    """`summary` and `files` are IntakeReport's JSON.
+
+    Where the set was refused, `label_kind` is what was asked for and the counts are None.
+    """
 
     label_kind: str
     n_images: int | None

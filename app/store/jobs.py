@@ -26,6 +26,7 @@ class Start:
     job_id: str
     kind: str
     token: int
+    attempt: int  # from 1
     tenant: str
     task_id: str
     task_version: int
@@ -125,10 +126,11 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
         job_id=job.id,
         kind=job.kind,
         token=job.token,
+        attempt=job.attempts,
         tenant=job.tenant,
         task_id=task.id,
         task_version=task.version,
-        label_kind=task.label_kind,
+        label_kind=task.label_kind_asked,
         probe=task.probe,
         source=task.source,
         archives=tuple(Blob(archive.sha256, archive.size_bytes) for archive in task.archives),
@@ -163,11 +165,12 @@ def report_progress(
     return job.cancel_requested
 
 
-def release_job(session: Session, job_id: str, token: int) -> None:
-    """Puts back a job whose worker is asked to stop: it is not the job's fault, so not counted."""
+def release_job(session: Session, job_id: str, token: int, *, counted: bool) -> None:
+    """Puts the job back into the queue; `counted`: as an attempt that came to nothing."""
     job = hold(session, job_id, token)
     job.state = job.task.status = "queued"
-    job.attempts -= 1
+    if not counted:
+        job.attempts -= 1
 
 
 def finish_job(

@@ -8,8 +8,8 @@ import secrets
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.errors import InvalidRequest
-from app.store.tables import PUBLIC, ApiKey
+from app.errors import InvalidRequest, NotFound
+from app.store.tables import PUBLIC, ApiKey, now
 
 _PREFIX = "t2v_"
 
@@ -32,6 +32,30 @@ def find_tenant(session: Session, secret: str) -> str | None:
     return session.scalar(
         select(ApiKey.tenant).where(ApiKey.digest == _digest(secret), ApiKey.revoked_at.is_(None))
     )
+
+
+def any_valid(session: Session) -> bool:
+    """Whether anybody could pass a server that asks for keys."""
+    query = select(ApiKey.id).where(ApiKey.revoked_at.is_(None)).limit(1)
+    return session.scalar(query) is not None
+
+
+def list_keys(session: Session) -> list[ApiKey]:
+    """All keys, revoked ones too, the oldest first."""
+    return list(session.scalars(select(ApiKey).order_by(ApiKey.created_at, ApiKey.id)))
+
+
+def revoke_key(session: Session, key_id: str) -> ApiKey:
+    """From the commit on it opens nothing; a key that is revoked already stays as it is."""
+    key = session.get(ApiKey, key_id)
+    if key is None:
+        raise NotFound(
+            "unknown-key",
+            f"There is no API key {key_id!r}.",
+            "Take the id from the list of keys: it is not the secret.",
+        )
+    key.revoked_at = key.revoked_at or now()
+    return key
 
 
 def _digest(secret: str) -> str:

@@ -49,7 +49,9 @@ class Query:
 class Neighbour:
     task: Task
     distance: float
-    noise_floor: float  # the larger of both tasks' floors: what lies below it tells nothing
+    # The larger of both tasks' floors: what lies below it tells nothing. Floors are cosine
+    # distances, so that other metrics have none.
+    noise_floor: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,7 @@ def neighbours(
     metric: str = DEFAULT_METRIC,
     tag: str | None = None,
     exclude_task: str | None = None,
-    search_candidates: int = 2_000,
+    search_candidates: int,
 ) -> Ranking:
     """The `k` nearest ready tasks of the tenant and the reference library, in the query's space.
 
@@ -102,7 +104,11 @@ def neighbours(
     tasks = _tasks(session, [task_seq for _, task_seq, _ in nearest])
     return Ranking(
         neighbours=[
-            Neighbour(tasks[task_seq], distance, max(floor, asked.noise_floor))
+            Neighbour(
+                tasks[task_seq],
+                distance,
+                max(floor, asked.noise_floor) if metric == "cosine" else None,
+            )
             for distance, task_seq, floor in nearest
         ],
         metric=metric,

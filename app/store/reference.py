@@ -116,6 +116,7 @@ def _task(probe: str, card: dict[str, Any], embedding: Embedding) -> Task:
         tenant=PUBLIC,
         name=card["name"],
         label_kind=card["label_kind"],
+        label_kind_asked=card["label_kind"],
         probe=probe,
         status="ready",
         version=1,

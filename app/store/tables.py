@@ -100,7 +100,8 @@ class Task(Base):
     id: Mapped[str] = mapped_column(String(100), unique=True, default=new_id)
     tenant: Mapped[str] = mapped_column(String(100))
     name: Mapped[str] = mapped_column(String(200))
-    label_kind: Mapped[str] = mapped_column(String(20))  # auto until the intake has seen it
+    label_kind: Mapped[str] = mapped_column(String(20))  # as found; until then as asked
+    label_kind_asked: Mapped[str] = mapped_column(String(20))  # of every version of the task
     probe: Mapped[str] = mapped_column(String(100))
     status: Mapped[str] = mapped_column(
         String(20)

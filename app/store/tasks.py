@@ -32,6 +32,7 @@ def create_task(
         name=name,
         tags=_tags(tags),
         label_kind=label_kind,
+        label_kind_asked=label_kind,
         probe=probe,
         status="queued",
         version=1,
@@ -44,13 +45,23 @@ def create_task(
 
 
 def add_images(session: Session, task: Task, archive: Blob) -> Job:
-    """A new version of the task with one more archive; Conflict while a job of it is under way."""
+    """A new version of the task with one more archive.
+
+    Conflict while a job of it is under way, and where no version of it was embedded.
+    """
     session.refresh(task, with_for_update=True)
     if jobs.is_busy(session, task):
         raise Conflict(
             "task-busy",
             f"The task {task.id!r} is being embedded.",
             "Wait for its job to end, or cancel it, then send the images again.",
+        )
+    if task.embedding_seq is None:
+        raise Conflict(
+            "task-not-embedded",
+            f"The task {task.id!r} is {task.status}: it has no embedding to add images to.",
+            "Send a new task with all the images.",
+            task_status=task.status,
         )
     task.version += 1
     task.status = "queued"
@@ -128,8 +139,8 @@ def update_task(
 def delete_task(session: Session, task: Task) -> list[str]:
     """Removes the task, its jobs, and its embedding if no other task has it.
 
-    A worker that holds a job of it is stopped by its next report. Returns the blobs that no task
-    needs any more: delete them after the commit.
+    A worker that holds a job of it is stopped by its next report. Returns the digests of blobs that
+    no task needs any more: for `archives.delete_unneeded`, after the commit.
     """
     digests = [archive.sha256 for archive in task.archives]
     embedding_seq = task.embedding_seq

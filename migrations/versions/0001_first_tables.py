@@ -104,6 +104,7 @@ def upgrade() -> None:
         sa.Column("tenant", sa.String(length=100), nullable=False),
         sa.Column("name", sa.String(length=200), nullable=False),
         sa.Column("label_kind", sa.String(length=20), nullable=False),
+        sa.Column("label_kind_asked", sa.String(length=20), nullable=False),
         sa.Column("probe", sa.String(length=100), nullable=False),
         sa.Column("status", sa.String(length=20), nullable=False),
         sa.Column("version", sa.Integer(), nullable=False),

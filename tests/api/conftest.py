@@ -19,12 +19,14 @@ from fastapi.testclient import TestClient
 from app.api.main import create_app
 from app.api.resources import Resources
 from app.embedding.vector import Provenance, TaskEmbedding
+from app.reference.library import task_card, write_library
 from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, workers
 from app.store.intake import Intake
 from app.store.tables import Worker, now
 
 SPACE = "a" * 16
+LIBRARY_SPACE = "c" * 16
 DIMENSIONS = 64
 
 
@@ -119,10 +121,10 @@ class Service:
             intake = Intake("single_label", 40, 2, summary, files)
             jobs.finish_job(session, job_id, token, "succeeded", intake=intake, embedding=row)
 
-    def refuse(self, job_id: str, problem: dict[str, Any]) -> None:
+    def refuse(self, job_id: str, problem: dict[str, Any], intake: Intake | None = None) -> None:
         token = self.start(job_id)
         with self.resources.database.session() as session:
-            jobs.finish_job(session, job_id, token, "refused", problem=problem)
+            jobs.finish_job(session, job_id, token, "refused", problem=problem, intake=intake)
 
     def ready(self, seed: int = 0, space_id: str = SPACE, **metadata: Any) -> str:
         """The id of a task that went all the way."""
@@ -137,13 +139,27 @@ class Service:
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Shipped cards, of candidates a few, and no reference library: each test lays them anew."""
+    """Shipped cards, of candidates a few, and a small library in a space of its own.
+
+    One candidate's source task is not here, as those of shipped candidates mostly are not.
+    """
     shipped, directory = shared_directory("models"), tmp_path_factory.mktemp("models")
     for kind in ("devices", "probes", "recipes"):
         (directory / kind).symlink_to(shipped / kind)
     (directory / "candidates").mkdir()
     for card in sorted((shipped / "candidates").glob("*.toml"))[:3]:
         (directory / "candidates" / card.name).symlink_to(card)
+    far = directory / "candidates" / "far.toml"
+    far.write_text(f'source_task = "elsewhere"\n{card.read_text().replace(card.stem, far.stem, 1)}')
+    library = [
+        (
+            task_card(embedding, name=f"shipped-{seed}", tags=[], source="a set", licence="MIT"),
+            embedding,
+        )
+        for seed in (1, 2)
+        for embedding in [embedding_of(seed, LIBRARY_SPACE)]
+    ]
+    write_library(directory / "reference" / "tf_efficientnet_lite0.npz", library)
     return directory
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from app.embedding.distance import one_to_one
 from app.store.tables import ReferenceLibrary
-from tests.api.conftest import SPACE, Service, assert_problem, embedding_of
+from tests.api.conftest import LIBRARY_SPACE, SPACE, Service, assert_problem, embedding_of
 
 
 @pytest.mark.parametrize("kind", ["candidates", "devices", "recipes", "probes"])
@@ -89,6 +89,14 @@ def test_a_candidate_whose_source_task_is_embedded_has_a_difficulty(service: Ser
     difficulties = {row["candidate"]: row["difficulty"] for row in rows}
     assert difficulties.pop("my-own") == pytest.approx(expected)
     assert set(difficulties.values()) == {None}
+
+
+def test_a_candidate_whose_source_task_is_not_here_has_no_difficulty(service: Service) -> None:
+    task_id = service.ready(space_id=LIBRARY_SPACE)
+    answer = service.client.get(f"/v1/tasks/{task_id}/estimates")
+    assert answer.status_code == 200
+    rows = {row["candidate"]: row for row in answer.json()["estimates"]}
+    assert (rows["far"]["source_task"], rows["far"]["difficulty"]) == ("elsewhere", None)
 
 
 def test_estimates_for_a_device_and_recipe_by_name_come_as_csv(service: Service) -> None:

@@ -68,6 +68,19 @@ def test_csv_cells_that_a_spreadsheet_would_run_are_made_harmless(service: Servi
     assert row["metric"] == "cosine"
 
 
+def test_only_cosine_distances_have_a_noise_floor(service: Service) -> None:
+    asked = service.ready(seed=0)
+    service.ready(seed=1)
+    address = f"/v1/tasks/{asked}/neighbours"
+    for metric, floor, cell in (("cosine", 0.01, "0.01"), ("jsd", None, "")):
+        query = {"metric": metric}
+        (row,) = service.client.get(address, params=query).json()["neighbours"]
+        assert row["noise_floor"] == floor
+        text = service.client.get(address, params={**query, "format": "csv"}).text
+        (cells,) = csv.DictReader(io.StringIO(text))
+        assert cells["noise_floor"] == cell
+
+
 def test_the_accept_header_is_weighed_and_json_is_the_default(service: Service) -> None:
     address = f"/v1/tasks/{service.ready()}/neighbours"
     for accept, kind in (
@@ -108,7 +121,7 @@ def test_vectors_that_are_no_embedding_are_refused(service: Service) -> None:
         assert_problem(answer, 422, "request-invalid")
     short = {"vector": vector[:3], "space_id": SPACE}
     assert_problem(service.client.post("/v1/neighbours", json=short), 422, "length-mismatch")
-    elsewhere = {"vector": vector, "space_id": "c" * 16}
+    elsewhere = {"vector": vector, "space_id": "e" * 16}
     assert_problem(service.client.post("/v1/neighbours", json=elsewhere), 409, "unknown-space")
 
 

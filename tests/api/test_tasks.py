@@ -10,6 +10,7 @@ from sqlalchemy import select
 from app.embedding.vector import TaskEmbedding
 from app.errors import Unavailable
 from app.store import tasks as store
+from app.store.intake import Intake
 from app.store.tables import Job, Outbox, Task
 from tests.api.conftest import (
     ARCHIVE,
@@ -129,7 +130,7 @@ def test_a_failed_commit_leaves_no_blob(service: Service, monkeypatch: pytest.Mo
     assert_problem(service.send(), 500, "internal-error")
     assert service.blobs() == []
     with service.resources.database.session(read_only=True) as session:
-        assert session.scalars(select(Task)).all() == []
+        assert session.scalars(select(Task).where(Task.tenant == "local")).all() == []
 
 
 def test_a_failed_request_keeps_a_blob_that_another_task_is_made_of(
@@ -204,6 +205,7 @@ def test_a_source_outside_the_allowed_prefixes_is_forbidden(
         "file:///data/sets-of-others/a.zip",
         "https://example.org.evil.test/sets/a.zip",
         "https://user@example.org/sets/a.zip",
+        "https://:secret@example.org/sets/a.zip",
         "https://example.org:8443/sets/a.zip",
     ):
         answer = service.client.post("/v1/tasks", json={"source": source})
@@ -258,7 +260,7 @@ def test_tasks_are_found_by_status_tag_and_part_of_the_name(service: Service) ->
     assert found(tag="zoo") == [ready]
     assert found(q="BEAR") == [queued, ready]
     assert found(q="100%") == []
-    assert found(library="true") == []
+    assert found(library="true") == ["ref-shipped-2", "ref-shipped-1"]
 
 
 def test_a_cursor_nobody_gave_out_is_refused(service: Service) -> None:
@@ -345,6 +347,32 @@ def test_the_intake_report_names_every_file(service: Service) -> None:
         {"path": "cat/1.png", "status": "used", "label": "cat", "reason": None}
     ]
     assert report["summary"]["used"] == 40
+
+
+def test_the_intake_report_of_a_refused_task_is_kept(service: Service) -> None:
+    accepted = service.send().json()
+    files = [{"path": "cat/1.png", "status": "skipped", "label": "cat", "reason": "not an image"}]
+    intake = Intake("auto", None, None, {"used": 0, "skipped": 1}, files)
+    service.refuse(accepted["job_id"], {"status": 422}, intake)
+    report = service.client.get(f"/v1/tasks/{accepted['id']}/intake").json()
+    assert (report["files"], report["summary"]) == (files, intake.summary)
+
+
+def test_a_task_without_an_intake_report_says_why(service: Service) -> None:
+    accepted = service.send().json()
+    service.refuse(accepted["job_id"], {"status": 422})
+    for task_id, why in ((accepted["id"], "not all"), ("ref-shipped-1", "without images")):
+        answer = service.client.get(f"/v1/tasks/{task_id}/intake")
+        assert why in assert_problem(answer, 404, "no-intake")["detail"]
+
+
+def test_more_images_of_a_refused_task_are_a_conflict_and_not_kept(service: Service) -> None:
+    accepted = service.send().json()
+    service.refuse(accepted["job_id"], {"status": 422})
+    more = archive_of({"cat/3.png": b"third"})
+    answer = service.send(more, f"/v1/tasks/{accepted['id']}/images")
+    assert "new task" in assert_problem(answer, 409, "task-not-embedded")["remedy"]
+    assert len(service.blobs()) == 1
 
 
 def test_an_intake_report_before_its_time_is_a_conflict(service: Service) -> None:

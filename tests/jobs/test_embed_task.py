@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable
 from dataclasses import replace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.probe import Probe, load_probe
@@ -20,7 +22,7 @@ from app.store import embeddings, jobs, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.session import Database
 from app.store.tables import Embedding, Job, Task
-from tests.images import labelled_zip, make_zip
+from tests.images import labelled_files, labelled_zip, make_zip
 from tests.jobs.conftest import PROBE, TENANT
 
 
@@ -177,6 +179,15 @@ def test_set_without_a_readable_image_is_refused_with_its_report(service: Servic
     assert job.problem["report"]["skipped"] == 2
 
 
+def test_refused_set_keeps_the_whole_report_of_its_intake(service: Service) -> None:
+    broken = {f"a/{number}.png": b"no image" for number in range(120)}
+    _, task = service.run(make_zip(broken))
+    assert (task.status, task.label_kind, task.n_images) == ("refused", "auto", None)
+    assert task.intake_summary is not None
+    assert task.intake_summary["skipped"] == 120
+    assert [file["path"] for file in task.intake_files or []] == sorted(broken)
+
+
 @pytest.mark.parametrize("phase", ["intake", "features", "head", "fisher"])
 def test_cancel_acts_at_the_next_batch_of_any_phase(
     service: Service, bench: Workbench, phases: Phases, phase: str
@@ -292,6 +303,7 @@ def test_missing_archive_fails_with_a_remedy(service: Service, bench: Workbench)
     ("error", "kind"),
     [
         (RuntimeError("secret at /root/key"), "internal"),
+        (OSError(errno.ENOSPC, "No space left on /root/disk"), "no-space"),
         (MemoryError(), "out-of-memory"),
         (torch.cuda.OutOfMemoryError("8 GiB of /root/key"), "out-of-memory"),
     ],
@@ -308,6 +320,63 @@ def test_unexpected_error_fails_without_telling_internals(
     assert (job.problem or {})["type"] == f"/problems/{kind}"
     assert "root" not in str(job.problem)
     assert (job.problem or {})["remedy"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("SELECT 1", {}, Exception("database is locked")),
+        OSError(errno.EIO, "Input/output error"),
+    ],
+)
+def test_trouble_of_the_machine_is_tried_again_until_the_attempts_are_used_up(
+    service: Service, bench: Workbench, phases: Phases, error: Exception
+) -> None:
+    def break_down() -> None:
+        raise error
+
+    job_id = service.upload(labelled_zip(2))
+    for attempt in (1, 2):
+        phases.at("fisher", break_down)
+        with pytest.raises(type(error)):  # ends the engine's run: `reconcile` begins another
+            run_embed_task(job_id, bench)
+        job, task = service.read(job_id)
+        assert (job.state, task.status, job.attempts) == ("queued", "queued", attempt)
+    phases.at("fisher", break_down)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.attempts) == ("failed", "failed", 3)
+    assert (job.problem or {})["type"] == "/problems/internal"
+
+
+def test_trouble_that_passes_leaves_no_trace(
+    service: Service, bench: Workbench, phases: Phases
+) -> None:
+    def break_down() -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    job_id = service.upload(labelled_zip(2))
+    phases.at("features", break_down)
+    with pytest.raises(OSError, match="Input"):
+        run_embed_task(job_id, bench)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.problem, job.attempts) == ("succeeded", "ready", None, 2)
+
+
+def test_more_images_with_several_labels_are_read_as_the_task_was_asked_to_be(
+    service: Service, bench: Workbench
+) -> None:
+    _, first = service.run(labelled_zip(2, 5))
+    assert first.label_kind == "single_label"
+    more = labelled_files(1, 6, seed=1)
+    rows = "".join(f"{name},round|new\n" for name in more)
+    table = f"file,label\n{rows}".encode()
+    job_id = service.add_images(first, make_zip({**more, "labels.csv": table}))
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.problem) == ("succeeded", "ready", None)
+    assert (task.label_kind, task.label_kind_asked) == ("multi_label", "auto")
 
 
 def test_more_images_are_a_new_version_embedded_over_all_archives(

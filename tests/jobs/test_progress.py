@@ -1,8 +1,14 @@
 from __future__ import annotations
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
-from app.jobs.progress import SHARES, Forecast
+from app.errors import Cancelled
+from app.jobs.progress import SHARES, Forecast, Progress
+from app.store import jobs, tasks
+from app.store.blobs import Blob
+from app.store.session import Database
+from tests.jobs.conftest import PROBE, TENANT
 
 
 class Time:
@@ -64,3 +70,31 @@ def test_phase_that_ends_leaves_only_the_later_ones(time: Time) -> None:
 
 def test_shares_are_of_one_whole() -> None:
     assert sum(SHARES.values()) == pytest.approx(1)
+
+
+def test_a_busy_database_does_not_stop_the_work_and_a_cancel_is_heard_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.session() as session:
+        _, job = tasks.create_task(
+            session,
+            TENANT,
+            name="t",
+            tags=[],
+            label_kind="auto",
+            probe=PROBE,
+            archive=Blob("a" * 64, 1),
+        )
+        start = jobs.start_job(session, job.id, max_attempts=3)
+        assert start is not None
+        jobs.request_cancel(session, TENANT, job.id)
+    progress = Progress(database, start, interval_seconds=0, stopping=lambda: False)
+
+    def busy(*_: object) -> bool:
+        raise OperationalError("UPDATE jobs", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs, "report_progress", busy)
+        progress("fisher", 1, 9)
+    with pytest.raises(Cancelled):
+        progress("fisher", 2, 9)

@@ -7,16 +7,16 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import httpx
 import pytest
 from sqlalchemy import func, select
 
-from app.jobs.supervisor import WORKER_COMMAND, WorkerSupervisor, child_environment
+from app.jobs.supervisor import WorkerSupervisor, child_environment
 from app.settings import Settings
 from app.store import tasks, workers
 from app.store.blobs import BlobStore
@@ -24,15 +24,19 @@ from app.store.session import Database
 from app.store.tables import Embedding, Job, Outbox, Task
 from tests.images import labelled_zip
 from tests.jobs.conftest import PROBE, TENANT
+from tests.jobs.held import HOLD, SERVE_COMMAND, WORKER_COMMAND
 
-IMAGES = 120
+IMAGES = 40
 PATIENCE_SECONDS = 180
 
 
 @pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """A job of a second or two, every batch reported: caught at any time of it."""
-    return settings.model_copy(update={"draws": 16, "progress_interval_seconds": 1e-6})
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While it is there, jobs stay half way."""
+    path = tmp_path / "hold"
+    path.touch()
+    monkeypatch.setenv(HOLD, str(path))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +67,8 @@ def wait_for(database: Database, job_id: str, true: Callable[[Job], bool]) -> Jo
 
 
 def is_half_way(job: Job) -> bool:
-    assert not is_over(job), "the job was over before it could be interrupted"
-    return job.phase in {"features", "head", "fisher"}
+    assert not is_over(job), f"{job.state}: {job.problem}"
+    return job.phase == "fisher"
 
 
 def is_over(job: Job) -> bool:
@@ -84,16 +88,17 @@ def require_done_once(database: Database, blobs: BlobStore, job: Job, attempts: 
 
 
 def test_job_of_a_killed_worker_is_done_once_by_the_next(
-    settings: Settings, database: Database, blobs: BlobStore, archive: bytes
+    settings: Settings, database: Database, blobs: BlobStore, archive: bytes, hold: Path
 ) -> None:
     job_id = accept(database, blobs, archive)
-    supervisor = WorkerSupervisor(settings)
+    supervisor = WorkerSupervisor(settings, command=WORKER_COMMAND)
     supervisor.start()
     try:
         wait_for(database, job_id, is_half_way)
         killed = supervisor.pid
         assert killed is not None
         os.kill(killed, signal.SIGKILL)
+        hold.unlink()
         job = wait_for(database, job_id, is_over)
         assert supervisor.pid != killed
         require_done_once(database, blobs, job, attempts=2)
@@ -107,7 +112,7 @@ def test_job_of_a_killed_worker_is_done_once_by_the_next(
 def serve(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], httpx.Client]]:
     """The whole service as a user starts it, and a client of its API; killed at the end."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--json"],
+        [*SERVE_COMMAND, "--port", "0", "--json"],
         env=child_environment(settings, os.environ),
         stdout=subprocess.PIPE,
     )
@@ -123,7 +128,7 @@ def serve(settings: Settings) -> Iterator[tuple[subprocess.Popen[bytes], httpx.C
 
 
 def test_job_of_a_killed_service_is_done_once_after_its_restart(
-    settings: Settings, database: Database, blobs: BlobStore, archive: bytes
+    settings: Settings, database: Database, blobs: BlobStore, archive: bytes, hold: Path
 ) -> None:
     with serve(settings) as (process, client):
         answer = client.post(
@@ -137,6 +142,7 @@ def test_job_of_a_killed_service_is_done_once_after_its_restart(
         wait_for(database, job_id, is_half_way)
         process.send_signal(signal.SIGKILL)
         process.wait()
+    hold.unlink()
     stopped = read(database, job_id)
     time.sleep(0.5)
     assert read(database, job_id).done == stopped.done, "the worker outlived its service"
@@ -152,7 +158,7 @@ def test_job_of_a_killed_service_is_done_once_after_its_restart(
 
 @pytest.mark.slow
 def test_job_of_a_stopped_worker_is_handed_back_and_resumed_uncounted(
-    settings: Settings, database: Database, blobs: BlobStore, archive: bytes
+    settings: Settings, database: Database, blobs: BlobStore, archive: bytes, hold: Path
 ) -> None:
     job_id = accept(database, blobs, archive)
     environment = child_environment(settings, os.environ)
@@ -161,6 +167,7 @@ def test_job_of_a_stopped_worker_is_handed_back_and_resumed_uncounted(
         worker.terminate()
         assert worker.wait(PATIENCE_SECONDS) == 0
     assert read(database, job_id).state == "queued"
+    hold.unlink()
     supervisor = WorkerSupervisor(settings)
     supervisor.start()
     try:

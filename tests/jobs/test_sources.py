@@ -1,17 +1,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx
 import pytest
 
-from app.errors import Forbidden, Refused, TooLarge, Unavailable
+from app.errors import Forbidden, InvalidRequest, Refused, TooLarge, Unavailable
+from app.jobs import sources
 from app.jobs.sources import fetch_source
 from app.store.blobs import Blob, BlobStore
 
 DATA = bytes(range(256)) * 20_000  # several chunks
+
+
+def answer(*chunks: bytes, **headers: str) -> httpx.Response:
+    """As a server sends it: piece by piece, with those headers and no others."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(200, content=iter(chunks), headers=named)
 
 
 class Fetch:
@@ -101,7 +108,7 @@ def test_https_under_an_allowed_prefix_is_stored(fetch: Fetch) -> None:
     blob = fetch(
         "https://host/sets/a.zip",
         ["https://host/sets/"],
-        serve=lambda _: httpx.Response(200, content=DATA),
+        serve=lambda _: answer(DATA[:10], DATA[10:], content_length=str(len(DATA))),
     )
     assert fetch.stored(blob) == DATA
 
@@ -116,6 +123,7 @@ def test_https_under_an_allowed_prefix_is_stored(fetch: Fetch) -> None:
         "https://host/sets-private/a.zip",
         "https://host@evil/sets/a.zip",
         "https://user@host/sets/a.zip",
+        "https://:secret@host/sets/a.zip",
         "http://host/sets/a.zip",
         "ftp://host/sets/a.zip",
         "a.zip",
@@ -125,7 +133,7 @@ def test_uri_outside_the_prefix_is_not_even_asked_for(fetch: Fetch, uri: str) ->
     def serve(request: httpx.Request) -> httpx.Response:
         raise AssertionError(f"asked for {request.url}")
 
-    with pytest.raises(Forbidden):
+    with pytest.raises((Forbidden, InvalidRequest)):
         fetch(uri, ["https://host/sets"], serve=serve)
 
 
@@ -140,7 +148,7 @@ def test_redirect_is_not_followed(fetch: Fetch) -> None:
 
 def test_declared_size_beyond_the_limit_is_too_large_before_a_byte_is_read(fetch: Fetch) -> None:
     def serve(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=DATA)
+        return answer(DATA, content_length=str(len(DATA)))
 
     with pytest.raises(TooLarge):
         fetch("https://host/a.zip", ["https://host/"], serve=serve, max_bytes=1000)
@@ -151,7 +159,7 @@ def test_undeclared_size_beyond_the_limit_is_too_large_and_leaves_no_blob(
     fetch: Fetch, tmp_path: Path
 ) -> None:
     def serve(_: httpx.Request) -> httpx.Response:
-        return httpx.Response(200, content=iter([DATA, DATA]))
+        return answer(DATA, DATA)
 
     with pytest.raises(TooLarge):
         fetch("https://host/a.zip", ["https://host/"], serve=serve, max_bytes=len(DATA))
@@ -170,3 +178,45 @@ def test_server_that_hangs_up_is_unavailable(fetch: Fetch) -> None:
 
     with pytest.raises(Unavailable, match="ReadTimeout"):
         fetch("https://host/a", ["https://host/"], serve=serve)
+
+
+@pytest.mark.parametrize("size", ["many", "-5", "1_0", "", "9" * 5000])
+def test_declared_size_that_is_none_is_no_size(fetch: Fetch, size: str) -> None:
+    blob = fetch(
+        "https://host/a.zip",
+        ["https://host/"],
+        serve=lambda _: answer(DATA, content_length=size),
+    )
+    assert blob.size_bytes == len(DATA)
+    assert fetch.done == [(len(DATA), 0)]
+
+
+def test_server_that_trickles_is_left_after_a_while(
+    fetch: Fetch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    sent = 0
+
+    def trickle() -> Iterator[bytes]:
+        nonlocal sent
+        while sent < 1000:
+            sent += 1
+            yield b"x"
+
+    monkeypatch.setattr(sources, "MAX_SECONDS", 0.0)
+    with pytest.raises(Unavailable, match="more than"):
+        fetch(
+            "https://host/a.zip",
+            ["https://host/"],
+            serve=lambda _: httpx.Response(200, content=trickle()),
+        )
+    assert sent < 1000
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+
+
+def test_answer_that_is_compressed_on_the_way_is_refused(fetch: Fetch) -> None:
+    with pytest.raises(Refused, match="as gzip"):
+        fetch(
+            "https://host/a.zip",
+            ["https://host/"],
+            serve=lambda _: answer(DATA, content_encoding="gzip"),
+        )

@@ -3,18 +3,20 @@ from __future__ import annotations
 import io
 import threading
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from filelock import FileLock
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from app.errors import Conflict
-from app.jobs import worker
+from app.jobs import housekeeping, worker
 from app.jobs.engine import DbosEngine
 from app.jobs.housekeeping import housekeep, reconcile
 from app.jobs.worker import dispatch
 from app.settings import Settings
-from app.store import jobs, tasks
+from app.store import archives, jobs, tasks
 from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import Job, Outbox, Task, now
@@ -116,6 +118,66 @@ def test_reconcile_hands_over_unfinished_jobs_only(
     engine = FakeEngine()
     reconcile(database, engine)
     assert engine.pending == [job_id, running]
+
+
+def test_housekeeping_spares_a_blob_that_a_task_takes_up_meanwhile(
+    database: Database, blobs: BlobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "UPLOAD_SECONDS", -1.0)
+    taken, orphan = (blobs.put(io.BytesIO(data)) for data in (b"never read here", b"nobody's"))
+    list_orphans = archives.orphans
+
+    def orphans(*asked: Any) -> list[str]:
+        listed = list_orphans(*asked)
+        accept(database, blobs)
+        return listed
+
+    monkeypatch.setattr(archives, "orphans", orphans)
+    housekeep(settings, database, blobs, FakeEngine())
+    assert [blobs.exists(blob.sha256) for blob in (taken, orphan)] == [True, False]
+
+
+def test_jobs_to_be_tried_again_are_looked_for_more_often_than_the_house_is_kept(
+    database: Database, blobs: BlobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping, done = threading.Event(), []
+
+    def note(name: str) -> None:
+        done.append(name)
+        if done.count("reconcile") == 3:
+            stopping.set()
+
+    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "reconcile", lambda *_: note("reconcile"))
+    monkeypatch.setattr(worker, "housekeep", lambda *_: note("housekeep"))
+    worker._dispatch_until(stopping, settings, database, blobs, FakeEngine())
+    assert done == ["reconcile", "housekeep", "reconcile", "reconcile"]
+
+
+def test_job_that_met_trouble_runs_again_once_it_is_reconciled(
+    database: Database, settings: Settings, job_id: str
+) -> None:
+    ran_twice = threading.Event()
+    attempts: list[str] = []
+
+    def work(job_id: str) -> None:
+        attempts.append(job_id)
+        if len(attempts) == 2:
+            ran_twice.set()
+            return
+        raise OperationalError("SELECT 1", {}, Exception("database is locked"))
+
+    engine = DbosEngine(settings.engine_path, executor_id="one", poll_interval_seconds=0.02)
+    engine.start(work)
+    try:
+        dispatch(database, engine)
+        for _ in range(200):
+            if ran_twice.wait(0.05):
+                break
+            reconcile(database, engine)
+    finally:
+        engine.stop()
+    assert attempts == [job_id, job_id]
 
 
 def test_housekeeping_deletes_tasks_that_were_not_to_be_kept(

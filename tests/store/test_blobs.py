@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 from app.store import archives, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.session import Database
@@ -101,7 +102,18 @@ def test_what_a_killed_upload_leaves_is_never_a_blob_and_is_swept(
     assert [path.name for path in files(tmp_path)] == [kept.sha256]
 
 
-def test_reclaiming_spares_what_a_task_needs_and_what_is_young(
+def test_a_new_blob_and_the_way_to_it_are_on_disk_before_it_is_told_of(
+    blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
+    blob = blobs.put(io.BytesIO(b"bytes"))
+    root = tmp_path / "blobs"
+    folder = root / blob.sha256[:2]
+    assert synced == [path.stat().st_ino for path in (folder / blob.sha256, folder, root)]
+
+
+def test_old_blobs_that_no_task_is_made_of_are_orphans(
     blobs: BlobStore, database: Database, tmp_path: Path
 ) -> None:
     needed, orphan, young = (blobs.put(io.BytesIO(data)) for data in (b"1", b"2", b"3"))
@@ -109,13 +121,55 @@ def test_reclaiming_spares_what_a_task_needs_and_what_is_young(
         if path.name != young.sha256:
             os.utime(path, (time.time() - 100,) * 2)
     with database.session() as session:
-        task, _ = accept_task(session, archive=needed)
+        accept_task(session, archive=needed)
     with database.session(read_only=True) as session:
-        assert archives.reclaim(session, blobs, older_than_seconds=50) == 1
-    assert [blobs.exists(blob.sha256) for blob in (needed, orphan, young)] == [True, False, True]
+        assert archives.orphans(session, blobs, older_than_seconds=50) == [orphan.sha256]
+
+
+def test_only_blobs_that_no_task_is_made_of_are_deleted(
+    blobs: BlobStore, database: Database
+) -> None:
+    needed, orphan = (blobs.put(io.BytesIO(data)) for data in (b"1", b"2"))
+    with database.session() as session:
+        task, _ = accept_task(session, archive=needed)
+    digests = [needed.sha256, orphan.sha256]
+    with database.session() as session:
+        assert archives.delete_unneeded(session, blobs, digests) == 1
+    assert [blobs.exists(digest) for digest in digests] == [True, False]
     with database.session() as session:
         task = tasks.get_own_task(session, "acme", task.id)
         assert tasks.delete_task(session, task) == [needed.sha256]
+
+
+def test_a_blob_whose_task_is_being_committed_is_not_deleted(
+    blobs: BlobStore, database: Database
+) -> None:
+    blob = blobs.put(io.BytesIO(b"bytes"))
+    deleted: list[int] = []
+
+    def delete() -> None:
+        with database.session() as session:
+            deleted.append(archives.delete_unneeded(session, blobs, [blob.sha256]))
+
+    deleting = threading.Thread(target=delete)
+    with database.session() as session:
+        accept_task(session, archive=blob)
+        archives.require_kept(session, blobs, blob.sha256)
+        deleting.start()
+        deleting.join(0.3)  # time to go wrong in
+    deleting.join(60)
+    assert deleted == [0]
+    assert blobs.exists(blob.sha256)
+
+
+def test_a_task_of_bytes_that_are_gone_is_not_committed(
+    blobs: BlobStore, database: Database
+) -> None:
+    blob = blobs.put(io.BytesIO(b"bytes"))
+    with database.session() as session:
+        archives.delete_unneeded(session, blobs, [blob.sha256])
+    with pytest.raises(Unavailable, match="deleted"), database.session() as session:
+        archives.require_kept(session, blobs, blob.sha256)
 
 
 def test_a_blob_is_needed_while_any_tenant_has_it(database: Database) -> None:

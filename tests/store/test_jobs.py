@@ -5,7 +5,8 @@ from sqlalchemy import func, select
 
 from app.errors import Conflict, NotFound
 from app.store import embeddings, jobs, tasks
-from app.store.jobs import Start
+from app.store.intake import Intake
+from app.store.jobs import EndState, Start
 from app.store.session import Database
 from app.store.tables import Embedding, Outbox
 from tests.store.samples import (
@@ -57,6 +58,7 @@ def test_a_start_carries_all_that_a_worker_needs(database: Database) -> None:
         job_id=job_id,
         kind="embed_task",
         token=1,
+        attempt=1,
         tenant="acme",
         task_id=task_id,
         task_version=1,
@@ -96,6 +98,18 @@ def test_a_refusal_stands_on_the_task_and_the_job(database: Database) -> None:
         assert jobs.get_job(session, "acme", job_id).problem == PROBLEM
 
 
+def test_a_refused_task_keeps_what_its_intake_found(database: Database) -> None:
+    task_id, job_id = accept(database)
+    started = start(database, job_id)
+    found = Intake("auto", None, None, {"used": 0}, [{"path": "cat/1.png", "status": "skipped"}])
+    with database.session() as session:
+        jobs.finish_job(session, job_id, started.token, "refused", problem=PROBLEM, intake=found)
+    with database.session(read_only=True) as session:
+        task = tasks.get_task(session, "acme", task_id)
+        assert (task.intake_summary, task.intake_files) == (found.summary, found.files)
+        assert (task.n_images, task.n_classes, task.label_kind) == (None, None, "auto")
+
+
 def test_a_success_without_an_embedding_is_a_mistake_of_the_caller(database: Database) -> None:
     _, job_id = accept(database)
     started = start(database, job_id)
@@ -113,7 +127,7 @@ def test_a_newer_start_fences_the_older_worker_off(database: Database) -> None:
             lambda: jobs.report_progress(session, job_id, old.token, "fisher", 1, 2, None),
             lambda: tasks.attach_archive(session, job_id, old.token, ARCHIVE),
             lambda: jobs.finish_job(session, job_id, old.token, "failed", problem=PROBLEM),
-            lambda: jobs.release_job(session, job_id, old.token),
+            lambda: jobs.release_job(session, job_id, old.token, counted=False),
         ):
             with pytest.raises(Conflict) as caught:
                 write()
@@ -157,9 +171,20 @@ def test_a_released_job_is_queued_again_and_not_counted(database: Database) -> N
     for _ in range(5):
         started = start(database, job_id, max_attempts=1)
         with database.session() as session:
-            jobs.release_job(session, job_id, started.token)
+            jobs.release_job(session, job_id, started.token, counted=False)
         assert states(database, task_id, job_id) == ("queued", "queued")
     assert start(database, job_id, max_attempts=1).token == 6
+
+
+def test_a_job_released_after_a_failure_counts_its_attempts(database: Database) -> None:
+    _, job_id = accept(database)
+    for attempt in (1, 2):
+        started = start(database, job_id, max_attempts=2)
+        assert started.attempt == attempt
+        with database.session() as session:
+            jobs.release_job(session, job_id, started.token, counted=True)
+    with database.session() as session:
+        assert jobs.start_job(session, job_id, max_attempts=2) is None
 
 
 def test_cancelling_a_queued_job_ends_it_and_its_task_at_once(database: Database) -> None:
@@ -237,6 +262,32 @@ def test_more_images_that_are_refused_leave_the_task_as_it_was(database: Databas
         assert task.embedding_seq == before
         assert [archive.sha256 for archive in task.archives] == [ARCHIVE.sha256]
         assert jobs.get_job(session, "acme", job.id).problem == PROBLEM
+
+
+def test_a_new_version_is_read_as_the_first_was_asked_to_be(database: Database) -> None:
+    with database.session() as session:
+        task = ready_task(session, make_embedding())
+        assert (task.label_kind_asked, task.label_kind) == ("auto", "single_label")
+        job = tasks.add_images(session, task, MORE)
+    assert start(database, job.id).label_kind == "auto"
+
+
+@pytest.mark.parametrize("state", ["refused", "failed", "cancelled"])
+def test_images_for_a_task_that_was_never_embedded_are_a_conflict(
+    database: Database, state: EndState
+) -> None:
+    task_id, job_id = accept(database, archive=None)
+    started = start(database, job_id)
+    with database.session() as session:
+        jobs.finish_job(session, job_id, started.token, state)
+    with database.session() as session:
+        task = tasks.get_own_task(session, "acme", task_id)
+        with pytest.raises(Conflict, match="Send a new task") as caught:
+            tasks.add_images(session, task, MORE)
+    assert caught.value.code == "task-not-embedded"
+    with database.session(read_only=True) as session:
+        task = tasks.get_task(session, "acme", task_id)
+        assert (task.status, task.version, task.archives) == (state, 1, [])
 
 
 def test_images_for_a_task_under_way_are_a_conflict(database: Database) -> None:

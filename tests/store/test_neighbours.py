@@ -36,7 +36,13 @@ def test_neighbours_are_those_of_exhaustive_exact_ranking(database: Database, me
     expected = one_to_many(query, targets, metric, epsilon=1e-9)
     with database.session(read_only=True) as session:
         ranking = neighbours(
-            session, IndexCache(), "acme", made[0].embedding_seq or 0, k=5, metric=metric
+            session,
+            IndexCache(),
+            "acme",
+            made[0].embedding_seq or 0,
+            k=5,
+            metric=metric,
+            search_candidates=100,
         )
     order = np.argsort(expected, kind="stable")[:5]
     assert names(ranking) == [f"acme {seed}" for seed in order]
@@ -70,7 +76,13 @@ def test_a_task_with_the_same_bytes_stands_at_distance_zero(database: Database) 
     assert task.embedding_seq is not None
     with database.session(read_only=True) as session:
         ranking = neighbours(
-            session, IndexCache(), "acme", task.embedding_seq, k=3, exclude_task=task.id
+            session,
+            IndexCache(),
+            "acme",
+            task.embedding_seq,
+            k=3,
+            exclude_task=task.id,
+            search_candidates=100,
         )
     assert names(ranking) == ["second", "third", "other"]
     assert [neighbour.distance for neighbour in ranking.neighbours[:2]] == pytest.approx([0, 0])
@@ -82,7 +94,9 @@ def test_only_ready_tasks_that_are_kept_are_neighbours(database: Database) -> No
         accept_task(session, name="not embedded yet")
         tasks.get_own_task(session, "acme", made[1].id).expires_at = now()
     with database.session(read_only=True) as session:
-        ranking = neighbours(session, IndexCache(), "acme", make_embedding(9), k=10)
+        ranking = neighbours(
+            session, IndexCache(), "acme", make_embedding(9), k=10, search_candidates=100
+        )
     assert sorted(names(ranking)) == ["acme 0", "acme 2"]
 
 
@@ -125,17 +139,40 @@ def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database) -> None
         ready_task(session, make_embedding(2, noise_floor=0.001), name="quiet")
     with database.session(read_only=True) as session:
         ranking = neighbours(
-            session, IndexCache(), "acme", make_embedding(3, noise_floor=0.05), k=2
+            session,
+            IndexCache(),
+            "acme",
+            make_embedding(3, noise_floor=0.05),
+            k=2,
+            search_candidates=100,
         )
     floors = {neighbour.task.name: neighbour.noise_floor for neighbour in ranking.neighbours}
     assert floors == {"noisy": 0.2, "quiet": 0.05}
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"cosine", "asymmetric"}))
+def test_a_metric_other_than_the_floors_own_has_no_noise_floor(
+    database: Database, metric: str
+) -> None:
+    fill(database, 2)
+    with database.session(read_only=True) as session:
+        ranking = neighbours(
+            session,
+            IndexCache(),
+            "acme",
+            make_embedding(3),
+            k=2,
+            metric=metric,
+            search_candidates=100,
+        )
+    assert [neighbour.noise_floor for neighbour in ranking.neighbours] == [None, None]
 
 
 def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
     fill(database, 1)
     foreign = make_embedding(1, space_id="elsewhere")
     with database.session() as session, pytest.raises(DifferentSpaces):
-        neighbours(session, IndexCache(), "acme", foreign, k=1)
+        neighbours(session, IndexCache(), "acme", foreign, k=1, search_candidates=100)
 
 
 @pytest.mark.parametrize(
@@ -154,5 +191,5 @@ def test_what_cannot_be_ranked_is_refused(
 ) -> None:
     fill(database, 1)
     with database.session() as session, pytest.raises(InvalidRequest) as caught:
-        neighbours(session, IndexCache(), "acme", query, k=1, metric=metric)
+        neighbours(session, IndexCache(), "acme", query, k=1, metric=metric, search_candidates=100)
     assert caught.value.code == code
