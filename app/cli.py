@@ -27,7 +27,7 @@ from typer.core import TyperGroup
 
 from app import __version__, terminal
 from app.client import Client, ServerUnreachable
-from app.errors import Conflict, InvalidRequest, NotFound, Task2VecError, Unavailable
+from app.errors import Conflict, InvalidRequest, Task2VecError, Unavailable
 from app.folder import archive_name
 from app.settings import Settings, shared_directory
 
@@ -44,7 +44,7 @@ OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 EXTRAS = {
     "worker": ("torch", "torchvision", "timm", "scipy", "dbos"),
     "demo": ("sklearn",),
-    "reference": ("fontTools",),
+    "reference": ("sklearn",),
 }
 
 
@@ -138,7 +138,7 @@ def serve(
 ) -> None:
     """Run the service until it is told to stop (Ctrl-C, SIGTERM)."""
     if worker:
-        _require_extra("worker")
+        _require_extras("worker")
     settings = _settings(host=host, port=port, data_dir=data_dir, device=device)
     _require_keys(settings)
 
@@ -198,7 +198,7 @@ def worker(
     as_json: AsJson = False,
 ) -> None:
     """Run a worker on its own, beside a `serve --no-worker` with the same settings."""
-    _require_extra("worker")
+    _require_extras("worker")
     settings = _settings(device=device, data_dir=data_dir)
 
     from app.jobs.worker import run_worker
@@ -354,6 +354,9 @@ def estimate(
         float | None,
         typer.Option(min=0, help="USD: leave out what may cost more, at its interval's upper end."),
     ] = None,
+    budget_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Leave out what may take longer, likewise.")
+    ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
@@ -361,13 +364,14 @@ def estimate(
     """Rank candidate models for fine-tuning on TASK, with time, money, energy and memory."""
     with Client(server, key) as client:
         found = client.find_task(task)
-        # The budget decides before the number of rows does.
-        asked = k if budget is None else None
-        path = f"/v1/tasks/{found['id']}/estimates"
-        answer = client.get(path, device=device, recipe=recipe, k=asked)
-    if budget is not None:
-        within = [row for row in answer["estimates"] if row["money_usd"]["high"] <= budget]
-        answer["estimates"] = within[:k]
+        answer = client.get(
+            f"/v1/tasks/{found['id']}/estimates",
+            device=device,
+            recipe=recipe,
+            k=k,
+            budget_usd=budget,
+            budget_seconds=budget_seconds,
+        )
     if as_json:
         _print_json(answer)
     else:
@@ -450,11 +454,8 @@ def create_key(
 @keys_app.command("list")
 def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """List the API keys, without their secrets."""
-    from sqlalchemy import select
+    from app.store import keys
 
-    from app.store.tables import ApiKey
-
-    newest_first = select(ApiKey).order_by(ApiKey.created_at.desc())
     with _database(_settings(data_dir=data_dir)) as database, database.session() as session:
         found = [
             {
@@ -464,7 +465,7 @@ def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
                 "created_at": key.created_at.isoformat(timespec="seconds"),
                 "revoked_at": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
             }
-            for key in session.scalars(newest_first)
+            for key in keys.list_keys(session)
         ]
     if as_json:
         _print_json({"items": found})
@@ -479,17 +480,10 @@ def revoke_key(
     as_json: AsJson = False,
 ) -> None:
     """End an API key at once."""
-    from app.store.tables import ApiKey, now
+    from app.store import keys
 
     with _database(_settings(data_dir=data_dir)) as database, database.session() as session:
-        key = session.get(ApiKey, key_id)
-        if key is None:
-            raise NotFound(
-                "key-not-found",
-                f"There is no API key of the id {key_id!r}.",
-                "`task2vec keys list` lists them.",
-            )
-        key.revoked_at = key.revoked_at or now()
+        keys.revoke_key(session, key_id)
     if as_json:
         _print_json({"id": key_id, "revoked": True})
 
@@ -503,8 +497,7 @@ def build_reference(
     as_json: AsJson = False,
 ) -> None:
     """Embed the public image sets anew; takes up where it was interrupted."""
-    _require_extra("worker")
-    _require_extra("reference")
+    _require_extras("worker", "reference")
     settings = _settings(probe=probe)
 
     from app.catalogue import ProbeCard, get_card
@@ -538,7 +531,7 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Show the main job on four real image sets, with a service of its own."""
-    _require_extra("worker")
+    _require_extras("worker", "demo")
 
     from app.demo import run_demo
 
@@ -577,26 +570,29 @@ def _settings(**asked: Any) -> Settings:
         ) from error
 
 
-def _require_extra(extra: str) -> None:
-    missing = [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
-    if missing:
+def _require_extras(*extras: str) -> None:
+    missing = {
+        extra: [name for name in EXTRAS[extra] if importlib.util.find_spec(name) is None]
+        for extra in extras
+    }
+    names = [name for found in missing.values() for name in found]
+    if names:
+        wanted = ",".join(extra for extra, found in missing.items() if found)
         raise Unavailable(
             "extra-missing",
-            f"This needs packages that are not installed ({', '.join(missing)}).",
-            f"Run: pip install 'task2vec-service[{extra}]'",
+            f"This needs packages that are not installed ({', '.join(names)}).",
+            f"Run: pip install 'task2vec-service[{wanted}]'",
         )
 
 
 def _require_keys(settings: Settings) -> None:
     if not settings.keys_required:
         return
-    from sqlalchemy import select
 
-    from app.store.tables import ApiKey
+    from app.store import keys
 
-    valid = select(ApiKey.id).where(ApiKey.revoked_at.is_(None)).limit(1)
     with _database(settings) as database, database.session(read_only=True) as session:
-        usable = session.scalar(valid) is not None
+        usable = keys.any_valid(session)
     if not usable:
         raise Conflict(
             "keys-required",
@@ -703,7 +699,7 @@ def _cards(
 def _embed_here(
     path: Path, out: Path, label_kind: LabelKind, settings: Settings, as_json: bool
 ) -> None:
-    _require_extra("worker")
+    _require_extras("worker")
 
     from app.local import embed_here, write_embedding
 
@@ -732,9 +728,10 @@ def _embed_here(
 
 def _load_embedding(item: str, server: str, key: str | None) -> TaskEmbedding:
     from app.embedding.vector import TaskEmbedding
+    from app.local import read_embedding
 
     if item.endswith(".npz"):
-        return TaskEmbedding.from_npz(Path(item))
+        return read_embedding(Path(item))
     with Client(server, key) as client:
         task = client.find_task(item)
         return TaskEmbedding.from_npz(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -27,6 +29,15 @@ err = Console(stderr=True, highlight=False)
 
 _FINAL_STYLES = {"succeeded": "green", "ready": "green", "cancelled": "yellow"}
 _BAD = {"refused", "failed"}
+_SMALLEST_SHOWN = 0.0001  # of a distance
+_ON_FRONTIER = "•"
+_WHOLE = {"status", "from"}  # columns of single words, which nothing is gained by folding
+# Best first, as app/recommend.py ranks by it.
+_EVIDENCE = {
+    "accuracy": "predicted accuracy",
+    "difficulty": "difficulty of this task",
+    "top1_percent": "published ImageNet accuracy (top-1)",
+}
 
 
 def plain(value: object) -> Text:
@@ -63,7 +74,7 @@ def task_facts(task: Row) -> Table:
             "images": task["counts"]["images"],
             "classes": task["counts"]["classes"],
             "complexity": number(task["complexity"]),
-            "noise floor": number(task["noise_floor"]),
+            "noise floor": distance(task["noise_floor"]),
         },
         task["intake"],
     )
@@ -72,7 +83,10 @@ def task_facts(task: Row) -> Table:
 def embedding_facts(facts: Row, intake: Row) -> Table:
     return _facts(
         facts
-        | {"complexity": number(facts["complexity"]), "noise_floor": number(facts["noise_floor"])},
+        | {
+            "complexity": number(facts["complexity"]),
+            "noise_floor": distance(facts["noise_floor"]),
+        },
         intake,
     )
 
@@ -98,8 +112,8 @@ def neighbours_table(answer: Row, title: str) -> Table:
         table.add_row(
             str(row["rank"]),
             plain(row["name"]),
-            f"{row['distance']:.4f}",
-            f"{row['noise_floor']:.4f}",
+            distance(row["distance"]),
+            distance(row["noise_floor"]),
             plain(row["images"]),
             plain(row["classes"]),
             "reference" if row["library"] else "yours",
@@ -112,18 +126,20 @@ def distances_table(
 ) -> Table:
     table = _table(f"{metric} distance", "from", *(f"#{name}" for name in names))
     for name, row in zip(names, distances, strict=True):
-        table.add_row(plain(name), *(f"{value:.4f}" for value in row))
+        table.add_row(plain(name), *(distance(value) for value in row))
     return table
 
 
 def estimates_table(answer: Row, title: str) -> Table:
     """Without the columns that no row fills. The other intervals are in the JSON."""
     rows = answer["estimates"]
-    columns: dict[str, Callable[[Row], Text]] = {
+    columns: dict[str, Callable[[Row], RenderableType]] = {
         "#": lambda row: Text(str(row["rank"])),
-        "candidate": lambda row: plain(row["candidate"]),
+        _ON_FRONTIER: lambda row: Text(_ON_FRONTIER if row["frontier"] else "", style="green"),
+        "candidate": lambda row: CandidateName(row["candidate"]),
         "#accuracy": lambda row: Text(percent(row["accuracy"]["typical"])),
         "#difficulty": lambda row: number(row["difficulty"]),
+        "#top-1": lambda row: share_percent(row["top1_percent"]),
         "#time": lambda row: duration_interval(row["seconds"]),
         "#money": lambda row: Text(money(row["money_usd"]["typical"])),
         "#energy": lambda row: Text(energy(row["energy_wh"]["typical"])),
@@ -137,19 +153,33 @@ def estimates_table(answer: Row, title: str) -> Table:
     table = _table(title, *columns)
     for row in rows:
         table.add_row(*(cell(row) for cell in columns.values()))
-    calibrated = "" if all(row["calibrated"] for row in rows) else "uncalibrated; "
-    table.caption = (
-        f"{answer['recipe']} on {answer['device']}; {calibrated}"
-        "time as typical, low-high; money and energy grow with it"
-    )
+    table.caption = _what_estimates_are(answer)
     return table
+
+
+def _what_estimates_are(answer: Row) -> str:
+    rows, what_for = answer["estimates"], f"{answer['recipe']} on {answer['device']}"
+    if not rows:
+        return f"No candidate for {what_for} stays within the budget."
+    evidence = {row["evidence"] for row in rows}
+    order = (
+        ", then by ".join(words for name, words in _EVIDENCE.items() if name in evidence) or "cost"
+    )
+    until = "" if "accuracy" in evidence else " until outcomes are known"
+    last = "; what nothing is known of comes last" if "none" in evidence else ""
+    calibrated = "" if all(row["calibrated"] for row in rows) else ", uncalibrated"
+    return (
+        f"Ranked by {order}{until}{last}.\n"
+        f"{_ON_FRONTIER} on the cost frontier: nothing cheaper is as strong.\n"
+        f"{what_for}{calibrated}: time is typical, low-high; money and energy grow with it."
+    )
 
 
 def candidates_table(cards: Iterable[Row]) -> Table:
     table = _table("Candidates", "name", "#weights", "#multiply-adds", "#input", "pretraining")
     for card in cards:
         table.add_row(
-            plain(card["name"]),
+            CandidateName(card["name"]),
             f"{card['parameters'] / 1e6:.1f} M",
             f"{card['multiply_adds'] / 1e9:.2f} G",
             f"{card['input_size']} px",
@@ -235,6 +265,49 @@ def show_progress(bars: Progress, bar: Any, progress: Row) -> None:
     )
 
 
+class CandidateName:
+    """`network.pretraining`, on one line where there is room, else folded at its joints."""
+
+    def __init__(self, name: str) -> None:
+        self._network, dot, pretraining = plain(name).plain.partition(".")
+        self._pretraining = dot + pretraining
+
+    def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
+        joints = (*_pieces(self._network), *_pieces(self._pretraining))
+        return Measurement(max(map(len, joints)), len(self._network) + len(self._pretraining))
+
+    def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
+        network, pretraining = (Text(self._network), Text(self._pretraining, style="dim"))
+        if len(network) + len(pretraining) <= options.max_width:
+            yield network + pretraining
+            return
+        for part in (network, pretraining):
+            line = Text(style=part.style)
+            for piece in _pieces(part.plain):
+                if line and len(line) + len(piece) > options.max_width:
+                    yield line
+                    line = Text(style=part.style)
+                line.append(piece)
+            yield line
+
+
+def _pieces(name: str) -> list[str]:
+    return re.findall(r"[^_]*_|[^_]+$", name)
+
+
+def distance(value: float | None) -> Text:
+    """Four decimals; no positive distance looks like none."""
+    if value is None:
+        return Text("-")
+    if 0 < value < _SMALLEST_SHOWN:
+        return Text(f"<{_SMALLEST_SHOWN}")
+    return Text("0" if value == 0 else f"{value:.4f}")
+
+
+def share_percent(value: float | None) -> Text:
+    return Text("-" if value is None else f"{value:.1f}%")
+
+
 def number(value: float | None) -> Text:
     return Text("-" if value is None else f"{value:.3g}" if abs(value) < 1e5 else f"{value:.2e}")
 
@@ -286,7 +359,7 @@ def _two_digits(value: float) -> str:
 
 
 def _table(title: str, *columns: str) -> Table:
-    """A column named `#...` holds numbers, to the right; `#` alone is the rank."""
+    """A column named `#...` holds numbers, to the right; `#` alone is the rank. Text folds."""
     table = Table(
         title=Text(plain(title).plain, style="bold"),
         title_justify="left",
@@ -294,13 +367,14 @@ def _table(title: str, *columns: str) -> Table:
         box=box.SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        collapse_padding=True,
         header_style="dim",
     )
     for column in columns:
         if column.startswith("#"):
             table.add_column(plain(column[1:] or "#"), justify="right", no_wrap=True)
         else:
-            table.add_column(plain(column), overflow="fold")
+            table.add_column(plain(column), overflow="fold", no_wrap=column in _WHOLE)
     return table
 
 

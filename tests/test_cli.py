@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from app.cli import EXTRAS, app
+from app import terminal
+from app.api import schemas
+from app.cli import EXTRAS, LabelKind, MetricName, app
+from app.embedding import dataset
+from app.embedding.distance import METRICS
 from app.settings import Settings, shared_directory
 from app.store.session import Database
 from tests.images import make_zip, png
@@ -171,8 +177,39 @@ def test_estimates_are_ranked_and_a_budget_leaves_out_what_may_cost_more(server:
         "estimate", "birds", "--budget", budget, "-k", 3, "--json", "--server", server
     ).json["estimates"]
     affordable = [row for row in everything if row["money_usd"]["high"] <= budget]
-    assert within == affordable[:3]
-    assert "uncalibrated" in task2vec("estimate", "birds", "--server", server).stdout
+    assert [row["candidate"] for row in within] == [row["candidate"] for row in affordable[:3]]
+    assert [row["rank"] for row in within] == [1, 2, 3]
+
+    slowest = max(row["seconds"]["high"] for row in within)
+    in_time = task2vec(
+        "estimate", "birds", "--budget-seconds", slowest, "--json", "--server", server
+    ).json["estimates"]
+    assert {row["candidate"] for row in in_time} == {
+        row["candidate"] for row in everything if row["seconds"]["high"] <= slowest
+    }
+    nothing = task2vec("estimate", "birds", "--budget", 0, "--server", server)
+    assert "within the budget" in " ".join(nothing.stdout.split())
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_of_estimates_says_what_its_ranks_rest_on_and_breaks_no_name(
+    server: str, monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    rows = task2vec("estimate", "birds", "--json", "--server", server).json["estimates"]
+    monkeypatch.setattr(terminal, "out", Console(width=width, highlight=False))
+    shown = task2vec("estimate", "birds", "--server", server).stdout
+    assert max(map(len, shown.splitlines())) <= width
+    until = "published ImageNet accuracy (top-1) until outcomes are known"
+    assert until in " ".join(shown.split())
+    assert "uncalibrated" in shown
+    assert f"{rows[0]['top1_percent']:.1f}%" in shown
+    marked = sum(row["frontier"] for row in rows)
+    assert 0 < marked < len(rows)
+    assert shown.count("•") == marked + 2  # the column's name, and the caption that explains it
+    # A name is cut only after an underscore or before the dot of its pretraining.
+    joints = {piece for row in rows for piece in re.split(r"(?<=_)|(?=\.)", row["candidate"])}
+    words = set(re.split(r"(?<=_)|(?=\.)|\s+", shown))
+    assert joints <= words
 
 
 @pytest.mark.parametrize("kind", ["candidates", "devices", "recipes"])
@@ -215,6 +252,24 @@ def test_an_upload_can_be_left_to_itself_looked_at_and_taken_back(
     assert cancelled["state"] == "cancelled"
     tasks = task2vec("tasks", "--tag", "mine", "--json", "--server", server).json["items"]
     assert [(task["name"], task["status"]) for task in tasks] == [("shapes", "cancelled")]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "-"), (0.0, "0"), (3e-9, "<0.0001"), (0.0001, "0.0001"), (-0.05, "-0.0500")],
+)
+def test_a_distance_shows_the_difference_between_small_and_none(
+    value: float | None, shown: str
+) -> None:
+    assert terminal.distance(value).plain == shown
+
+
+def test_neighbours_under_a_metric_without_noise_floor_are_shown(server: str) -> None:
+    answer = task2vec("neighbours", "birds", "--metric", "jsd", "--json", "--server", server).json
+    assert {row["noise_floor"] for row in answer["neighbours"]} == {None}
+    shown = task2vec("neighbours", "birds", "--metric", "jsd", "--server", server)
+    assert shown.exit_code == 0
+    assert "exact jsd distance" in shown.stdout
 
 
 # --- errors
@@ -268,6 +323,11 @@ def test_a_file_that_is_no_embedding_is_named(tmp_path: Path) -> None:
     path = tmp_path / "a.npz"
     path.write_bytes(b"nothing")
     assert_error(task2vec("distance", path, path), 1, "a.npz")
+    with path.open("wb") as file:
+        np.save(file, np.array([{}], dtype=object), allow_pickle=True)
+    answer = task2vec("distance", path, path)
+    assert_error(answer, 1, "a.npz", "embed --local")
+    assert "pickle" not in answer.stderr
     absent = tmp_path / "absent.npz"
     assert_error(task2vec("distance", absent, path), 1, "absent.npz")
 
@@ -289,14 +349,28 @@ def test_interruption_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [("serve",), ("worker",), ("demo",), ("embed", "tests", "--local", "--out", "x.npz")]
+    ("command", "extras"),
+    [
+        (("serve",), ("worker",)),
+        (("worker",), ("worker",)),
+        (("embed", "tests", "--local", "--out", "x.npz"), ("worker",)),
+        (("demo",), ("worker", "demo")),
+        (("reference", "build"), ("worker", "reference")),
+    ],
 )
-def test_a_missing_extra_names_the_pip_command(
-    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...]
+def test_missing_extras_are_named_with_their_pip_command(
+    monkeypatch: pytest.MonkeyPatch, command: tuple[str, ...], extras: tuple[str, ...]
 ) -> None:
-    monkeypatch.setitem(EXTRAS, "worker", ("torch_that_is_not_there",))
-    wanted = "pip install 'task2vec-service[worker]'"
-    assert_error(task2vec(*command), 1, wanted, "torch_that_is_not_there")
+    for extra in extras:
+        monkeypatch.setitem(EXTRAS, extra, (f"absent_{extra}",))
+    wanted = f"pip install 'task2vec-service[{','.join(extras)}]'"
+    assert_error(task2vec(*command), 1, wanted, *(f"absent_{extra}" for extra in extras))
+
+
+def test_the_choices_are_those_of_the_service() -> None:
+    assert set(get_args(MetricName)) == set(get_args(schemas.MetricName)) == set(METRICS)
+    assert get_args(LabelKind) == get_args(schemas.LabelKindAsked)
+    assert set(get_args(LabelKind)) == {"auto", *get_args(dataset.LabelKind)}
 
 
 def test_control_characters_of_a_name_never_reach_the_terminal(

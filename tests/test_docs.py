@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer.main
 
 from app.api.main import create_app
 from app.cli import FAILED, INTERRUPTED, NO_SERVER, OK, USAGE, app
+from app.embedding.distance import METRICS
 from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +21,9 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 ROWS = [line.split("|", 2)[1:] for line in REFERENCE.splitlines() if line.startswith("| ")]
 OF_EVERY_COMMAND = {"--json", "--help", "--server", "--key"}
 OF_CLIENTS = {"TASK2VEC_SERVER", "TASK2VEC_KEY", "TASK2VEC_DEBUG"}
+OF_EVERY_LIST = {"limit", "cursor", "format"}
+# Defaults that are no value one could set.
+IN_WORDS = {"models_dir": "what ships", "database_url": "SQLite in the data directory"}
 UNLISTED_BY_OPENAPI = {"GET /metrics", "GET /docs", "GET /openapi.json"}
 
 
@@ -66,15 +71,71 @@ def test_settings_and_their_documentation_agree() -> None:
     assert set(re.findall(r"TASK2VEC_[A-Z_]+", REFERENCE)) == variables | OF_CLIENTS
 
 
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_a_settings_default_is_the_documented_one(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Setting it to what the table says changes nothing."""
+    for variable in [variable for variable in os.environ if variable.startswith("TASK2VEC_")]:
+        monkeypatch.delenv(variable)
+    (row,) = (row for row in ROWS if row[0].strip() == f"`TASK2VEC_{name.upper()}`")
+    documented = row[1].split("|")[0].strip()
+    default = getattr(Settings(), name)
+    if name in IN_WORDS:
+        assert documented == IN_WORDS[name]
+        return
+    if size := re.fullmatch(r"(\d+) (MiB|GiB)", documented):
+        documented = f"`{int(size[1]) * {'MiB': 2**20, 'GiB': 2**30}[size[2]]}`"
+    assert re.fullmatch(r"`[^`]+`", documented)
+    monkeypatch.setenv(f"TASK2VEC_{name.upper()}", documented.strip("`"))
+    assert getattr(Settings(), name) == default
+
+
+def test_metrics_and_their_documentation_agree() -> None:
+    paragraph = REFERENCE.partition("\nMetrics: ")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z_]+)`", paragraph)) == set(METRICS)
+
+
 def test_endpoints_and_their_documentation_agree() -> None:
     paths = create_app(Settings()).openapi()["paths"]
     served = {f"{method.upper()} {path}" for path, methods in paths.items() for method in methods}
     assert _documented(r"`((?:GET|POST|PATCH|PUT|DELETE) /[^` ]*)`") == served | UNLISTED_BY_OPENAPI
 
 
+def test_every_query_parameter_is_documented() -> None:
+    paths = create_app(Settings()).openapi()["paths"]
+    missing = [
+        f"{path} {parameter['name']}"
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "query"
+        and parameter["name"] not in OF_EVERY_LIST
+        and not any(
+            f"`{method.upper()} {path}`" in row[0] and f"`{parameter['name']}" in row[1]
+            for row in ROWS
+        )
+    ]
+    assert missing == []
+
+
 def test_exit_codes_are_documented() -> None:
     documented = {int(cell) for cell, _ in ROWS if cell.strip().isdigit()}
     assert documented == {OK, FAILED, USAGE, NO_SERVER, INTERRUPTED}
+
+
+def test_the_changelog_names_the_space_whose_numbers_are_pinned() -> None:
+    golden = (ROOT / "tests" / "embedding" / "test_golden.py").read_text(encoding="utf-8")
+    (space_id,) = re.findall(r'space_id == "([0-9a-f]+)"', golden)
+    assert f"`{space_id}`" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
+def test_every_decision_is_numbered_once_and_begins_with_its_number() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    numbers = [int(record.name[:4]) for record in records]
+    assert numbers == list(range(1, len(records) + 1))
+    for number, record in zip(numbers, records, strict=True):
+        assert record.read_text(encoding="utf-8").startswith(f"# {number}. ")
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/reference.md"])
