@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 from rich.table import Table
 from typer.core import TyperGroup
 
@@ -152,7 +153,24 @@ def serve(
     _log_like("task2vec", "uvicorn")
     with _listening_socket(settings.host, settings.port) as listener:
         url = _url(settings.host, listener.getsockname()[1])
-        server = uvicorn.Server(
+
+        def announce() -> None:
+            if as_json:
+                facts = {"url": url, "data_dir": str(settings.data_dir.absolute())}
+                _print_json(facts, indent=None)
+            else:
+                typer.echo(
+                    f"Task2Vec listens on {url} (data in {settings.data_dir}, docs at {url}/docs)"
+                )
+            sys.stdout.flush()
+
+        class Server(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    announce()
+
+        server = Server(
             uvicorn.Config(
                 create_app(settings),
                 log_config=None,
@@ -169,15 +187,6 @@ def serve(
         if supervisor is not None:
             supervisor.start()
         try:
-            if as_json:
-                _print_json(
-                    {"url": url, "data_dir": str(settings.data_dir.absolute())}, indent=None
-                )
-            else:
-                typer.echo(
-                    f"Task2Vec listens on {url} (data in {settings.data_dir}, docs at {url}/docs)"
-                )
-            sys.stdout.flush()
             with suppress(SystemExit):  # uvicorn's own exit code for a failed start is taken here
                 server.run(sockets=[listener])
         finally:
@@ -560,12 +569,16 @@ def _settings(**asked: Any) -> Settings:
     """The environment's settings, with what the command line says instead."""
     try:
         return Settings(**{name: value for name, value in asked.items() if value is not None})
+    except SettingsError as error:  # a list that is not written as JSON, say
+        raise InvalidRequest(
+            "setting-invalid", f"{error}.", "Lists are written as JSON; see docs/reference.md."
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         variable = "TASK2VEC_" + "_".join(str(part) for part in first["loc"]).upper()
         raise InvalidRequest(
             "setting-invalid",
-            f"{variable}: {first['msg']}.",
+            f"{variable}: {first['msg'].removeprefix('Value error, ')}.",
             "docs/reference.md lists the settings.",
         ) from error
 
@@ -728,10 +741,9 @@ def _embed_here(
 
 def _load_embedding(item: str, server: str, key: str | None) -> TaskEmbedding:
     from app.embedding.vector import TaskEmbedding
-    from app.local import read_embedding
 
     if item.endswith(".npz"):
-        return read_embedding(Path(item))
+        return TaskEmbedding.from_npz(Path(item))
     with Client(server, key) as client:
         task = client.find_task(item)
         return TaskEmbedding.from_npz(

@@ -29,6 +29,7 @@ FINAL_STATES = frozenset({"succeeded", "refused", "failed", "cancelled"})
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _PASSING = frozenset({429, 502, 503, 504})
 _ATTEMPTS = 4
+_ERRORS_TOLD = 3
 _ATTEMPTS_TO_RESUME = 12  # a service that restarts needs seconds, not milliseconds
 _LONGEST_PAUSE_SECONDS = 2.0
 _TIMEOUT = httpx.Timeout(30, read=300)  # a large upload is hashed before it is answered
@@ -42,10 +43,13 @@ class ProblemAnswered(Task2VecError):
     """The server's own problem document, told on."""
 
     def __init__(self, document: Json) -> None:
+        detail = str(document.get("detail") or document.get("title") or "The request failed.")
+        remedy = str(document.get("remedy", ""))
+        if errors := document.get("errors"):  # a field each: they say more than the remedy does
+            told = [f"{error['field']}: {error['message']}" for error in errors[:_ERRORS_TOLD]]
+            remedy = "; ".join(told) + ("; and more." if len(errors) > _ERRORS_TOLD else ".")
         super().__init__(
-            code=str(document.get("type", "")).rpartition("/")[2],
-            detail=str(document.get("detail") or document.get("title") or "The request failed."),
-            remedy=str(document.get("remedy", "")),
+            code=str(document.get("type", "")).rpartition("/")[2], detail=detail, remedy=remedy
         )
         self.document = document
 

@@ -17,7 +17,6 @@ from app.embedding.dataset import LabelKind, read_labelled_images
 from app.embedding.distance import get_metric, pairwise
 from app.embedding.report import IntakeReport
 from app.embedding.vector import TaskEmbedding, require_one_space
-from app.errors import InvalidRequest
 from app.folder import open_archive
 from app.limits import archive_limits
 from app.settings import Settings
@@ -56,20 +55,6 @@ def embed_here(
         on_progress=lambda step: on_progress(step.phase, step.done, step.total),
     )
     return embedding, report
-
-
-def read_embedding(path: Path) -> TaskEmbedding:
-    try:
-        return TaskEmbedding.from_npz(path)
-    except InvalidRequest as error:
-        if isinstance(error.__cause__, OSError) and error.__cause__.filename:
-            raise error.__cause__ from None
-        if error.__cause__ is None:  # an embedding file, with something wrong in it
-            raise
-        # What numpy says of pickles and archives helps nobody here.
-        raise InvalidRequest(
-            error.code, f"{path} is not an embedding file.", error.remedy
-        ) from error
 
 
 def write_embedding(path: Path, embedding: TaskEmbedding) -> None:

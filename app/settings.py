@@ -6,8 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
 
 
 def shared_directory(name: str) -> Path:
@@ -53,6 +55,17 @@ class Settings(BaseSettings):
     progress_interval_seconds: float = Field(0.5, gt=0)
     idempotency_retention_hours: float = Field(24.0, gt=0)
     shutdown_grace_seconds: float = Field(10.0, ge=0)
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_a_database_url(cls, url: str) -> str:
+        try:
+            backend = make_url(url or "sqlite://").get_backend_name()
+        except ArgumentError as error:
+            raise ValueError("write it as sqlite:///PATH or postgresql+psycopg://...") from error
+        if backend not in {"sqlite", "postgresql"}:
+            raise ValueError(f"{backend} is not read here; use sqlite or postgresql")
+        return url
 
     @cached_property
     def store_url(self) -> str:

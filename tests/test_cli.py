@@ -495,3 +495,22 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
     )
     assert shown["estimates"]["estimates"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "told"),
+    [
+        ("TASK2VEC_DATABASE_URL", "nonsense", "sqlite:///PATH"),
+        ("TASK2VEC_DATABASE_URL", "mysql://host/name", "mysql is not read here"),
+        ("TASK2VEC_SOURCE_PREFIXES", "foo", "source_prefixes"),
+        ("TASK2VEC_DRAWS", "1", "TASK2VEC_DRAWS"),
+    ],
+)
+def test_a_setting_that_does_not_fit_is_one_line(
+    variable: str, value: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    result = CliRunner().invoke(app, ["serve", "--no-worker", "--port", "0"])
+    assert result.exit_code == 1
+    assert told in result.stderr.replace("\n", " ")
+    assert "Traceback" not in result.stderr

@@ -128,6 +128,15 @@ def test_a_problem_document_is_told_on_and_not_repeated() -> None:
     assert raised.value.problem() == problem
 
 
+def test_the_fields_that_do_not_fit_are_named() -> None:
+    errors = [{"field": f"metadata.{n}", "message": "too long"} for n in ("name", "a", "b", "c")]
+    problem = ProblemAnswered({"detail": "These do not fit.", "remedy": "See", "errors": errors})
+    assert str(problem) == (
+        "These do not fit. metadata.name: too long; metadata.a: too long; metadata.b: too long; "
+        "and more."
+    )
+
+
 def test_an_error_that_is_no_problem_document_still_names_its_status() -> None:
     server = Server(lambda _request: httpx.Response(418, text="<html>"))
     with server.client() as client, pytest.raises(ProblemAnswered, match="418"):

@@ -119,7 +119,10 @@ class TaskEmbedding:
 
     @classmethod
     def from_npz(cls, source: Path | bytes) -> TaskEmbedding:
-        """Reads what `to_npz` wrote; InvalidRequest where the file is something else."""
+        """Reads what `to_npz` wrote.
+
+        InvalidRequest where the content is something else, OSError where there is no such file.
+        """
         stream = io.BytesIO(source) if isinstance(source, bytes) else source
         try:
             with np.load(stream, allow_pickle=False) as data:
@@ -134,7 +137,6 @@ class TaskEmbedding:
                     provenance=provenance_from(json.loads(str(data["provenance"]))),
                 )
         except (
-            OSError,
             KeyError,
             ValueError,
             TypeError,
@@ -142,10 +144,10 @@ class TaskEmbedding:
             zipfile.BadZipFile,
             zlib.error,
         ) as error:
-            name = "the data" if isinstance(source, bytes) else str(source)
+            name = "The data" if isinstance(source, bytes) else str(source)
             raise InvalidRequest(
                 "embedding-unreadable",
-                f"{name} is not an embedding file: {error}",
+                f"{name} is not an embedding file.",
                 "Give an .npz written by `task2vec embed --local --out FILE.npz`.",
             ) from error
 
