@@ -129,13 +129,13 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
 
 def _embed(start: Start, bench: Workbench) -> None:
     settings = bench.settings
+    probe = bench.probe(start.probe)  # first: what it takes to load is no part of any phase
     progress = Progress(
         bench.database,
         start,
         interval_seconds=settings.progress_interval_seconds,
         stopping=bench.stopping,
     )
-    probe = bench.probe(start.probe)
     sent = start.archives or (_fetch(start, bench, progress),)
     recipe = recipe_digest(sent, start.label_kind, probe.space_id, settings)
     if _share(start, recipe, bench):

@@ -30,18 +30,20 @@ class Forecast:
     def __init__(self, clock: Clock = time.monotonic) -> None:
         self._clock = clock
         self._phase = ""
-        self._phase_began = clock()
+        self._phase_began = self._heard_at = clock()
         self._seconds_before = 0.0  # in phases already over
         self._share_before = 0.0
 
     def remaining_seconds(self, phase: str, done: int, total: int) -> float | None:
-        """None while there is nothing to go by."""
+        """To be told of every report; None while there is nothing to go by."""
         now = self._clock()
         if phase != self._phase:
+            # A phase's first report comes when some of it is done, so it began at the one before.
             if self._phase in SHARES:
-                self._seconds_before += now - self._phase_began
+                self._seconds_before += self._heard_at - self._phase_began
                 self._share_before += SHARES[self._phase]
-            self._phase, self._phase_began = phase, now
+            self._phase, self._phase_began = phase, self._heard_at
+        self._heard_at = now
         if phase not in SHARES or total <= 0:
             return None
         seconds_here = now - self._phase_began
@@ -87,11 +89,11 @@ class Progress:
     def __call__(self, phase: str, done: int, total: int) -> None:
         if self._stopping():
             raise HandBack
+        remaining = self._forecast.remaining_seconds(phase, done, total)
         now = time.monotonic()
         if phase == self._phase and now - self._told_at < self._interval_seconds:
             return
         self._phase, self._told_at = phase, now
-        remaining = self._forecast.remaining_seconds(phase, done, total)
         try:
             with self._database.session() as session:
                 cancel_requested = jobs.report_progress(

@@ -15,6 +15,8 @@ from app.settings import Settings
 from app.telemetry import log_event
 
 WORKER_COMMAND = (sys.executable, "-m", "app.jobs.worker")
+EXIT_WORKER_RUNNING = 3
+"""The worker's exit code where another one holds the data directory: no restart changes that."""
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
@@ -23,7 +25,7 @@ STOP_MARGIN_SECONDS = 5.0  # for what a worker does after its grace: closing the
 
 
 class WorkerSupervisor:
-    """Keeps one worker alive from `start` to `stop`.
+    """Keeps one worker alive from `start` to `stop`, unless another has its data directory.
 
     The child holds the other end of a pipe: when this process dies, however it dies, the pipe
     closes and the child leaves.
@@ -68,6 +70,15 @@ class WorkerSupervisor:
             started = time.monotonic()
             exit_code = self._run_once()
             if self._stopping.is_set():
+                return
+            if exit_code == EXIT_WORKER_RUNNING:
+                log_event(
+                    "worker.given_up",
+                    level=logging.ERROR,
+                    detail=f"Another worker holds {self._settings.data_dir}.",
+                    remedy="It does this service's jobs too. To have this service run its own, "
+                    "stop the other one, or set another TASK2VEC_DATA_DIR, and start it again.",
+                )
                 return
             lived_seconds = time.monotonic() - started
             crashes = 0 if lived_seconds >= HEALTHY_SECONDS else crashes + 1

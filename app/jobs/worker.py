@@ -23,6 +23,7 @@ from sqlalchemy import select
 from app import __version__
 from app.errors import Conflict, Task2VecError
 from app.jobs.housekeeping import housekeep, reconcile
+from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import jobs, workers
 from app.store.blobs import BlobStore
@@ -220,7 +221,7 @@ def main() -> None:
         run_worker(settings, settings.device, parent_pipe=True)
     except Task2VecError as error:
         log_event("worker.failed", level=logging.ERROR, **error.problem())
-        sys.exit(1)
+        sys.exit(EXIT_WORKER_RUNNING if error.code == "worker-running" else 1)
     os._exit(0)  # all is closed, and Python would take seconds to tear torch down
 
 

@@ -13,7 +13,6 @@ from app.errors import InvalidRequest
 from app.store.tables import Job, Task
 
 RowT = TypeVar("RowT", Task, Job)
-_PREFIX = b"seq:"
 
 
 def page(
@@ -26,27 +25,27 @@ def page(
 ) -> tuple[list[RowT], str | None]:
     """At most `limit` rows, and the cursor of the next page where there is one."""
     if cursor is not None:
-        query = query.where(table.seq < _decode(cursor))
+        query = query.where(table.seq < _decode(table.__tablename__, cursor))
     rows = list(session.scalars(query.order_by(table.seq.desc()).limit(limit + 1)))
     if len(rows) <= limit:
         return rows, None
-    return rows[:limit], _encode(rows[limit - 1].seq)
+    return rows[:limit], _encode(table.__tablename__, rows[limit - 1].seq)
 
 
-def _encode(seq: int) -> str:
-    return base64.urlsafe_b64encode(_PREFIX + str(seq).encode()).decode().rstrip("=")
+def _encode(table: str, seq: int) -> str:
+    return base64.urlsafe_b64encode(f"{table}:{seq}".encode()).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> int:
+def _decode(table: str, cursor: str) -> int:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
-        seq = int(raw.removeprefix(_PREFIX))
+        seq = int(raw.removeprefix(f"{table}:".encode()))
     except (ValueError, binascii.Error):
         seq = -1
-    if not 0 <= seq < 2**63 or _encode(seq) != cursor:
+    if not 0 <= seq < 2**63 or _encode(table, seq) != cursor:
         raise InvalidRequest(
             "cursor-invalid",
-            "The cursor is not one that this service gave out.",
-            "Take `next_cursor` from the answer before, unchanged, or leave the cursor out.",
+            f"The cursor is not one that this service gave out for its {table}.",
+            "Take `next_cursor` from this list's last answer unchanged, or leave the cursor out.",
         )
     return seq

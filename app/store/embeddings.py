@@ -96,8 +96,9 @@ def load(session: Session, embedding_seq: int) -> TaskEmbedding:
 
 
 def matrix(session: Session, seqs: Sequence[int], part: Part = "vector") -> Matrix:
-    """(M, D) of one space, rows in the order of `seqs`, which may repeat."""
-    return np.concatenate([rows for _, rows in chunks(session, seqs, part)])
+    """(M, D) of one space, rows in the order of `seqs`, which may repeat; (0, 0) of none."""
+    pieces = [rows for _, rows in chunks(session, seqs, part)]
+    return np.concatenate(pieces) if pieces else np.empty((0, 0), dtype=np.float32)
 
 
 def chunks(

@@ -224,9 +224,10 @@ def _end(
 
     task = job.task
     if state != "succeeded" and task.embedding_seq is not None:
-        # More images came to nothing: what was embedded before still stands.
+        # More images came to nothing: what was embedded before still stands, beside the reason.
         archives.drop_latest(task)
         task.status = "ready"
+        task.problem = problem
         return
     task.status = "ready" if state == "succeeded" else state
     task.problem = problem

@@ -16,6 +16,13 @@ _PREFIX = "t2v_"
 
 def create_key(session: Session, tenant: str, name: str) -> str:
     """The secret of a new key of the tenant."""
+    for field, value in (("tenant", tenant), ("name", name)):
+        if not value.strip():
+            raise InvalidRequest(
+                f"{field}-empty",
+                f"The {field} of an API key must not be empty.",
+                f"Give the {field}: the list of keys is read by it.",
+            )
     if tenant == PUBLIC:
         raise InvalidRequest(
             "tenant-reserved",

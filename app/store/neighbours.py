@@ -76,7 +76,7 @@ def neighbours(
     exclude_task: str | None = None,
     search_candidates: int,
 ) -> Ranking:
-    """The `k` nearest ready tasks of the tenant and the reference library, in the query's space.
+    """The `k` nearest embedded tasks of the tenant and the reference library, in the query's space.
 
     `query` is an embedding's seq, or an embedding that is not in the store. Of equally distant
     tasks the older stands first. InvalidRequest for an unknown metric or a vector that does not
@@ -127,13 +127,15 @@ def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
 def _holders(
     session: Session, tenant: str, space_id: str, tag: str | None, exclude_task: str | None
 ) -> dict[int, list[tuple[int, float]]]:
-    """Embedding's seq -> (seq, noise floor) of each task that has it: the same bytes share one."""
+    """Embedding's seq -> (seq, noise floor) of each task that has it: the same bytes share one.
+
+    A task whose next version is under way stands with the embedding it has.
+    """
     query = (
         select(Embedding.seq, Task.seq, Embedding.noise_floor)
         .join(Task, Task.embedding_seq == Embedding.seq)
         .where(
             Embedding.space_id == space_id,
-            Task.status == "ready",
             Task.expires_at.is_(None),  # only asked about, by somebody, for a while
             or_(Task.tenant == tenant, Task.tenant == PUBLIC),
         )

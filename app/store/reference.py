@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,22 +14,45 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import delete, select
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
 from app.embedding.vector import TaskEmbedding, provenance_from
-from app.errors import InvalidRequest
 from app.store import embeddings
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task, TaskTag
+from app.telemetry import log_event
+
+_UNREADABLE = (
+    *(OSError, EOFError, zipfile.BadZipFile),  # the file
+    *(KeyError, IndexError, ValueError, TypeError),  # what it holds
+    *(IntegrityError, DataError),  # names that stand twice in it, or are too long
+)
 
 
 def load_reference(session: Session, models_dir: Path) -> int:
     """Brings the PUBLIC tasks in line with `models/reference/*.npz`; how many tasks were written.
 
-    A library whose bytes are as they were is left alone.
+    A library whose bytes are as they were is left alone; one whose file is gone goes; one that
+    cannot be read is told of, and what was loaded before it stays.
     """
-    return sum(
-        _load_library(session, path) for path in sorted((models_dir / "reference").glob("*.npz"))
-    )
+    paths = sorted((models_dir / "reference").glob("*.npz"))
+    _drop_all_but(session, {path.stem for path in paths})
+    written = 0
+    for path in paths:
+        try:
+            with session.begin_nested():
+                loaded = _load_library(session, path)
+        except _UNREADABLE as error:
+            log_event(
+                "reference.unreadable",
+                level=logging.ERROR,
+                path=str(path),
+                detail=f"The reference library does not fit: {error}",
+                remedy="Restore the file that came with this version, or build it anew.",
+            )
+        else:
+            written += loaded
+    return written
 
 
 def trivial(session: Session, space_id: str) -> float | None:
@@ -36,6 +60,13 @@ def trivial(session: Session, space_id: str) -> float | None:
     return session.scalar(
         select(ReferenceLibrary.trivial).where(ReferenceLibrary.space_id == space_id).limit(1)
     )
+
+
+def _drop_all_but(session: Session, probes: set[str]) -> None:
+    gone = select(ReferenceLibrary).where(ReferenceLibrary.probe.not_in(probes))
+    for library in session.scalars(gone).all():
+        _remove_tasks(session, library.probe)
+        session.delete(library)
 
 
 def _load_library(session: Session, path: Path) -> int:
@@ -47,27 +78,21 @@ def _load_library(session: Session, path: Path) -> int:
         return 0
     _remove_tasks(session, probe)
     written = 0
-    try:
-        with np.load(io.BytesIO(data), allow_pickle=False) as library:
-            session.merge(
-                ReferenceLibrary(
-                    probe=probe,
-                    digest=digest,
-                    space_id=str(library["space_id"]),
-                    trivial=float(library["trivial"]),
-                )
+    with np.load(io.BytesIO(data), allow_pickle=False) as library:
+        session.merge(
+            ReferenceLibrary(
+                probe=probe,
+                digest=digest,
+                space_id=str(library["space_id"]),
+                trivial=float(library["trivial"]),
             )
-            for card, embedding in _entries(dict(library)):
-                recipe_digest = hashlib.sha256(f"{digest}\n{card['name']}".encode()).hexdigest()
-                row = embeddings.add(session, PUBLIC, recipe_digest, embedding)
-                session.add(_task(probe, card, row))
-                written += 1
-    except (KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise InvalidRequest(
-            "reference-unreadable",
-            f"The reference library {path} does not fit: {error}",
-            "Restore the file that came with this version, or build it anew.",
-        ) from error
+        )
+        for card, embedding in _entries(dict(library)):
+            task_id = f"ref-{probe}-{card['name']}"  # libraries of several probes hold like sets
+            recipe_digest = hashlib.sha256(f"{digest}\n{task_id}".encode()).hexdigest()
+            row = embeddings.add(session, PUBLIC, recipe_digest, embedding)
+            session.add(_task(task_id, probe, card, row))
+            written += 1
     return written
 
 
@@ -110,9 +135,9 @@ def _from_logs(logs: npt.NDArray[np.float16], epsilon: float) -> npt.NDArray[np.
     return entries.astype(np.float32)
 
 
-def _task(probe: str, card: dict[str, Any], embedding: Embedding) -> Task:
+def _task(task_id: str, probe: str, card: dict[str, Any], embedding: Embedding) -> Task:
     return Task(
-        id=f"ref-{card['name']}",
+        id=task_id,
         tenant=PUBLIC,
         name=card["name"],
         label_kind=card["label_kind"],

@@ -18,6 +18,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, make_url,
 from sqlalchemy.orm import Session
 
 SQLITE_BUSY_TIMEOUT_SECONDS = 10
+POOLED_CONNECTIONS = 40  # as many as the API has threads: no unit of work waits for another's end
 _MIGRATION_LOCK = 0x7A5C2EC  # any number, the same for all our processes
 
 
@@ -71,10 +72,12 @@ def _read_only(engine: Engine) -> Engine:
 def _create_engine(url: str, *, foreign_keys: bool = True) -> Engine:
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
+        # Half of them are given back to the server, which has some for everybody, after a rush.
+        half = POOLED_CONNECTIONS // 2
+        return create_engine(parsed, pool_pre_ping=True, pool_size=half, max_overflow=half)
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed)
+    engine = create_engine(parsed, pool_size=POOLED_CONNECTIONS, max_overflow=-1)
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

@@ -65,6 +65,7 @@ def add_images(session: Session, task: Task, archive: Blob) -> Job:
         )
     task.version += 1
     task.status = "queued"
+    task.problem = None
     archives.append(task, archive)
     return jobs.enqueue(session, task, EMBED_TASK)
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from unittest.mock import MagicMock
+
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from app.errors import Cancelled
+from app.jobs import progress as progress_module
 from app.jobs.progress import SHARES, Forecast, Progress
 from app.store import jobs, tasks
 from app.store.blobs import Blob
@@ -66,6 +69,33 @@ def test_phase_that_ends_leaves_only_the_later_ones(time: Time) -> None:
     forecast.remaining_seconds("fisher", 0, 10)
     time.now = 20
     assert forecast.remaining_seconds("fisher", 10, 10) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("first_done", [1, 5])
+def test_a_phase_begins_at_the_last_report_of_the_one_before(time: Time, first_done: int) -> None:
+    forecast = Forecast(time)
+    for done in range(1, 11):
+        time.now += 1
+        forecast.remaining_seconds("head", done, 10)
+    time.now += first_done * 4
+    remaining = forecast.remaining_seconds("fisher", first_done, 10)
+    assert remaining == pytest.approx(4 * (10 - first_done))
+
+
+def test_reports_that_are_not_told_count_for_the_forecast(
+    monkeypatch: pytest.MonkeyPatch, time: Time
+) -> None:
+    told: list[float | None] = []
+    monkeypatch.setattr(progress_module, "Forecast", lambda: Forecast(time))
+    monkeypatch.setattr(jobs, "report_progress", lambda *report: told.append(report[-1]))
+    progress = Progress(MagicMock(), MagicMock(), interval_seconds=60, stopping=lambda: False)
+    for done in range(1, 11):  # only the first is told
+        time.now += 1
+        progress("head", done, 10)
+    time.now += 8
+    progress("fisher", 2, 10)
+    assert len(told) == 2
+    assert told[1] == pytest.approx(32)
 
 
 def test_shares_are_of_one_whole() -> None:

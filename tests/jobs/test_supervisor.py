@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from app.jobs import supervisor
 from app.jobs.supervisor import WorkerSupervisor, child_environment, pause_after
@@ -49,6 +50,33 @@ def test_crashed_worker_is_started_again(
     after = births.read_text()
     time.sleep(0.2)
     assert births.read_text() == after
+
+
+def test_worker_whose_data_directory_is_taken_is_not_started_again(
+    settings: Settings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(supervisor, "FIRST_PAUSE_SECONDS", 0.01)
+    births = tmp_path / "births"
+    command = python(
+        f"""
+        open({str(births)!r}, "a").write("x")
+        from app.jobs import worker
+        worker.LOCK_PATIENCE_SECONDS = 0.1
+        worker.main()
+        """
+    )
+    settings.data_dir.mkdir()
+    with FileLock(settings.data_dir / "worker.lock"):
+        keeper = WorkerSupervisor(settings, command=command)
+        keeper.start()
+        wait_until(lambda: "worker.given_up" in caplog.messages)
+        time.sleep(0.2)
+        keeper.stop()
+    assert births.read_text() == "x"
+    assert caplog.messages == ["worker.given_up"]
 
 
 def test_stop_ends_the_worker_with_sigterm(settings: Settings, tmp_path: Path) -> None:

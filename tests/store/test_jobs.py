@@ -248,20 +248,38 @@ def test_more_images_replace_the_embedding_and_drop_the_old_one(database: Databa
         assert session.scalars(select(Embedding.seq)).all() == [row.seq]
 
 
-def test_more_images_that_are_refused_leave_the_task_as_it_was(database: Database) -> None:
+@pytest.mark.parametrize("state", ["refused", "failed"])
+def test_more_images_that_came_to_nothing_leave_the_task_ready_and_say_why(
+    database: Database, state: EndState
+) -> None:
     with database.session() as session:
         task = ready_task(session, make_embedding())
         before = task.embedding_seq
         job = tasks.add_images(session, task, MORE)
     started = start(database, job.id)
     with database.session() as session:
-        jobs.finish_job(session, job.id, started.token, "refused", problem=PROBLEM)
+        jobs.finish_job(session, job.id, started.token, state, problem=PROBLEM)
     with database.session(read_only=True) as session:
         task = tasks.get_task(session, "acme", task.id)
-        assert (task.version, task.status, task.problem) == (1, "ready", None)
+        assert (task.version, task.status, task.problem) == (1, "ready", PROBLEM)
         assert task.embedding_seq == before
         assert [archive.sha256 for archive in task.archives] == [ARCHIVE.sha256]
         assert jobs.get_job(session, "acme", job.id).problem == PROBLEM
+
+
+def test_the_problem_of_a_version_before_goes_when_the_next_is_queued(database: Database) -> None:
+    with database.session() as session:
+        task = ready_task(session, make_embedding())
+        job = tasks.add_images(session, task, MORE)
+    started = start(database, job.id)
+    with database.session() as session:
+        jobs.finish_job(session, job.id, started.token, "failed", problem=PROBLEM)
+    with database.session() as session:
+        task = tasks.get_own_task(session, "acme", task.id)
+        again = tasks.add_images(session, task, MORE)
+        assert task.problem is None
+        jobs.request_cancel(session, "acme", again.id)
+        assert (task.status, task.problem) == ("ready", None)
 
 
 def test_a_new_version_is_read_as_the_first_was_asked_to_be(database: Database) -> None:

@@ -53,6 +53,18 @@ def test_a_key_is_valid_until_the_last_is_revoked(database: Database) -> None:
         assert not keys.any_valid(session)
 
 
+@pytest.mark.parametrize(
+    ("tenant", "name", "code"),
+    [("", "laptop", "tenant-empty"), ("acme", "", "name-empty"), (" ", "laptop", "tenant-empty")],
+)
+def test_a_key_names_its_tenant_and_itself(
+    database: Database, tenant: str, name: str, code: str
+) -> None:
+    with database.session() as session, pytest.raises(InvalidRequest) as caught:
+        keys.create_key(session, tenant, name)
+    assert caught.value.code == code
+
+
 def test_nobody_gets_a_key_to_what_ships(database: Database) -> None:
     with database.session() as session, pytest.raises(InvalidRequest):
         keys.create_key(session, PUBLIC, "laptop")

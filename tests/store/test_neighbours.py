@@ -7,12 +7,12 @@ import pytest
 
 from app.embedding.distance import METRICS, one_to_many
 from app.errors import DifferentSpaces, InvalidRequest
-from app.store import tasks
+from app.store import jobs, tasks
 from app.store.neighbours import Query, Ranking, neighbours
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task, now
 from app.store.vectors import IndexCache
-from tests.store.samples import accept_task, make_embedding, ready_task
+from tests.store.samples import MORE, accept_task, make_embedding, ready_task
 
 
 def names(ranking: Ranking) -> list[str]:
@@ -88,7 +88,7 @@ def test_a_task_with_the_same_bytes_stands_at_distance_zero(database: Database) 
     assert [neighbour.distance for neighbour in ranking.neighbours[:2]] == pytest.approx([0, 0])
 
 
-def test_only_ready_tasks_that_are_kept_are_neighbours(database: Database) -> None:
+def test_only_embedded_tasks_that_are_kept_are_neighbours(database: Database) -> None:
     made = fill(database, 3)
     with database.session() as session:
         accept_task(session, name="not embedded yet")
@@ -98,6 +98,22 @@ def test_only_ready_tasks_that_are_kept_are_neighbours(database: Database) -> No
             session, IndexCache(), "acme", make_embedding(9), k=10, search_candidates=100
         )
     assert sorted(names(ranking)) == ["acme 0", "acme 2"]
+
+
+def test_a_task_stays_a_neighbour_while_more_images_of_it_are_embedded(database: Database) -> None:
+    made = fill(database, 3)
+    with database.session() as session:
+        queued, embedding = (
+            tasks.add_images(session, tasks.get_own_task(session, "acme", task.id), MORE)
+            for task in made[:2]
+        )
+        jobs.start_job(session, embedding.id, max_attempts=3)
+        assert (queued.task.status, embedding.task.status) == ("queued", "embedding")
+    with database.session(read_only=True) as session:
+        ranking = neighbours(
+            session, IndexCache(), "acme", make_embedding(9), k=10, search_candidates=100
+        )
+    assert sorted(names(ranking)) == ["acme 0", "acme 1", "acme 2"]
 
 
 def test_a_tag_narrows_the_search(database: Database) -> None:

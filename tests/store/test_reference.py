@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -7,24 +8,28 @@ import pytest
 from sqlalchemy import func, select
 
 from app.embedding.vector import TaskEmbedding
-from app.errors import InvalidRequest
 from app.reference.library import task_card, write_library
 from app.store import embeddings, reference, tasks
 from app.store.neighbours import neighbours
 from app.store.session import Database
-from app.store.tables import PUBLIC, Embedding, Task
+from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task
 from app.store.vectors import IndexCache
 from tests.store.samples import make_embedding
 
 
-def ship(models_dir: Path, made: dict[str, TaskEmbedding]) -> Path:
-    path = models_dir / "reference" / "probe.npz"
+def ship(models_dir: Path, made: dict[str, TaskEmbedding], probe: str = "probe") -> Path:
+    path = models_dir / "reference" / f"{probe}.npz"
     cards = [
         task_card(embedding, name=name, tags=["reference", "glyphs"], source="a set", licence="MIT")
         for name, embedding in made.items()
     ]
     write_library(path, list(zip(cards, made.values(), strict=True)))
     return path
+
+
+def task_ids(database: Database) -> set[str]:
+    with database.session(read_only=True) as session:
+        return set(session.scalars(select(Task.id)))
 
 
 def load(database: Database, models_dir: Path) -> int:
@@ -39,7 +44,7 @@ def test_the_library_becomes_public_tasks_that_everyone_finds(
     ship(tmp_path, made)
     assert load(database, tmp_path) == 2
     with database.session(read_only=True) as session:
-        task = tasks.get_task(session, "anyone", "ref-flags")
+        task = tasks.get_task(session, "anyone", "ref-probe-flags")
         assert (task.tenant, task.status, task.licence) == (PUBLIC, "ready", "MIT")
         assert [tag.tag for tag in task.tags] == ["glyphs", "reference"]
         assert task.embedding_seq is not None
@@ -58,7 +63,10 @@ def test_the_library_becomes_public_tasks_that_everyone_finds(
             metric="asymmetric",
             search_candidates=100,
         ).neighbours
-    assert [neighbour.task.id for neighbour in ranking.neighbours] == ["ref-flags", "ref-digits"]
+    assert [neighbour.task.id for neighbour in ranking.neighbours] == [
+        "ref-probe-flags",
+        "ref-probe-digits",
+    ]
     np.testing.assert_allclose(stored.vector, made["flags"].vector, rtol=0.023)
     assert stored.vector[-1] == 0  # a dead filter stays dead
     np.testing.assert_allclose(stored.draw_error, stored.vector * 0.1, rtol=0.2)
@@ -77,22 +85,68 @@ def test_a_changed_library_replaces_the_one_before(database: Database, tmp_path:
     ship(tmp_path, {"flags": make_embedding(3), "fonts": make_embedding(4)})
     assert load(database, tmp_path) == 2
     with database.session(read_only=True) as session:
-        assert set(session.scalars(select(Task.id))) == {"ref-flags", "ref-fonts"}
+        assert set(session.scalars(select(Task.id))) == {"ref-probe-flags", "ref-probe-fonts"}
         assert session.scalar(select(func.count()).select_from(Embedding)) == 2
 
 
-def test_a_library_that_does_not_fit_changes_nothing(database: Database, tmp_path: Path) -> None:
+def test_libraries_of_two_probes_may_hold_sets_of_the_same_names(
+    database: Database, tmp_path: Path
+) -> None:
+    ship(tmp_path, {"flags": make_embedding(1)}, "small")
+    ship(tmp_path, {"flags": make_embedding(1)}, "large")  # even the same bytes
+    assert load(database, tmp_path) == 2
+    assert task_ids(database) == {"ref-small-flags", "ref-large-flags"}
+
+
+def test_a_library_whose_file_was_renamed_leaves_its_old_name(
+    database: Database, tmp_path: Path
+) -> None:
+    path = ship(tmp_path, {"flags": make_embedding(1)}, "small")
+    load(database, tmp_path)
+    path.rename(path.with_stem("large"))
+    assert load(database, tmp_path) == 1
+    assert task_ids(database) == {"ref-large-flags"}
+    with database.session(read_only=True) as session:
+        assert session.scalars(select(ReferenceLibrary.probe)).all() == ["large"]
+        assert session.scalar(select(func.count()).select_from(Embedding)) == 1
+
+
+def test_a_library_that_does_not_fit_is_told_of_and_changes_nothing(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     ship(tmp_path, {"flags": make_embedding(1)})
     load(database, tmp_path)
     path = ship(tmp_path, {"fonts": make_embedding(2)})
     with np.load(path) as library:
         arrays = {name: library[name] for name in library if name != "noise_floor"}
     np.savez(path, **arrays)
-    with pytest.raises(InvalidRequest) as caught:
-        load(database, tmp_path)
-    assert caught.value.code == "reference-unreadable"
-    with database.session(read_only=True) as session:
-        assert session.scalars(select(Task.id)).all() == ["ref-flags"]
+    ship(tmp_path, {"flags": make_embedding(3)}, "zebra")  # the next one is loaded all the same
+    with caplog.at_level(logging.ERROR, "task2vec"):
+        assert load(database, tmp_path) == 1
+    assert caplog.messages == ["reference.unreadable"]
+    assert task_ids(database) == {"ref-probe-flags", "ref-zebra-flags"}
+
+
+def test_a_torn_library_does_not_keep_the_service_from_its_start(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = ship(tmp_path, {"flags": make_embedding(1)})
+    path.write_bytes(path.read_bytes()[:100])
+    assert load(database, tmp_path) == 0
+    assert "reference.unreadable" in caplog.messages
+
+
+def test_a_name_that_stands_twice_in_a_library_is_told_of(
+    database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = ship(tmp_path, {"flags": make_embedding(1), "fonts": make_embedding(2)})
+    with np.load(path) as library:
+        arrays = dict(library)
+    arrays["tasks"] = np.str_(str(arrays["tasks"]).replace("fonts", "flags"))
+    np.savez(path, **arrays)
+    assert load(database, tmp_path) == 0
+    assert "reference.unreadable" in caplog.messages
+    assert task_ids(database) == set()
 
 
 def test_no_library_is_no_error(database: Database, tmp_path: Path) -> None:

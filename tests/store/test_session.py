@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import multiprocessing
 import sqlite3
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,7 @@ from tests.store.samples import accept_task
 SPAWN = multiprocessing.get_context("spawn")
 PROCESSES = 2
 UNITS = 25
+READERS = 40
 
 
 def test_migrations_give_exactly_the_tables(database: Database, url: str) -> None:
@@ -76,6 +79,21 @@ def test_sqlite_keeps_foreign_keys_and_a_write_ahead_log(tmp_path: Path) -> None
     connection = sqlite3.connect(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     connection.close()
+
+
+def test_readers_of_all_threads_of_the_api_hold_a_unit_of_work_at_once(
+    database: Database,
+) -> None:
+    together = threading.Barrier(READERS)
+
+    def read(_: int) -> int:
+        with database.session(read_only=True) as session:
+            count = session.scalar(select(func.count()).select_from(Task))
+            together.wait(10)
+            return count or 0
+
+    with ThreadPoolExecutor(READERS) as threads:
+        assert list(threads.map(read, range(READERS))) == [0] * READERS
 
 
 def _migrate_then_count_up(url: str, barrier: multiprocessing.synchronize.Barrier) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import base64
+
 import pytest
 from sqlalchemy import func, select
 
@@ -40,10 +42,31 @@ def test_a_page_is_not_shifted_by_what_is_added_meanwhile(database: Database) ->
     assert cursor is None
 
 
-@pytest.mark.parametrize("cursor", ["", "nonsense", "ü", "c2VxOi0x", "c2VxOjAx", "c2VxOjk5" * 9])
+def encoded(cursor: str) -> str:
+    return base64.urlsafe_b64encode(cursor.encode()).decode().rstrip("=")
+
+
+MADE_UP_CURSORS = [
+    *("", "nonsense", "ü", encoded("7"), encoded("tasks:-1"), encoded("tasks:01")),
+    encoded("tasks:" + "9" * 40),
+]
+
+
+@pytest.mark.parametrize("cursor", MADE_UP_CURSORS)
 def test_a_made_up_cursor_is_refused(database: Database, cursor: str) -> None:
     with database.session() as session, pytest.raises(InvalidRequest) as caught:
         tasks.list_tasks(session, "acme", limit=2, cursor=cursor)
+    assert caught.value.code == "cursor-invalid"
+
+
+def test_a_cursor_of_tasks_is_none_of_jobs(database: Database) -> None:
+    with database.session() as session:
+        for _ in range(2):
+            accept_task(session)
+        _, cursor = tasks.list_tasks(session, "acme", limit=1)
+        assert cursor == encoded("tasks:2")
+        with pytest.raises(InvalidRequest) as caught:
+            jobs.list_jobs(session, "acme", limit=1, cursor=cursor)
     assert caught.value.code == "cursor-invalid"
 
 

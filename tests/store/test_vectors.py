@@ -113,3 +113,8 @@ def test_a_matrix_keeps_the_order_asked_for(
         domains = embeddings.matrix(session, [seqs[n] for n in order], "domain")
     np.testing.assert_array_equal(vectors, [made[n].vector for n in order])
     np.testing.assert_array_equal(domains, [made[n].domain for n in order])
+
+
+def test_a_matrix_of_nothing_is_empty(database: Database) -> None:
+    with database.session(read_only=True) as session:
+        assert embeddings.matrix(session, []).shape == (0, 0)
