@@ -145,6 +145,7 @@ def serve(
 
     import uvicorn
 
+    from app.api.jobs import stop_streams
     from app.api.main import create_app
     from app.jobs.supervisor import WorkerSupervisor
     from app.telemetry import configure_logging
@@ -153,6 +154,8 @@ def serve(
     _log_like("task2vec", "uvicorn")
     with _listening_socket(settings.host, settings.port) as listener:
         url = _url(settings.host, listener.getsockname()[1])
+
+        service = create_app(settings)
 
         def announce() -> None:
             if as_json:
@@ -170,9 +173,13 @@ def serve(
                 if self.started:
                     announce()
 
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                stop_streams(service)  # uvicorn would wait for them, and they for their jobs
+                await super().shutdown(sockets)
+
         server = Server(
             uvicorn.Config(
-                create_app(settings),
+                service,
                 log_config=None,
                 log_level="warning",
                 access_log=False,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
+from app.api.bodies import describe_json_body, json_body
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reading, Writing
 from app.api.schemas import CardPage
-from app.api.uploads import require_json
 from app.catalogue import CandidateCard, Card, DeviceCard, ProbeCard, RecipeCard
 from app.errors import InvalidRequest
 from app.store import cards
@@ -23,7 +23,6 @@ router = APIRouter(tags=["catalogue"])
 _ADDED: dict[str, Any] = {
     "status_code": 201,
     "responses": problems(409, 413, 415),
-    "dependencies": [Depends(require_json)],
 }
 
 
@@ -32,8 +31,18 @@ def list_candidates(tenant: Tenant, session: Reading) -> CardPage[CandidateCard]
     return CardPage(items=cards.list_cards(session, tenant, CandidateCard))
 
 
-@router.post("/candidates", response_model=CandidateCard, **_ADDED)
-def post_candidate(card: CandidateCard, tenant: Tenant, post: Post, session: Writing) -> Response:
+@router.post(
+    "/candidates",
+    response_model=CandidateCard,
+    openapi_extra=describe_json_body(CandidateCard),
+    **_ADDED,
+)
+def post_candidate(
+    card: Annotated[CandidateCard, json_body(CandidateCard)],
+    tenant: Tenant,
+    post: Post,
+    session: Writing,
+) -> Response:
     return _add(session, tenant, post, card)
 
 
@@ -42,8 +51,18 @@ def list_devices(tenant: Tenant, session: Reading) -> CardPage[DeviceCard]:
     return CardPage(items=cards.list_cards(session, tenant, DeviceCard))
 
 
-@router.post("/devices", response_model=DeviceCard, **_ADDED)
-def post_device(card: DeviceCard, tenant: Tenant, post: Post, session: Writing) -> Response:
+@router.post(
+    "/devices",
+    response_model=DeviceCard,
+    openapi_extra=describe_json_body(DeviceCard),
+    **_ADDED,
+)
+def post_device(
+    card: Annotated[DeviceCard, json_body(DeviceCard)],
+    tenant: Tenant,
+    post: Post,
+    session: Writing,
+) -> Response:
     return _add(session, tenant, post, card)
 
 

@@ -2,66 +2,114 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Depends, Request, Response
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.api import formats
 from app.api.auth import Tenant
+from app.api.bodies import describe_json_body, json_body
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.repeats import Post
-from app.api.resources import Reached, Reading
+from app.api.resources import Reached
 from app.api.schemas import DistancesAnswer, DistancesQuery
-from app.api.tasks import ready_embedding
-from app.api.uploads import require_json
+from app.api.tasks import present_embedding
 from app.embedding.distance import METRICS, pairwise
 from app.embedding.vector import require_one_space
-from app.errors import NotFound
+from app.errors import NotFound, TooManyRequests
 from app.store import embeddings, reference
 from app.store.tables import PUBLIC, Task
 
 router = APIRouter(tags=["neighbours"])
 
 
+# A thousand tasks take a core for a while and some 100 MB.
+_computing = threading.BoundedSemaphore(2)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What is read of the tasks: `rows` (M, D), one for each embedding, however many share it."""
+
+    rows: embeddings.Matrix
+    row_of_task: list[int]
+    space_id: str
+    epsilon: float
+    trivial: float | None
+
+
 @router.post(
     "/distances",
     response_model=DistancesAnswer,
-    responses={200: formats.also("csv"), **problems(404, 409, 413, 415)},
-    dependencies=[Depends(require_json)],
+    responses={200: formats.also("csv"), **problems(404, 409, 413, 415, 429)},
+    openapi_extra=describe_json_body(DistancesQuery),
 )
 def post_distances(
     request: Request,
     reached: Reached,
-    asked: DistancesQuery,
+    asked: Annotated[DistancesQuery, json_body(DistancesQuery)],
     tenant: Tenant,
     post: Post,
-    session: Reading,
     wanted: TableFormat = None,
-) -> DistancesAnswer | Response:
+) -> Response:
     post.claim(reached, asked.model_dump_json())
-    tasks = _tasks(session, tenant, asked.tasks)
-    seqs = [ready_embedding(task) for task in tasks]
-    space_id = require_one_space([task.embedding.space_id for task in tasks if task.embedding])
-    metric = METRICS[asked.metric]
-    distances = pairwise(
-        embeddings.matrix(session, seqs, metric.part),
-        asked.metric,
-        epsilon=embeddings.get_space(session, space_id).epsilon,
-        trivial=reference.trivial(session, space_id),
-    )
-    rows = distances.tolist()
-    if formats.choose(request, wanted, ("json", "csv")) == "csv":
-        return formats.csv_response(
-            ["task", *asked.tasks],
-            ([task, *row] for task, row in zip(asked.tasks, rows, strict=True)),
+    kind = formats.choose(request, wanted, ("json", "csv"))
+    with _slot():
+        with reached.database.session(read_only=True) as session:
+            compared = _read(session, tenant, asked)
+        distances = pairwise(
+            compared.rows, asked.metric, epsilon=compared.epsilon, trivial=compared.trivial
         )
-    return DistancesAnswer(
-        metric=asked.metric,
-        symmetric=metric.symmetric,
-        space_id=space_id,
-        tasks=asked.tasks,
-        distances=rows,
+        rows = distances[np.ix_(compared.row_of_task, compared.row_of_task)].tolist()
+        if kind == "csv":
+            return formats.csv_response(
+                ["task", *asked.tasks],
+                ([task, *row] for task, row in zip(asked.tasks, rows, strict=True)),
+            )
+        answer = DistancesAnswer(
+            metric=asked.metric,
+            symmetric=METRICS[asked.metric].symmetric,
+            space_id=compared.space_id,
+            tasks=asked.tasks,
+            distances=rows,
+        )
+        # Written here: the framework would write a million numbers on the event loop.
+        return Response(answer.model_dump_json(), media_type=formats.MEDIA_TYPES["json"])
+
+
+@contextmanager
+def _slot() -> Iterator[None]:
+    if not _computing.acquire(blocking=False):
+        raise TooManyRequests(
+            "distances-busy",
+            "Other matrices of distances are being computed.",
+            "Try again in a moment.",
+        )
+    try:
+        yield
+    finally:
+        _computing.release()
+
+
+def _read(session: Session, tenant: str, asked: DistancesQuery) -> _Compared:
+    tasks = _tasks(session, tenant, asked.tasks)
+    seqs = [present_embedding(task) for task in tasks]
+    space_id = require_one_space([task.embedding.space_id for task in tasks if task.embedding])
+    row_of_seq = {seq: row for row, seq in enumerate(dict.fromkeys(seqs))}
+    return _Compared(
+        embeddings.matrix(session, list(row_of_seq), METRICS[asked.metric].part),
+        [row_of_seq[seq] for seq in seqs],
+        space_id,
+        embeddings.get_space(session, space_id).epsilon,
+        reference.trivial(session, space_id),
     )
 
 
@@ -69,7 +117,8 @@ def _tasks(session: Session, tenant: str, ids: list[str]) -> list[Task]:
     """In the order asked; NotFound names every id that is nothing here."""
     readable = or_(Task.tenant == tenant, Task.tenant == PUBLIC)
     found = {
-        task.id: task for task in session.scalars(select(Task).where(Task.id.in_(ids), readable))
+        task.id: task
+        for task in session.scalars(select(Task).where(Task.id.in_(set(ids)), readable))
     }
     unknown = [task_id for task_id in dict.fromkeys(ids) if task_id not in found]
     if unknown:

@@ -15,7 +15,7 @@ from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.resources import Reading
 from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
-from app.api.tasks import TaskIdPath, ready_embedding
+from app.api.tasks import TaskIdPath, present_embedding
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.predictor import Interval, TaskFacts, estimate
 from app.embedding.distance import one_to_many
@@ -48,7 +48,7 @@ def get_estimates(
 ) -> EstimatesAnswer | Response:
     """One row per candidate, each saying what its numbers rest on."""
     task = tasks.get_task(session, tenant, task_id)
-    embedding = embeddings.load(session, ready_embedding(task))
+    embedding = embeddings.load(session, present_embedding(task))
     device_card = cards.get_card(session, tenant, DeviceCard, device)
     recipe_card = cards.get_card(session, tenant, RecipeCard, recipe)
     candidates = cards.list_cards(session, tenant, CandidateCard)
@@ -86,7 +86,6 @@ def _difficulties(
         .join(Embedding, Task.embedding_seq == Embedding.seq)
         .where(
             Task.id.in_(named),
-            Task.status == "ready",
             Embedding.space_id == target.space_id,
             or_(Task.tenant == tenant, Task.tenant == PUBLIC),
         )

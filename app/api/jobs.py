@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Annotated
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, NamedTuple
 
 import anyio
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -19,9 +20,11 @@ from app.api.tasks import Cursor, Limit
 from app.errors import NotFound
 from app.store import embeddings
 from app.store import jobs as store
-from app.store.tables import Job
+from app.store.tables import Job, now
 
 router = APIRouter(tags=["jobs"])
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 JobIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
 
@@ -67,37 +70,64 @@ def cancel_job(job_id: JobIdPath, tenant: Tenant, session: Writing) -> JobAnswer
     return _answer(store.request_cancel(session, tenant, job_id))
 
 
-def _known(reached: Reached, job_id: JobIdPath, tenant: Tenant) -> JobProgress:
+class _Seen(NamedTuple):
+    at: datetime  # when the row was last written
+    progress: JobProgress
+
+
+def _look(reached: Reached, job_id: JobIdPath, tenant: Tenant) -> _Seen:
     with reached.database.session(read_only=True) as session:
-        return _progress(store.get_job(session, tenant, job_id))
+        job = store.get_job(session, tenant, job_id)
+        return _Seen(job.updated_at, _progress(job))
 
 
 @router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses=problems(404))
 async def get_events(
+    request: Request,
     reached: Reached,
     job_id: JobIdPath,
     tenant: Tenant,
-    first: Annotated[JobProgress, Depends(_known)],
+    seen: Annotated[_Seen, Depends(_look)],
 ) -> AsyncIterator[ServerSentEvent]:
     """An event whenever something changes; the last one carries a final state.
 
     A stream taken up again (Last-Event-ID) begins with the present state: nothing older matters.
+    One that ends before that is to be taken up again: the server is stopping.
     """
-    progress, number = first, 0
-    yield _event(progress, number)
-    while progress.state not in store.ENDED:
+    yield _event(seen)
+    told = seen.progress
+    while told.state not in store.ENDED:
         await anyio.sleep(reached.settings.poll_interval_seconds)
-        try:
-            seen = await run_in_threadpool(_known, reached, job_id, tenant)
-        except NotFound:  # deleted with its task
+        if request.app.state.stopping.is_set():
             return
-        if seen != progress:
-            progress, number = seen, number + 1
-            yield _event(progress, number)
+        try:
+            seen = await run_in_threadpool(_look, reached, job_id, tenant)
+        except NotFound:
+            seen = _Seen(now(), _gone(told))
+        if seen.progress != told:
+            told = seen.progress
+            yield _event(seen)
 
 
-def _event(progress: JobProgress, number: int) -> ServerSentEvent:
-    return ServerSentEvent(data=progress, event="progress", id=str(number))
+def stop_streams(service: FastAPI) -> None:
+    """Ends the streams of events, which a stopping server would otherwise wait for."""
+    service.state.stopping.set()
+
+
+def _event(seen: _Seen) -> ServerSentEvent:
+    microseconds = (seen.at - _EPOCH) // timedelta(microseconds=1)
+    return ServerSentEvent(data=seen.progress, event="progress", id=str(microseconds))
+
+
+def _gone(last: JobProgress) -> JobProgress:
+    deleted = NotFound(
+        "job-deleted",
+        "The job was deleted with its task.",
+        "Send the images again if that was not meant.",
+    )
+    return last.model_copy(
+        update={"state": "cancelled", "remaining_seconds": None, "problem": deleted.problem()}
+    )
 
 
 def _progress(job: Job) -> JobProgress:

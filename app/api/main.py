@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,8 +14,10 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import app
 from app.api import (
+    bodies,
     catalogue,
     distances,
+    docs,
     estimates,
     health,
     jobs,
@@ -28,8 +31,10 @@ from app.api.auth import LOOPBACK_HOSTS
 from app.api.resources import Resources
 from app.api.schemas import (
     ArchiveQuery,
+    DistancesQuery,
     NoMetadata,
     Problem,
+    TaskChanges,
     TaskFromSource,
     TaskMetadata,
     VectorQuery,
@@ -42,7 +47,16 @@ from app.store.vectors import IndexCache
 from app.telemetry import log_event
 
 # Schemas that the OpenAPI document refers to by name, beside those that FastAPI sees by itself.
-_NAMED = (Problem, TaskMetadata, TaskFromSource, NoMetadata, ArchiveQuery, VectorQuery)
+_NAMED = (
+    Problem,
+    TaskMetadata,
+    TaskFromSource,
+    NoMetadata,
+    TaskChanges,
+    ArchiveQuery,
+    VectorQuery,
+    DistancesQuery,
+)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -53,10 +67,14 @@ def create_app(settings: Settings) -> FastAPI:
         summary="Which pretrained image model to fine-tune on a small labelled set, at what cost.",
         lifespan=_lifespan(settings),
         redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
         middleware=_middleware(settings),
         exception_handlers=problems.HANDLERS,
         telemetry={"auto_configure": False},
     )
+    service.state.stopping = threading.Event()
+    docs.serve(service)
     service.include_router(health.router)
     service.include_router(
         _under_v1(
@@ -67,7 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             catalogue.router,
             jobs.router,
         ),
-        max_body_size=uploads.MAX_JSON_BYTES,
+        max_body_size=bodies.MAX_JSON_BYTES,
     )
     service.include_router(
         _under_v1(tasks.uploads, neighbours.uploads),

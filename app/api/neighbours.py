@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Annotated, Literal
 from urllib.parse import urlencode
 
-import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from sqlalchemy.orm import Session
 
@@ -24,7 +23,7 @@ from app.api.schemas import (
     Tag,
     VectorQuery,
 )
-from app.api.tasks import TaskIdPath, ready_embedding
+from app.api.tasks import TaskIdPath, present_embedding
 from app.api.uploads import Upload, upload, upload_body
 from app.catalogue import ProbeCard
 from app.embedding.vector import TaskEmbedding
@@ -65,7 +64,7 @@ def get_neighbours(
 ) -> NeighboursAnswer | Response:
     """Exact distances, nearest first; the task itself is not among them."""
     task = tasks.get_task(session, tenant, task_id)
-    embedding = embeddings.load(session, ready_embedding(task))
+    embedding = embeddings.load(session, present_embedding(task))
     answer = rank(reached, session, tenant, embedding, k=k, metric=metric, tag=tag, task=task.id)
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(answer)
@@ -103,8 +102,8 @@ def post_neighbours(
             tenant,
             VectorAsked(
                 asked.space_id,
-                np.array(asked.vector, dtype=np.float32),
-                None if asked.domain is None else np.array(asked.domain, dtype=np.float32),
+                asked.vector,
+                asked.domain,
             ),
             k=asked.k,
             metric=asked.metric,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
@@ -22,6 +24,8 @@ from app.telemetry import log_event
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_AFTER_SECONDS = "1"
+_TOLD_ERRORS = 20
+_TOLD_LETTERS = 300
 _METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 
 # What starlette refuses by itself: code, title, remedy.
@@ -70,18 +74,27 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
             "Take ids from the answers of this service.",
         )
         return _tell(unknown)
-    errors = [{"field": _field(entry), "message": _message(entry)} for entry in found]
+    errors = [
+        {"field": _shortened(_field(entry)), "message": _shortened(_message(entry))}
+        for entry in found[:_TOLD_ERRORS]
+    ]
     named = ", ".join(dict.fromkeys(entry["field"] for entry in errors))
-    return respond(
-        {
-            "type": "/problems/request-invalid",
-            "title": "The request does not fit",
-            "status": 422,
-            "detail": f"These do not fit: {named}.",
-            "remedy": "Change what `errors` names; /docs describes every field.",
-            "errors": errors,
-        }
-    )
+    problem = {
+        "type": "/problems/request-invalid",
+        "title": "The request does not fit",
+        "status": 422,
+        "detail": f"These do not fit: {named}.",
+        "remedy": "Change what `errors` names; /docs describes every field.",
+        "errors": errors,
+    }
+    if len(found) > _TOLD_ERRORS:
+        problem["more_errors"] = len(found) - _TOLD_ERRORS
+    return respond(problem)
+
+
+def _shortened(text: str) -> str:
+    """A field that nobody knows may have a name of any length."""
+    return text if len(text) <= _TOLD_LETTERS else f"{text[:_TOLD_LETTERS]}..."
 
 
 def _field(entry: ErrorDetails) -> str:
@@ -130,7 +143,15 @@ def _allowed_methods(request: Request) -> list[str]:
     ]
 
 
-async def _store_unavailable(request: Request, _: OperationalError) -> Response:
+async def _store_failed(request: Request, error: OperationalError) -> Response:
+    """Trying again helps against a lock or a lost connection, not against a full disk."""
+    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the rest only refines it
+    if error.connection_invalidated or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return await _store_busy(request, error)
+    return await _unexpected(request, error)
+
+
+async def _store_busy(request: Request, _: Exception) -> Response:
     log_event("store.unavailable", level=logging.ERROR, exc_info=True, path=request.url.path)
     unavailable = Unavailable(
         "store-unavailable",
@@ -144,6 +165,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
     log_event(
         "request.failed",
         level=logging.ERROR,
+        exc_info=True,
         method=request.method,
         path=request.url.path,
         error=repr(error),
@@ -163,7 +185,8 @@ HANDLERS: dict[int | type[Exception], Any] = {
     Task2VecError: _told,
     RequestValidationError: _invalid,
     HTTPException: _refused_by_framework,
-    OperationalError: _store_unavailable,
+    OperationalError: _store_failed,
+    NoFreeConnection: _store_busy,
     Exception: _unexpected,
 }
 

@@ -6,10 +6,19 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+import numpy as np
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
 
 from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
-from app.embedding.vector import TaskEmbedding
+from app.embedding.vector import TaskEmbedding, Vector
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -57,7 +66,8 @@ class Problem(BaseModel):
     status: int
     detail: str
     remedy: str
-    errors: list[FieldError] | None = None
+    errors: list[FieldError] | None = Field(None, description="the first of them")
+    more_errors: int | None = Field(None, description="how many `errors` leaves out")
 
 
 # --- tasks
@@ -97,7 +107,7 @@ class Counts(Answer):
     classes: int | None
 
 
-class TaskAnswer(Answer):
+class TaskRow(Answer):
     id: str
     name: str
     tags: list[str]
@@ -109,7 +119,6 @@ class TaskAnswer(Answer):
     source: str | None
     licence: str | None
     counts: Counts
-    intake: dict[str, Any] | None = Field(description="summary; every file: links.intake")
     space_id: str | None
     complexity: float | None
     noise_floor: float | None
@@ -121,8 +130,12 @@ class TaskAnswer(Answer):
     links: dict[str, str]
 
 
+class TaskAnswer(TaskRow):
+    intake: dict[str, Any] | None = Field(description="summary; every file: links.intake")
+
+
 class TaskPage(Answer):
-    items: list[TaskAnswer]
+    items: list[TaskRow]
     next_cursor: str | None
 
 
@@ -174,8 +187,37 @@ class EmbeddingAnswer(Answer):
 # --- neighbours and distances
 
 
+MAX_ENTRIES = 1_000_000
+_MAX_ENTRY = 3e38  # float32 holds it
+
+
+def _entries(sent: Any) -> Vector:
+    """Checked as one array: a report on each of a million wrong numbers helps nobody."""
+    if not isinstance(sent, list) or not 1 <= len(sent) <= MAX_ENTRIES:
+        raise ValueError(f"not a list of 1 to {MAX_ENTRIES} numbers")
+    if not set(map(type, sent)) <= {int, float}:
+        raise ValueError("holds something that is no number")
+    try:
+        entries = np.array(sent, dtype=np.float64)
+    except OverflowError as error:
+        raise ValueError(f"holds a number above {_MAX_ENTRY:g}") from error
+    if not ((entries >= 0) & (entries <= _MAX_ENTRY)).all():
+        raise ValueError(f"holds a number that is not between 0 and {_MAX_ENTRY:g}")
+    return entries.astype(np.float32)
+
+
 Entries = Annotated[
-    list[Annotated[float, Field(ge=0, le=3e38)]], Field(min_length=1, max_length=1_000_000)
+    np.ndarray,
+    PlainValidator(_entries),
+    PlainSerializer(lambda entries: entries.tolist()),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0, "maximum": _MAX_ENTRY},
+            "minItems": 1,
+            "maxItems": MAX_ENTRIES,
+        }
+    ),
 ]
 
 

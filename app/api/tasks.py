@@ -7,13 +7,14 @@ from pathlib import PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
-from fastapi import APIRouter, BackgroundTasks, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
 from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.api import formats
 from app.api.auth import Tenant
+from app.api.bodies import describe_json_body, json_body
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources, Writing
@@ -29,12 +30,12 @@ from app.api.schemas import (
     TaskFromSource,
     TaskMetadata,
     TaskPage,
+    TaskRow,
     TaskStatus,
 )
 from app.api.uploads import (
     Upload,
     forget_unneeded,
-    require_json,
     upload,
     upload_body,
 )
@@ -141,26 +142,29 @@ def list_tasks(
         tag=tag,
         query=q,
     )
-    return TaskPage(items=_answers(session, found), next_cursor=next_cursor)
+    return TaskPage(items=_rows(session, found), next_cursor=next_cursor)
 
 
 @router.get("/tasks/{task_id}", response_model=TaskAnswer, responses=problems(404))
 def get_task(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> TaskAnswer:
-    return _answers(session, [store.get_task(session, tenant, task_id)])[0]
+    return _answer(session, store.get_task(session, tenant, task_id))
 
 
 @router.patch(
     "/tasks/{task_id}",
     response_model=TaskAnswer,
     responses=problems(404, 413, 415),
-    dependencies=[Depends(require_json)],
+    openapi_extra=describe_json_body(TaskChanges),
 )
 def patch_task(
-    task_id: TaskIdPath, changes: TaskChanges, tenant: Tenant, session: Writing
+    task_id: TaskIdPath,
+    changes: Annotated[TaskChanges, json_body(TaskChanges)],
+    tenant: Tenant,
+    session: Writing,
 ) -> TaskAnswer:
     task = store.get_own_task(session, tenant, task_id)
     store.update_task(session, task, name=changes.name, tags=changes.tags)
-    return _answers(session, [task])[0]
+    return _answer(session, task)
 
 
 @router.delete("/tasks/{task_id}", status_code=204, responses=problems(404))
@@ -203,7 +207,7 @@ def get_embedding(
     ] = None,
 ) -> EmbeddingAnswer | Response:
     task = store.get_task(session, tenant, task_id)
-    embedding = embeddings.load(session, ready_embedding(task))
+    embedding = embeddings.load(session, present_embedding(task))
     kind = formats.choose(request, format, ("json", "npy", "npz"))
     if kind == "npz":
         return formats.file_response(embedding.to_npz(), task.id, kind)
@@ -233,23 +237,28 @@ def _name_of(address: str) -> str:
     return printable[:200] or "unnamed"
 
 
-def _answers(session: Session, tasks: list[Task]) -> list[TaskAnswer]:
+def _answer(session: Session, task: Task) -> TaskAnswer:
+    (row,) = _rows(session, [task])
+    return TaskAnswer(**dict(row), intake=task.intake_summary)
+
+
+def _rows(session: Session, tasks: list[Task]) -> list[TaskRow]:
     seqs = [task.seq for task in tasks]
     newest = select(func.max(Job.seq)).where(Job.task_seq.in_(seqs)).group_by(Job.task_seq)
     rows = session.execute(select(Job.task_seq, Job.id).where(Job.seq.in_(newest)))
     job_ids: dict[int, str] = dict(rows.all())
-    return [_answer(task, job_ids.get(task.seq)) for task in tasks]
+    return [_row(task, job_ids.get(task.seq)) for task in tasks]
 
 
-def _answer(task: Task, job_id: str | None) -> TaskAnswer:
+def _row(task: Task, job_id: str | None) -> TaskRow:
     embedding = task.embedding
     here = f"/v1/tasks/{task.id}"
     links = {"self": here, "intake": f"{here}/intake"}
-    if task.status == "ready":
+    if task.embedding_seq is not None:
         links |= {name: f"{here}/{name}" for name in ("embedding", "neighbours", "estimates")}
     if job_id is not None:
         links["job"] = f"/v1/jobs/{job_id}"
-    return TaskAnswer(
+    return TaskRow(
         id=task.id,
         name=task.name,
         tags=[row.tag for row in task.tags],
@@ -261,7 +270,6 @@ def _answer(task: Task, job_id: str | None) -> TaskAnswer:
         source=task.source,
         licence=task.licence,
         counts=Counts(images=task.n_images, classes=task.n_classes),
-        intake=task.intake_summary,
         space_id=embedding.space_id if embedding else None,
         complexity=embedding.complexity if embedding else None,
         noise_floor=embedding.noise_floor if embedding else None,
@@ -274,9 +282,9 @@ def _answer(task: Task, job_id: str | None) -> TaskAnswer:
     )
 
 
-def ready_embedding(task: Task) -> int:
-    """The seq of a ready task's embedding; Conflict tells what the task waits for."""
-    if task.status != "ready" or task.embedding_seq is None:
+def present_embedding(task: Task) -> int:
+    """Its seq, also while a new version of the task is embedded; Conflict where there is none."""
+    if task.embedding_seq is None:
         raise _not_ready(task)
     return task.embedding_seq
 

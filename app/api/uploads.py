@@ -3,25 +3,28 @@
 # Without postponed annotations: `upload` makes dependencies that name each other in theirs.
 
 from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Generic, TypeVar
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
 
 from app.api.auth import Tenant
+from app.api.bodies import content_type, parse, read_body, reference, unsupported
 from app.api.resources import Reached, Resources
 from app.embedding.archive import inspect_archive
-from app.errors import TooLarge, UnsupportedMedia
+from app.errors import TooLarge
 from app.limits import archive_limits
 from app.store import archives
 from app.store.blobs import Blob
 
 ContentT = TypeVar("ContentT", bound=BaseModel, covariant=True)
 
-MAX_JSON_BYTES = 32 * 2**20  # a vector of a million entries
+_MAX_VECTOR_BYTES = 32 * 2**20  # a million entries
 # The boundary lines, part headers and metadata around an archive.
 MULTIPART_OVERHEAD_BYTES = 128 * 2**10
 _MAX_METADATA_BYTES = 64 * 2**10
@@ -43,8 +46,11 @@ class Upload(Generic[ContentT]):
 
 @dataclass(frozen=True, slots=True)
 class _Received:
-    content: BaseModel
-    archive: UploadFile | None
+    """As it came: JSON, and the model that it should be."""
+
+    text: str | bytes
+    model: type[BaseModel]
+    archive: UploadFile | None = None
 
 
 def upload(metadata: type[BaseModel], instead: type[BaseModel] | None = None) -> Any:
@@ -57,33 +63,31 @@ def upload(metadata: type[BaseModel], instead: type[BaseModel] | None = None) ->
     async def receive(request: Request, _: Tenant) -> AsyncIterator[_Received]:
         kind = content_type(request)
         if kind == "application/json" and instead is not None:
-            yield _Received(_parse(await _read_body(request), instead, ()), None)
+            yield _Received(await read_body(request, _MAX_VECTOR_BYTES), instead)
         elif kind == "multipart/form-data":
-            form = request.form(max_files=2, max_fields=2, max_part_size=_MAX_METADATA_BYTES)
-            async with form as parts:
+            async with _form(request) as parts:
                 _refuse_unknown_parts(parts)
                 archive = parts.get("archive")
                 if not isinstance(archive, UploadFile):
                     raise _invalid(("archive",), "missing", "Field required, as a file")
-                about = parts.get("metadata", "{}")
-                text = await about.read() if isinstance(about, UploadFile) else about
-                yield _Received(_parse(text, metadata, ("metadata",)), archive)
+                yield _Received(await _metadata(parts), metadata, archive)
         else:
             wanted = ["multipart/form-data", *(["application/json"] if instead else [])]
-            raise _unsupported(kind, wanted)
+            raise unsupported(kind, wanted)
 
     def keep(
         reached: Reached, received: Annotated[_Received, Depends(receive, scope="function")]
     ) -> Iterator[Upload[BaseModel]]:
         if received.archive is None:
-            yield Upload(received.content, None)
+            yield Upload(parse(received.text, received.model), None)
             return
+        content = parse(received.text, received.model, ("metadata",))
         file: BinaryIO = received.archive.file
         inspect_archive(file, archive_limits(reached.settings))
         file.seek(0)
         blob = reached.blobs.put(file)
         try:
-            yield Upload(received.content, blob, received.archive.filename or "")
+            yield Upload(content, blob, received.archive.filename or "")
         except BaseException:
             forget_unneeded(reached, [blob.sha256])
             raise
@@ -97,16 +101,6 @@ def forget_unneeded(reached: Resources, digests: Iterable[str]) -> None:
         archives.delete_unneeded(session, reached.blobs, digests)
 
 
-def content_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
-
-
-async def require_json(request: Request) -> None:
-    """Dependency of routes whose JSON FastAPI reads: says 415 where it would say 422."""
-    if content_type(request) != "application/json":
-        raise _unsupported(content_type(request), ["application/json"])
-
-
 def upload_body(
     metadata: type[BaseModel], instead: type[BaseModel] | None = None
 ) -> dict[str, Any]:
@@ -117,7 +111,7 @@ def upload_body(
             "format": "binary",
             "description": "zip, tar, tar.gz or tar.zst of images and labels",
         },
-        "metadata": _reference(metadata),
+        "metadata": reference(metadata),
     }
     content: dict[str, Any] = {
         "multipart/form-data": {
@@ -131,36 +125,40 @@ def upload_body(
         }
     }
     if instead is not None:
-        content["application/json"] = {"schema": _reference(instead)}
+        content["application/json"] = {"schema": reference(instead)}
     return {"requestBody": {"required": True, "content": content}}
 
 
-def _reference(model: type[BaseModel]) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
-
-
-async def _read_body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_JSON_BYTES:
-            raise TooLarge(
-                "body-too-large",
-                f"The JSON is larger than {MAX_JSON_BYTES} bytes.",
-                "Shorten it; an archive is sent as multipart/form-data.",
-            )
-    return bytes(body)
-
-
-def _parse(text: str | bytes, model: type[BaseModel], within: tuple[str, ...]) -> BaseModel:
+@asynccontextmanager
+async def _form(request: Request) -> AsyncIterator[FormData]:
+    form = request.form(max_files=2, max_fields=2, max_part_size=_MAX_METADATA_BYTES)
     try:
-        return model.model_validate_json(text)
-    except ValidationError as error:
-        found = [
-            {**entry, "loc": ("body", *within, *entry["loc"])}
-            for entry in error.errors(include_url=False, include_input=False)
-        ]
-        raise RequestValidationError(found) from error
+        parts = await form
+    except HTTPException as error:  # starlette tells by words alone which of its limits it was
+        if error.detail.startswith("Part exceeded maximum size"):
+            raise _metadata_too_large() from error
+        raise
+    try:
+        yield parts
+    finally:
+        await parts.close()
+
+
+async def _metadata(parts: FormData) -> str | bytes:
+    sent = parts.get("metadata", "{}")
+    if not isinstance(sent, UploadFile):
+        return sent
+    if (sent.size or 0) > _MAX_METADATA_BYTES:
+        raise _metadata_too_large()
+    return await sent.read()
+
+
+def _metadata_too_large() -> TooLarge:
+    return TooLarge(
+        "metadata-too-large",
+        f"The part `metadata` is larger than {_MAX_METADATA_BYTES} bytes.",
+        "Shorten it; the images go into the part `archive`, sent as a file.",
+    )
 
 
 def _refuse_unknown_parts(parts: FormData) -> None:
@@ -175,11 +173,3 @@ def _refuse_unknown_parts(parts: FormData) -> None:
 
 def _invalid(where: tuple[str, ...], kind: str, message: str) -> RequestValidationError:
     return RequestValidationError([{"type": kind, "loc": ("body", *where), "msg": message}])
-
-
-def _unsupported(found: str, wanted: list[str]) -> UnsupportedMedia:
-    return UnsupportedMedia(
-        "content-type",
-        f"This route does not read {found or 'a body without a content type'}.",
-        f"Send {' or '.join(wanted)}.",
-    )

@@ -8,6 +8,7 @@ from typing import Any
 import fastapi.routing
 import pytest
 
+from app.api.jobs import stop_streams
 from tests.api.conftest import Service, assert_problem
 
 
@@ -106,10 +107,38 @@ def test_a_quiet_stream_stays_alive_by_heartbeats(
     assert events(answer.text)[-1]["state"] == "cancelled"
 
 
-def test_the_stream_of_a_job_that_goes_with_its_task_ends(service: Service) -> None:
+def test_the_stream_of_a_job_that_goes_with_its_task_ends_as_cancelled(service: Service) -> None:
     accepted = service.send().json()
     threading.Timer(0.2, lambda: service.client.delete(f"/v1/tasks/{accepted['id']}")).start()
     answer = service.client.get(f"/v1/jobs/{accepted['job_id']}/events")
+    told = events(answer.text)
+    assert [event["state"] for event in told] == ["queued", "cancelled"]
+    assert told[-1]["problem"]["type"] == "/problems/job-deleted"
+
+
+def test_event_ids_are_of_the_job_and_not_of_the_connection(service: Service) -> None:
+    job_id = service.send().json()["job_id"]
+    service.refuse(job_id, {"type": "/problems/one-class", "status": 422})
+
+    def ids() -> list[str]:
+        answer = service.client.get(f"/v1/jobs/{job_id}/events")
+        return [line for line in answer.text.splitlines() if line.startswith("id:")]
+
+    other = service.send().json()["job_id"]
+    service.client.delete(f"/v1/jobs/{other}")
+    text = service.client.get(f"/v1/jobs/{other}/events").text
+    assert ids() == ids()
+    assert ids()[0] not in text
+
+
+def test_a_stopping_server_ends_its_streams(service: Service) -> None:
+    job_id = service.send().json()["job_id"]
+    threading.Timer(0.2, stop_streams, [service.client.app]).start()
+    # Should the stream go on, this ends it, with one event more.
+    late = threading.Timer(5, lambda: service.client.delete(f"/v1/jobs/{job_id}"))
+    late.start()
+    answer = service.client.get(f"/v1/jobs/{job_id}/events")
+    late.cancel()
     assert [event["state"] for event in events(answer.text)] == ["queued"]
 
 

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
-from app.embedding.distance import one_to_one
+from app.api import bodies, distances, uploads
+from app.embedding.distance import one_to_one, pairwise
 from tests.api.conftest import ARCHIVE, SPACE, Service, assert_problem, embedding_of
 
 
@@ -190,6 +195,88 @@ def test_distances_come_as_csv(service: Service) -> None:
     assert rows[0] == ["task", *ids]
     assert [row[0] for row in rows[1:]] == ids
     assert float(rows[1][1]) == 0
+
+
+def test_distances_of_repeated_tasks_are_computed_once(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = service.ready(seed=0), service.ready(seed=1)
+    same = service.ready(seed=0)  # the same images, and so the same embedding
+    computed: list[int] = []
+
+    def counted(rows: Any, *args: Any, **options: Any) -> Any:
+        computed.append(len(rows))
+        return pairwise(rows, *args, **options)
+
+    monkeypatch.setattr(distances, "pairwise", counted)
+    body = {"tasks": [here, there, here, same], "metric": "asymmetric_kl"}
+    matrix = service.client.post("/v1/distances", json=body).json()["distances"]
+    assert computed == [2]
+    assert matrix[0][1] == matrix[2][1] == matrix[3][1] > 0
+    assert matrix[1][0] == matrix[1][2] == matrix[1][3] > 0
+    assert matrix[0][2] == matrix[0][3] == matrix[1][1] == 0
+
+
+def test_distances_beyond_two_at_once_are_too_many_and_none_holds_the_database(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"tasks": [service.ready(seed=seed) for seed in (0, 1)]}
+    both_compute, go_on = threading.Barrier(3), threading.Event()
+
+    def slow(*args: Any, **options: Any) -> Any:
+        both_compute.wait(10)
+        go_on.wait(10)
+        return pairwise(*args, **options)
+
+    monkeypatch.setattr(distances, "pairwise", slow)
+    with ThreadPoolExecutor(2) as pool:
+        first = [pool.submit(service.client.post, "/v1/distances", json=body) for _ in range(2)]
+        try:
+            both_compute.wait(10)
+            held = service.resources.database._writer.pool.checkedout()  # type: ignore[attr-defined]
+            third = service.client.post("/v1/distances", json=body)
+        finally:
+            go_on.set()
+    assert held == 0
+    assert_problem(third, 429, "distances-busy")
+    assert third.headers["retry-after"]
+    assert [answer.result().status_code for answer in first] == [200, 200]
+    monkeypatch.undo()
+    assert service.client.post("/v1/distances", json=body).status_code == 200
+
+
+def test_a_long_vector_of_wrong_numbers_gets_one_short_error(service: Service) -> None:
+    for entry in ("-1", '"x"', "true", "[1]", "1e39", "1" + "0" * 400):
+        answer = service.client.post(
+            "/v1/neighbours",
+            content=f'{{"vector": [{",".join([entry] * 2000)}], "space_id": "{SPACE}"}}',
+            headers={"content-type": "application/json"},
+        )
+        problem = assert_problem(answer, 422, "request-invalid")
+        assert [error["field"] for error in problem["errors"]] == ["vector"]
+        assert len(answer.content) < 1000
+
+
+def test_a_vector_is_read_off_the_event_loop(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loops: list[bool] = []
+    read = bodies.parse
+
+    def watched(*args: Any) -> Any:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            loops.append(False)
+        else:
+            loops.append(True)
+        return read(*args)
+
+    for module in (bodies, uploads):
+        monkeypatch.setattr(module, "parse", watched)
+    service.client.post("/v1/neighbours", json={"vector": [1.0], "space_id": SPACE})
+    service.client.post("/v1/distances", json={"tasks": ["x"]})
+    assert loops == [False, False]
 
 
 def test_distances_refuse_what_does_not_compare(service: Service) -> None:

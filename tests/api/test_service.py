@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
 from app.store import cards, keys
 from tests.api.conftest import ARCHIVE, Service, assert_problem
@@ -129,10 +133,65 @@ def test_an_unexpected_failure_tells_nothing_of_its_inside(
 def test_a_database_that_does_not_answer_is_a_matter_of_trying_again(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
-        raise OperationalError("SELECT 1", {}, Exception("database is locked"))
+    locked = sqlite3.OperationalError("database is locked")
+    locked.sqlite_errorcode = sqlite3.SQLITE_BUSY_SNAPSHOT
+    for error in (
+        OperationalError("SELECT 1", {}, locked),
+        OperationalError("SELECT 1", {}, Exception("gone"), connection_invalidated=True),
+        NoFreeConnection("QueuePool limit reached"),
+    ):
+        monkeypatch.setattr(cards, "list_cards", Mock(side_effect=error))
+        answer = service.client.get("/v1/probes")
+        assert_problem(answer, 503, "store-unavailable")
+        assert answer.headers["retry-after"]
 
-    monkeypatch.setattr(cards, "list_cards", fail)
-    answer = service.client.get("/v1/probes")
-    assert_problem(answer, 503, "store-unavailable")
-    assert answer.headers["retry-after"]
+
+def test_a_database_that_fails_for_good_is_an_internal_error_with_its_traceback_in_the_log(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    failure = OperationalError("SELECT 1", {}, full)
+    monkeypatch.setattr(cards, "list_cards", Mock(side_effect=failure))
+    assert_problem(service.client.get("/v1/probes"), 500, "internal-error")
+    assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [failure]
+
+
+def test_of_many_errors_the_first_are_told_and_the_rest_counted(service: Service) -> None:
+    body = {"tags": ["", *["x" * 101] * 29], "name": "n" * 300, "y" * 5000: 1}
+    task_id = service.send().json()["id"]
+    answer = service.client.patch(f"/v1/tasks/{task_id}", json=body)
+    problem = assert_problem(answer, 422, "request-invalid")
+    assert (len(problem["errors"]), problem["more_errors"]) == (20, 12)
+    assert "xxx" not in answer.text
+    many = {f"field {n}": 1 for n in range(1001)}
+    problem = assert_problem(
+        service.client.patch(f"/v1/tasks/{task_id}", json=many), 422, "request-invalid"
+    )
+    assert [error["field"] for error in problem["errors"]] == ["body"]
+    answer = service.client.patch(f"/v1/tasks/{task_id}", json={"y" * 5000: 1})
+    assert len(answer.content) < 2000
+
+
+@pytest.mark.parametrize("page", ["/docs", "/redoc"])
+def test_the_pages_about_the_service_load_nothing_from_elsewhere(
+    service: Service, page: str
+) -> None:
+    answer = service.client.get(page)
+    assert answer.headers["content-type"].startswith("text/html")
+    assert not re.findall(r"(?:https?:)?//[a-z][\w.-]*\.", answer.text)
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'; ")
+    assets = re.findall(r'(?:src|href)="([^"]+)"', answer.text)
+    assert any(address.endswith(".js") for address in assets)
+    for address in (*assets, "/openapi.json"):
+        assert service.client.get(address).status_code == 200, address
+    assert not [
+        path for path in service.client.get("/openapi.json").json()["paths"] if page in path
+    ]
+    assert_problem(service.client.get(page, headers={"host": "far.example"}), 400, "untrusted-host")
+
+
+def test_the_pages_about_the_service_ask_for_no_key(serve: Callable[..., Service]) -> None:
+    service = serve(auth="required")
+    for address in ("/docs", "/redoc", "/docs/assets/swagger-ui.css"):
+        assert service.client.get(address).status_code == 200

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -177,6 +178,44 @@ def test_parts_that_nobody_reads_are_refused(service: Service) -> None:
     assert assert_problem(answer, 422, "request-invalid")["errors"][0]["field"] == "label"
 
 
+@pytest.mark.parametrize("filename", [None, "about.json"])
+def test_metadata_over_its_limit_is_too_large(service: Service, filename: str | None) -> None:
+    files: dict[str, tuple[str | None, bytes]] = {
+        "archive": ("a.zip", ARCHIVE),
+        "metadata": (filename, json.dumps({"name": "x" * 70_000}).encode()),
+    }
+    problem = assert_problem(
+        service.client.post("/v1/tasks", files=files), 413, "metadata-too-large"
+    )
+    assert "65536" in problem["detail"]
+    assert service.blobs() == []
+
+
+def test_a_list_of_tasks_leaves_their_intake_out(service: Service) -> None:
+    task_id = service.ready()
+    (row,) = service.client.get("/v1/tasks").json()["items"]
+    task = service.client.get(f"/v1/tasks/{task_id}").json()
+    assert task.pop("intake")["classes"]
+    assert row == task
+
+
+def test_a_task_that_gets_more_images_goes_on_with_the_embedding_it_has(service: Service) -> None:
+    task_id, other = service.ready(seed=1), service.ready(seed=2)
+    before = service.client.get(f"/v1/tasks/{task_id}/embedding").json()
+    job_id = service.send(path=f"/v1/tasks/{task_id}/images").json()["job_id"]
+    for status in ("queued", "embedding"):
+        task = service.client.get(f"/v1/tasks/{task_id}").json()
+        assert task["status"] == status
+        assert {"embedding", "neighbours", "estimates"} <= set(task["links"])
+        assert service.client.get(f"/v1/tasks/{task_id}/embedding").json() == before
+        for what in ("neighbours", "estimates"):
+            assert service.client.get(f"/v1/tasks/{task_id}/{what}").status_code == 200
+        answer = service.client.post("/v1/distances", json={"tasks": [task_id, other]})
+        assert answer.status_code == 200
+        if status == "queued":
+            service.start(job_id)
+
+
 def test_a_form_without_an_archive_says_so(service: Service) -> None:
     answer = service.client.post("/v1/tasks", files={"metadata": (None, "{}")})
     assert assert_problem(answer, 422, "request-invalid")["errors"][0]["field"] == "archive"
@@ -260,7 +299,10 @@ def test_tasks_are_found_by_status_tag_and_part_of_the_name(service: Service) ->
     assert found(tag="zoo") == [ready]
     assert found(q="BEAR") == [queued, ready]
     assert found(q="100%") == []
-    assert found(library="true") == ["ref-shipped-2", "ref-shipped-1"]
+    assert found(library="true") == [
+        "ref-tf_efficientnet_lite0-shipped-2",
+        "ref-tf_efficientnet_lite0-shipped-1",
+    ]
 
 
 def test_a_cursor_nobody_gave_out_is_refused(service: Service) -> None:
@@ -295,7 +337,9 @@ def test_broken_json_says_where(service: Service) -> None:
         "/v1/tasks/x", content='{"name": ', headers={"content-type": "application/json"}
     )
     problem = assert_problem(answer, 422, "request-invalid")
-    assert problem["errors"] == [{"field": "body", "message": "not JSON: Expecting value"}]
+    assert problem["errors"] == [
+        {"field": "body", "message": "not JSON: EOF while parsing a value at line 1 column 9"}
+    ]
 
 
 def test_a_deleted_task_is_gone_with_its_job_and_its_bytes(service: Service) -> None:
@@ -361,7 +405,10 @@ def test_the_intake_report_of_a_refused_task_is_kept(service: Service) -> None:
 def test_a_task_without_an_intake_report_says_why(service: Service) -> None:
     accepted = service.send().json()
     service.refuse(accepted["job_id"], {"status": 422})
-    for task_id, why in ((accepted["id"], "not all"), ("ref-shipped-1", "without images")):
+    for task_id, why in (
+        (accepted["id"], "not all"),
+        ("ref-tf_efficientnet_lite0-shipped-1", "without images"),
+    ):
         answer = service.client.get(f"/v1/tasks/{task_id}/intake")
         assert why in assert_problem(answer, 404, "no-intake")["detail"]
 
