@@ -143,19 +143,15 @@ def serve(
     settings = _settings(host=host, port=port, data_dir=data_dir, device=device)
     _require_keys(settings)
 
-    import uvicorn
-
-    from app.api.jobs import stop_streams
     from app.api.main import create_app
     from app.jobs.supervisor import WorkerSupervisor
+    from app.server import Server
     from app.telemetry import configure_logging
 
     configure_logging()
     _log_like("task2vec", "uvicorn")
     with _listening_socket(settings.host, settings.port) as listener:
         url = _url(settings.host, listener.getsockname()[1])
-
-        service = create_app(settings)
 
         def announce() -> None:
             if as_json:
@@ -167,24 +163,10 @@ def serve(
                 )
             sys.stdout.flush()
 
-        class Server(uvicorn.Server):
-            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-                await super().startup(sockets)
-                if self.started:
-                    announce()
-
-            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-                stop_streams(service)  # uvicorn would wait for them, and they for their jobs
-                await super().shutdown(sockets)
-
         server = Server(
-            uvicorn.Config(
-                service,
-                log_config=None,
-                log_level="warning",
-                access_log=False,
-                timeout_graceful_shutdown=round(settings.shutdown_grace_seconds),
-            )
+            create_app(settings),
+            grace_seconds=settings.shutdown_grace_seconds,
+            on_started=announce,
         )
         # uvicorn raises the signal that stopped it once more when it is done: the worker is still
         # to be stopped then, so that second one must end this process in order, not at once.
