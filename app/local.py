@@ -8,12 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from app.catalogue import ProbeCard, get_card
-from app.embedding.dataset import LabelKind, read_labelled_images
+from app.embedding.dataset import AskedLabelKind, read_labelled_images
 from app.embedding.distance import get_metric, pairwise
 from app.embedding.report import IntakeReport
 from app.embedding.vector import TaskEmbedding, require_one_space
@@ -21,7 +21,6 @@ from app.folder import open_archive
 from app.limits import archive_limits
 from app.settings import Settings
 
-AskedLabelKind = Literal["auto"] | LabelKind
 OnProgress = Callable[[str, int, int], None]
 
 

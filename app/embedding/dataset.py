@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 LabelKind = Literal["single_label", "multi_label"]
+AskedLabelKind = Literal["auto"] | LabelKind
 
 MAX_CLASSES = 5_000
 IN_MEMORY_BYTES = 256 * 2**20  # pixels beyond this live in a temporary file without a name
@@ -79,7 +80,7 @@ def read_labelled_images(
     archives: Sequence[BinaryIO],
     *,
     size: int,
-    label_kind: Literal["auto", "single_label", "multi_label"],
+    label_kind: AskedLabelKind,
     limits: ArchiveLimits,
     max_image_pixels: int,
     on_progress: Callable[[int, int], None] | None = None,
@@ -123,9 +124,7 @@ def read_labelled_images(
     return labelled, report
 
 
-def _settle_kind(
-    asked: Literal["auto", "single_label", "multi_label"], found: LabelledFiles
-) -> LabelKind:
+def _settle_kind(asked: AskedLabelKind, found: LabelledFiles) -> LabelKind:
     """The label kind; with single_label, files without a label are skipped from here on."""
     if asked == "multi_label" or (asked == "auto" and found.several_at):
         return "multi_label"

@@ -29,8 +29,8 @@ from timm.layers.conv2d_same import Conv2dSame
 from timm.layers.padding import pad_same
 from torch import Tensor, nn
 
-from app.embedding.dataset import LabelledImages
-from app.embedding.head import Head, LabelKind, Labels
+from app.embedding.dataset import LabelKind, LabelledImages
+from app.embedding.head import Head, Labels
 from app.embedding.probe import FilterLayer, Probe, filled
 from app.embedding.vector import Estimator
 
@@ -96,7 +96,8 @@ def estimate_fisher(
                     v *= np.sqrt(weights)
                 squares = recorder.backward(head.to_features(v))
                 total += squares
-                total_squared += squares**2
+                if estimator != "exact":  # nothing is random: no variance is wanted
+                    total_squared += squares**2
             domain += recorder.backward(_domain_directions(centred, digests, seed)).sum(axis=0)
             if estimator == "exact":
                 means, variances = total, np.zeros_like(total)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,11 +19,12 @@ from scipy.linalg import eigh, svd
 from scipy.optimize import minimize
 from scipy.sparse.linalg import LinearOperator, cg
 
+from app.embedding.dataset import LabelKind
+
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
 Labels = npt.NDArray[Any]  # (N,) int64 class numbers, or (N, C) bool
-LabelKind = Literal["single_label", "multi_label"]
 
 FOLDS = 5
 PENALTIES: tuple[float, ...] = tuple(10.0 ** (k / 2) for k in range(-8, 5))

@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from sqlalchemy.exc import OperationalError
 
-from app.embedding.dataset import RefusedSet, read_labelled_images
+from app.embedding.dataset import AskedLabelKind, RefusedSet, read_labelled_images
 from app.embedding.embed import embed_images
 from app.embedding.probe import Probe
 from app.errors import (
@@ -39,8 +39,6 @@ from app.store.intake import Intake, of_embedding
 from app.store.jobs import EndState, Start
 from app.store.session import Database
 from app.telemetry import log_event
-
-AskedLabelKind = Literal["auto", "single_label", "multi_label"]
 
 REFUSALS = (Refused, TooLarge, UnsupportedMedia, Forbidden)
 """Errors whose cause is the set or its source: the task ends as `refused`, not as `failed`."""

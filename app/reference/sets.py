@@ -9,13 +9,11 @@ import zipfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from PIL import Image
 
+from app.embedding.dataset import LabelKind
 from app.reference import pictures
-
-LabelKind = Literal["single_label", "multi_label"]
 
 LEAST_PER_LABEL = 5
 

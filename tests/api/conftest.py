@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from fastapi.testclient import TestClient
 
 from app.api.main import create_app
 from app.api.resources import Resources
-from app.embedding.vector import Provenance, TaskEmbedding
+from app.embedding.vector import TaskEmbedding
 from app.reference.library import task_card, write_library
 from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, workers
 from app.store.intake import Intake
 from app.store.tables import Worker, now
+from tests.provenance import PROVENANCE
 
 SPACE = "a" * 16
 LIBRARY_SPACE = "c" * 16
@@ -52,23 +53,7 @@ def embedding_of(seed: int, space_id: str = SPACE) -> TaskEmbedding:
         noise_floor=0.01,
         epsilon=1e-12,
         space_id=space_id,
-        provenance=Provenance(
-            probe="tf_efficientnet_lite0",
-            probe_digest="0" * 64,
-            preprocessing="1",
-            estimator="hutchinson",
-            draws=2,
-            seed=seed,
-            n_images=40,
-            n_classes=2,
-            label_kind="single_label",
-            penalty=1.0,
-            cv_log_likelihood=-0.5,
-            cv_accuracy=0.8,
-            code_version="test",
-            device="cpu",
-            seconds=1.0,
-        ),
+        provenance=replace(PROVENANCE, seed=seed),
     )
 
 

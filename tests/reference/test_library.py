@@ -6,28 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.embedding.vector import Provenance, TaskEmbedding
+from app.embedding.vector import TaskEmbedding
 from app.errors import DifferentSpaces
 from app.reference.library import task_card, write_library
+from tests import provenance
 
 EPSILON = 1e-12
-PROVENANCE = Provenance(
-    probe="p",
-    probe_digest="d",
-    preprocessing="1",
-    estimator="hutchinson",
-    draws=2,
-    seed=0,
-    n_images=60,
-    n_classes=3,
-    label_kind="single_label",
-    penalty=1.0,
-    cv_log_likelihood=-0.5,
-    cv_accuracy=0.8,
-    code_version="0",
-    device="cpu",
-    seconds=1.0,
-)
+PROVENANCE = replace(provenance.PROVENANCE, n_images=60, n_classes=3)
 
 
 def embedding(seed: int) -> TaskEmbedding:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.embedding.vector import Provenance, TaskEmbedding
+from app.embedding.vector import TaskEmbedding
 from app.store import embeddings, jobs, tasks
 from app.store.blobs import Blob
 from app.store.intake import Intake
 from app.store.tables import Job, Task
+from tests.provenance import PROVENANCE
 
 ARCHIVE = Blob("a" * 64, 1_000)
 MORE = Blob("b" * 64, 2_000)
@@ -30,23 +31,7 @@ def make_embedding(
         noise_floor=noise_floor,
         epsilon=1e-9,
         space_id=space_id,
-        provenance=Provenance(
-            probe="probe",
-            probe_digest="0" * 64,
-            preprocessing="1",
-            estimator="hutchinson",
-            draws=2,
-            seed=0,
-            n_images=40,
-            n_classes=2,
-            label_kind="single_label",
-            penalty=1.0,
-            cv_log_likelihood=-0.5,
-            cv_accuracy=0.8,
-            code_version="0",
-            device="cpu",
-            seconds=1.0,
-        ),
+        provenance=PROVENANCE,
     )
 
 
