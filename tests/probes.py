@@ -15,6 +15,21 @@ from app.embedding.dataset import LabelledImages
 
 def probe_card(directory: Path, network: str = "test_resnet", input_size: int = 32) -> ProbeCard:
     """A card whose weights, seeded and with lively normalisation, lie in `directory`."""
+    return ProbeCard(
+        name=network,
+        version=1,
+        network=network,
+        weights=seeded_weights(directory, network, input_size),
+        licence="none",
+        input_size=input_size,
+        mean=(0.5, 0.5, 0.5),
+        std=(0.5, 0.5, 0.5),
+        layers=("*",),
+        epsilon=1e-12,
+    )
+
+
+def seeded_weights(directory: Path, network: str, input_size: int) -> Weights:
     torch.manual_seed(0)
     fixed = timm.get_pretrained_cfg(network, allow_unregistered=True).fixed_input_size
     model = timm.create_model(network, **({"img_size": input_size} if fixed else {}))
@@ -27,20 +42,7 @@ def probe_card(directory: Path, network: str = "test_resnet", input_size: int = 
             tensor.add_(0.1 * torch.randn_like(tensor))
     path = directory / f"{network}.pt"
     torch.save(model.state_dict(), path)
-    return ProbeCard(
-        name=network,
-        version=1,
-        network=network,
-        weights=Weights(
-            source=f"file:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest()
-        ),
-        licence="none",
-        input_size=input_size,
-        mean=(0.5, 0.5, 0.5),
-        std=(0.5, 0.5, 0.5),
-        layers=("*",),
-        epsilon=1e-12,
-    )
+    return Weights(source=f"file:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
 def coloured_noise(

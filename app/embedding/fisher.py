@@ -8,10 +8,6 @@ E[v v^T] = diag(p) - p p^T,
 with the head's class weights w_n (Achille et al., "Task2Vec", ICCV 2019, equation 2 and section 3;
 sketched curvature factors: Dangel et al., "BackPACK", ICLR 2020, section 2.3). Squares are taken
 image by image, never of a batch's mean gradient, so the batch size changes nothing.
-
-The square of a filter's weight gradient needs no weight gradient from autograd: with a layer's
-unfolded input U (D x L) and output gradient G (C_out x L) of one image, it is the squared row norm
-of G U^T, or equally diag(G (U^T U) G^T).
 """
 
 from __future__ import annotations
@@ -19,19 +15,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
-import torch.nn.functional as F
-from timm.layers.conv2d_same import Conv2dSame
-from timm.layers.padding import pad_same
-from torch import Tensor, nn
 
 from app.embedding.dataset import LabelKind, LabelledImages
 from app.embedding.head import Head, Labels
-from app.embedding.probe import FilterLayer, Probe, filled
+from app.embedding.probe import Probe
+from app.embedding.recorder import Recorder
 from app.embedding.vector import Estimator
 
 Array = npt.NDArray[np.float64]
@@ -81,7 +72,7 @@ def estimate_fisher(
     centred = _centred(features, images.digests, head.scale)
     tally = _Tally(probe.dim)
     domain = np.zeros(probe.dim)
-    with _Recorder(probe) as recorder:
+    with Recorder(probe) as recorder:
         for start in range(0, n, batch_size):
             rows = order[start : start + batch_size]
             labels, digests = images.labels[rows], [images.digests[row] for row in rows]
@@ -175,146 +166,6 @@ def logit_directions(
     y = np.zeros((b, c))
     y[np.arange(b), drawn] = 1.0
     return p - y
-
-
-def filter_squares(gradient: Tensor, unfolded: Tensor) -> Tensor:
-    """Squared row norms (..., C_out) of `gradient` (..., C_out, L) times `unfolded` (..., D, L)^T.
-
-    By whichever of the two equal forms needs fewer multiplications: rows of G U^T, or
-    diag(G (U^T U) G^T).
-    """
-    c, length = gradient.shape[-2:]
-    d = unfolded.shape[-2]
-    if length * (c + d) < c * d:
-        gram = unfolded.mT @ unfolded
-        return ((gradient @ gram) * gradient).sum(-1)
-    return (gradient @ unfolded.mT).square().sum(-1)
-
-
-def layer_squares(module: nn.Module, inputs: Tensor, gradient: Tensor) -> Tensor:
-    """(B, C_out) sums over each filter's weights of one image's squared weight gradient.
-
-    `inputs`    the layer's input, (B, C_in, H, W) or for a linear layer (B, ..., D)
-    `gradient`  of its output, (B, C_out, H', W') or (B, ..., C_out)
-    """
-    b = len(inputs)
-    if isinstance(module, nn.Linear):
-        return filter_squares(
-            gradient.reshape(b, -1, gradient.shape[-1]).mT,
-            inputs.reshape(b, -1, inputs.shape[-1]).mT,
-        )
-    if not isinstance(module, nn.Conv2d):
-        raise TypeError(f"no filter squares for {type(module).__name__}")
-    x = _padded(module, inputs)
-    height, width = gradient.shape[-2:]
-    step_h, step_w = module.stride
-    if module.kernel_size == (1, 1) and module.groups == 1:
-        x = x[:, :, ::step_h, ::step_w][:, :, :height, :width]
-        return filter_squares(gradient.flatten(2), x.flatten(2))
-    if module.groups == module.in_channels == module.out_channels:
-        return _depthwise_squares(module, x, gradient)
-    unfolded = F.unfold(x, module.kernel_size, module.dilation, stride=module.stride)
-    groups = module.groups
-    squares = filter_squares(
-        gradient.reshape(b, groups, -1, height * width),
-        unfolded.reshape(b, groups, -1, height * width),
-    )
-    return squares.reshape(b, -1)
-
-
-def _depthwise_squares(module: nn.Conv2d, x: Tensor, gradient: Tensor) -> Tensor:
-    """One tap of the kernel at a time: its weight's gradient is <input shifted by it, G>."""
-    height, width = gradient.shape[-2:]
-    squares = torch.zeros(gradient.shape[:2], dtype=gradient.dtype, device=gradient.device)
-    for tap_h in range(module.kernel_size[0]):
-        for tap_w in range(module.kernel_size[1]):
-            top, left = tap_h * module.dilation[0], tap_w * module.dilation[1]
-            bottom = top + (height - 1) * module.stride[0] + 1
-            right = left + (width - 1) * module.stride[1] + 1
-            shifted = x[:, :, top : bottom : module.stride[0], left : right : module.stride[1]]
-            squares += (shifted * gradient).sum((-2, -1)).square()
-    return squares
-
-
-def _padded(module: nn.Conv2d, x: Tensor) -> Tensor:
-    if isinstance(module, Conv2dSame):
-        padded: Tensor = pad_same(
-            x, list(module.kernel_size), list(module.stride), list(module.dilation)
-        )
-        return padded
-    # torch keeps the padding of every mode ("same" included) in this form, last dimension first
-    return F.pad(x, module._reversed_padding_repeated_twice)
-
-
-class _Recorder:
-    """Runs a probe forward once a batch, then backward as often as asked, squaring on the way.
-
-    Within the context every measured layer keeps its input, and each backward pass turns a layer's
-    output gradient into filter squares the moment it arrives; no gradient is kept.
-    """
-
-    def __init__(self, probe: Probe) -> None:
-        self._probe = probe
-        self._leaves: list[Tensor] = []
-        self._pooled: Tensor | None = None
-        self._squares: Tensor | None = None
-        self._handles: list[Any] = []
-
-    def __enter__(self) -> _Recorder:
-        self._handles = [
-            layer.module.register_forward_hook(self._watch(layer)) for layer in self._probe.layers
-        ]
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-        # The graph's hooks hold this recorder: kept, it would keep them and a batch's activations.
-        self._leaves, self._pooled, self._squares = [], None, None
-
-    def forward(self, pixels: npt.NDArray[np.uint8]) -> Array:
-        """Pooled features (B, d) of a batch (B, S, S, 3); its graph is kept until the next."""
-        self._leaves, self._pooled = [], None
-        with torch.enable_grad():
-            self._pooled = self._probe.network(self._probe.normalise(filled(pixels)))
-        result: Array = self._pooled.numpy(force=True)[: len(pixels)].astype(np.float64)
-        return result
-
-    def backward(self, feature_directions: Array) -> Array:
-        """(B, D) filter means of squared weight gradients for cotangents (B, d) of the features."""
-        if self._pooled is None:
-            raise RuntimeError("backward needs a forward pass")
-        pooled, n = self._pooled, len(feature_directions)
-        cotangent = torch.zeros_like(pooled)
-        cotangent[:n] = torch.from_numpy(feature_directions)
-        self._squares = torch.zeros(
-            (len(pooled), self._probe.dim), dtype=pooled.dtype, device=pooled.device
-        )
-        torch.autograd.backward(pooled, cotangent, retain_graph=True, inputs=self._leaves)
-        for leaf in self._leaves:
-            leaf.grad = None
-        result: Array = self._squares[:n].numpy(force=True).astype(np.float64)
-        return result
-
-    def _watch(self, layer: FilterLayer) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:
-        size = layer.module.weight[0].numel()
-
-        def hook(module: nn.Module, arguments: tuple[Tensor], output: Tensor) -> Tensor:
-            # Nothing before the first measured layers wants a gradient: the graph starts here.
-            if not output.requires_grad:
-                output = output.detach().requires_grad_()
-                self._leaves.append(output)
-            inputs = arguments[0].detach()
-
-            def square(gradient: Tensor) -> None:
-                if self._squares is not None:
-                    squares = layer_squares(module, inputs, gradient)
-                    self._squares[:, layer.start : layer.stop] = squares / size
-
-            output.register_hook(square)  # type: ignore[no-untyped-call]
-            return output
-
-        return hook
 
 
 class _Tally:

@@ -12,7 +12,7 @@ import hashlib
 import importlib.util
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
 from app.catalogue import ProbeCard, Weights
+from app.embedding.folding import fold_batch_norms
 from app.embedding.image import PREPROCESSING
 from app.embedding.vector import space_digest
 from app.errors import InvalidRequest, Unavailable
@@ -37,12 +38,17 @@ MeasuredModule = nn.Conv2d | nn.Linear
 
 @dataclass(frozen=True, slots=True)
 class FilterLayer:
-    """A measured layer; its filters are entries `start:stop` of the embedding."""
+    """A measured layer; its filters are entries `start:stop` of the embedding.
+
+    `factors`  (C_out,): a filter's entry is its factor times the squared gradient of `module`'s
+               weight: one over the filter's size, and what folding did to its weights
+    """
 
     name: str
     module: MeasuredModule
     start: int
     stop: int
+    factors: Tensor = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,7 @@ class Probe:
 def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch.float32) -> Probe:
     """The card's network with its weights, checked, frozen and in eval mode.
 
-    Raises Unavailable where the weights cannot be had, InvalidRequest where file, digest, shapes,
+    Raises Unavailable where the weights cannot be had, InvalidRequest where file, digests, shapes,
     device or layers do not fit the card.
     """
     target = choose_device(device)
@@ -100,8 +106,16 @@ def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch
     for module in network.modules():
         if hasattr(module, "inplace"):
             module.inplace = False  # layer inputs are read again after the pass
-    network.to(device=target, dtype=dtype, memory_format=torch.channels_last)
     layers = tuple(_filter_layers(network, card))
+    digest = _digest(network, card, layers)
+    _check_probe_digest(digest, card)
+    wide = torch.promote_types(dtype, torch.float32)
+    network.to(dtype=wide)
+    scales = fold_batch_norms(
+        network, torch.zeros(1, 3, card.input_size, card.input_size, dtype=wide)
+    )
+    network.to(device=target, dtype=dtype, memory_format=torch.channels_last)
+    layers = tuple(_with_factors(layer, scales, target, wide) for layer in layers)
     shape = (1, 3, 1, 1)
     return Probe(
         card=card,
@@ -109,7 +123,7 @@ def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch
         device=target,
         layers=layers,
         n_features=_check_passes(network, layers, card, target, dtype),
-        digest=_digest(network, card, layers),
+        digest=digest,
         _mean=torch.tensor(card.mean, dtype=dtype, device=target).view(shape),
         _std=torch.tensor(card.std, dtype=dtype, device=target).view(shape),
     )
@@ -229,6 +243,15 @@ def _check_file_digest(path: Path, card: ProbeCard) -> None:
         )
 
 
+def _check_probe_digest(found: str, card: ProbeCard) -> None:
+    if card.digest not in {None, found}:
+        raise InvalidRequest(
+            "probe-changed",
+            f"The probe {card.name} came out with digest {found}, its card says {card.digest}.",
+            "Get the weights that the card was written for, or make a new probe card for these.",
+        )
+
+
 def _matched(
     loaded: dict[str, Tensor], wanted: dict[str, Tensor], weights: Weights, probe: str
 ) -> dict[str, Tensor]:
@@ -268,7 +291,7 @@ def _filter_layers(network: nn.Module, card: ProbeCard) -> Iterator[FilterLayer]
                 "Leave it out of `layers` in the card, or choose another network.",
             )
         stop = start + module.weight.shape[0]
-        yield FilterLayer(name, module, start, stop)
+        yield FilterLayer(name, module, start, stop, torch.empty(0))
         start = stop
     if start == 0:
         raise InvalidRequest(
@@ -276,6 +299,14 @@ def _filter_layers(network: nn.Module, card: ProbeCard) -> Iterator[FilterLayer]
             f"The patterns {list(card.layers)} match no layer of {card.network}.",
             "Widen `layers` in the card.",
         )
+
+
+def _with_factors(
+    layer: FilterLayer, scales: dict[str, Tensor], device: torch.device, dtype: torch.dtype
+) -> FilterLayer:
+    size = layer.module.weight[0].numel()
+    scale = scales.get(layer.name, torch.ones(layer.stop - layer.start, dtype=torch.float64))
+    return replace(layer, factors=(scale.square() / size).to(device, dtype))
 
 
 def _check_passes(
