@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
+from torch import nn
 
 from app.catalogue import ProbeCard, Weights
 from app.embedding.dataset import LabelledImages
 
 
-def probe_card(directory: Path, network: str = "test_resnet", input_size: int = 32) -> ProbeCard:
-    """A card whose weights, seeded and with lively normalisation, lie in `directory`."""
+def probe_card(
+    directory: Path,
+    network: str = "test_resnet",
+    input_size: int = 32,
+    silenced: tuple[str, int] | None = None,
+) -> ProbeCard:
+    """A card whose weights, seeded and with lively normalisation, lie in `directory`.
+
+    `silenced`  a normalisation and the channel that it multiplies by zero
+    """
     return ProbeCard(
         name=network,
         version=1,
         network=network,
-        weights=seeded_weights(directory, network, input_size),
+        weights=seeded_weights(directory, network, input_size, silenced),
         licence="none",
         input_size=input_size,
         mean=(0.5, 0.5, 0.5),
@@ -29,10 +39,11 @@ def probe_card(directory: Path, network: str = "test_resnet", input_size: int = 
     )
 
 
-def seeded_weights(directory: Path, network: str, input_size: int) -> Weights:
+def seeded_weights(
+    directory: Path, network: str, input_size: int, silenced: tuple[str, int] | None = None
+) -> Weights:
     torch.manual_seed(0)
-    fixed = timm.get_pretrained_cfg(network, allow_unregistered=True).fixed_input_size
-    model = timm.create_model(network, **({"img_size": input_size} if fixed else {}))
+    model = _model(network, input_size)
     for name, tensor in model.state_dict().items():
         if name.endswith("running_var"):
             tensor.uniform_(0.5, 2.0)
@@ -40,9 +51,36 @@ def seeded_weights(directory: Path, network: str, input_size: int) -> Weights:
             tensor.normal_(0.0, 0.3)
         elif tensor.is_floating_point() and tensor.ndim == 1:
             tensor.add_(0.1 * torch.randn_like(tensor))
+    if silenced:
+        model.state_dict()[f"{silenced[0]}.weight"][silenced[1]] = 0.0
     path = directory / f"{network}.pt"
     torch.save(model.state_dict(), path)
     return Weights(source=f"file:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def original_network(card: ProbeCard, dtype: torch.dtype) -> nn.Module:
+    """The network of a card with seeded weights as timm makes it: nothing is folded."""
+    model = _model(card.network, card.input_size)
+    path = Path(card.weights.source.removeprefix("file:"))
+    model.load_state_dict(torch.load(path, weights_only=True))
+    model.reset_classifier(0)
+    network: nn.Module = model.eval().requires_grad_(False).to(dtype)
+    return network
+
+
+def _model(network: str, input_size: int) -> Any:
+    fixed = timm.get_pretrained_cfg(network, allow_unregistered=True).fixed_input_size
+    return timm.create_model(network, **({"img_size": input_size} if fixed else {}))
+
+
+def original_network(card: ProbeCard, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
+    """The network of a `probe_card` as timm makes it: nothing folded, no classifier, eval mode."""
+    fixed = timm.get_pretrained_cfg(card.network, allow_unregistered=True).fixed_input_size
+    model = timm.create_model(card.network, **({"img_size": card.input_size} if fixed else {}))
+    path = card.weights.source.removeprefix("file:")
+    model.load_state_dict(torch.load(path, weights_only=True))
+    model.reset_classifier(0)
+    return model.eval().to(dtype)
 
 
 def coloured_noise(
