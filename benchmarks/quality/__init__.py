@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.embedding_quality`: labelled sets, methods, measures."""

@@ -1,0 +1,275 @@
+"""From cells to figures: every way to compare, every measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from app.embedding.distance import DEFAULT_METRIC, METRICS, one_to_many
+from benchmarks.quality import measures
+from benchmarks.quality.changes import CHANGES
+from benchmarks.quality.measures import Agreement, Array, Flags, Retrieval, Stability
+from benchmarks.quality.methods import METHODS, Cell, Cells, Method
+from benchmarks.quality.tasks import LABEL_SIZES, REFERENCE_SIZE, SIZES, QualitySet
+
+K = TypeVar("K")
+V = TypeVar("V")
+Distances = Callable[[Sequence[Cell], Sequence[Cell]], Array]
+FEWEST_TASKS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """One row of the tables: what is compared, of which method's cells, and how."""
+
+    name: str
+    method: Method
+    distances: Distances
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Twins of one size: the tasks that both halves are there of, their distances, who is found."""
+
+    tasks: tuple[QualitySet, ...]
+    distances: Array
+    retrieval: Retrieval
+
+    def of_kind(self, kind: str) -> Retrieval:
+        return self.retrieval.of(np.array([task.kind == kind for task in self.tasks]))
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTwins:
+    """Questions of one size: rivals from the same pool alone, and from all pools together."""
+
+    tasks: tuple[QualitySet, ...]
+    same_pool: Retrieval
+    all_pools: Retrieval
+
+    def asking(self, question: str) -> Retrieval:
+        chosen = np.array([task.question == question for task in self.tasks])
+        return self.same_pool.of(chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """All measures of one comparison; what has no cells is not there."""
+
+    comparison: Comparison
+    twins: Mapping[int, Twins] = field(default_factory=dict)
+    labels: Mapping[int, LabelTwins] = field(default_factory=dict)
+    taxonomy: Agreement | None = None
+    stability: Mapping[str, Stability] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"distance": self.comparison.name}
+        for size, twins in self.twins.items():
+            found[f"twin_first_{size}"] = twins.retrieval.first
+            found[f"mean_rank_{size}"] = twins.retrieval.mean_rank
+            found[f"twin_first_{size}_interval"] = twins.retrieval.first_interval
+            found[f"tasks_{size}"] = len(twins.tasks)
+            for kind in ("same-style", "other-style"):
+                if any(task.kind == kind for task in twins.tasks):
+                    name = f"{kind.replace('-', '_')}_first_{size}"
+                    found[name] = twins.of_kind(kind).first
+        for size, labels in self.labels.items():
+            found[f"label_twin_first_{size}"] = labels.all_pools.first
+            found[f"label_twin_first_{size}_same_pool"] = labels.same_pool.first
+            found[f"label_mean_rank_{size}"] = labels.all_pools.mean_rank
+            found[f"label_tasks_{size}"] = len(labels.tasks)
+        if self.taxonomy:
+            found["taxonomy_rho"] = self.taxonomy.rho
+            found["taxonomy_p"] = self.taxonomy.p
+        for change, stability in self.stability.items():
+            key = change.replace("-", "_")
+            found[f"{key}_distance_over_twin"] = float(np.median(stability.shares))
+            found[f"{key}_found"] = float(stability.found.mean())
+        return found
+
+
+def by_metric(name: str, epsilon: float) -> Distances:
+    """The service's distance of that name, in a space of that epsilon."""
+    part = METRICS[name].part
+
+    def distances(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+        targets = np.stack([cell[part] for cell in columns])
+        return np.stack([one_to_many(cell[part], targets, name, epsilon=epsilon) for cell in rows])
+
+    return distances
+
+
+def mean_feature_distances() -> dict[str, Distances]:
+    """Euclidean, cosine, and one less the correlation once all sets' common mean is taken off."""
+
+    def parts(
+        rows: Sequence[Cell], columns: Sequence[Cell]
+    ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        a, b = (np.stack([cell["mean_feature"] for cell in cells]) for cells in (rows, columns))
+        return a, b
+
+    def euclidean(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+        a, b = parts(rows, columns)
+        squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
+        distances: Array = np.sqrt(np.maximum(squared, 0.0))
+        return distances
+
+    def cosine(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+        return _one_less_cosine(*parts(rows, columns))
+
+    def correlation(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+        a, b = parts(rows, columns)
+        common = np.concatenate([a, b]).mean(axis=0)
+        return _one_less_cosine(a - common, b - common)
+
+    return {"euclidean": euclidean, "cosine": cosine, "centred correlation": correlation}
+
+
+def _one_less_cosine(a: Array, b: Array) -> Array:
+    a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-300) for x in (a, b))
+    return 1.0 - a @ b.T
+
+
+def comparisons(epsilon: float) -> dict[str, list[Comparison]]:
+    """Rows by their group; the first of `ours` is the default."""
+    ours, published = METHODS["ours"], METHODS["published"]
+    symmetric = [name for name, metric in METRICS.items() if metric.symmetric]
+    symmetric.sort(key=lambda name: name != DEFAULT_METRIC)
+    return {
+        "ours": [Comparison(f"ours, {m}", ours, by_metric(m, epsilon)) for m in symmetric],
+        "published": [Comparison("published, cosine", published, by_metric("cosine", epsilon))],
+        "mean_feature": [
+            Comparison(f"mean feature, {name}", ours, distances)
+            for name, distances in mean_feature_distances().items()
+        ],
+        "two_by_two": [
+            Comparison(f"{method.name}, cosine", method, by_metric("cosine", epsilon))
+            for method in METHODS.values()
+            if method.procedure == "compose"
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """The sets and what cells there are of them."""
+
+    sets: tuple[QualitySet, ...]
+    changed: tuple[QualitySet, ...]
+    cells: Cells
+
+    def figures(self, comparison: Comparison, *, permutations: int) -> Figures:
+        twins = _there({size: self.twins(comparison, size) for size in SIZES})
+        labels = _there({size: self._labels(comparison, size) for size in LABEL_SIZES})
+        reference = twins.get(REFERENCE_SIZE)
+        if reference is None:
+            return Figures(comparison, twins, labels)
+        tree = measures.tree_distances([task.path for task in reference.tasks])
+        taxonomy = measures.agreement(reference.distances, tree, permutations=permutations)
+        stability = _there(
+            {change: self._stability(comparison, reference, change) for change in CHANGES}
+        )
+        return Figures(comparison, twins, labels, taxonomy, stability)
+
+    def twins(
+        self, comparison: Comparison, size: int, only: Iterable[str] | None = None
+    ) -> Twins | None:
+        """`only`: these tasks, which then have no other rivals either."""
+        names = None if only is None else set(only)
+        chosen = [
+            s
+            for s in self.sets
+            if s.kind != "label" and s.size == size and (names is None or s.task in names)
+        ]
+        tasks, a, b = self._pairs(comparison.method, chosen)
+        if len(tasks) < FEWEST_TASKS:
+            return None
+        distances = comparison.distances(a, b)
+        return Twins(tasks, distances, measures.find_twins(distances))
+
+    def complexities(self, method: Method) -> tuple[Array, Array]:
+        """Complexity and cross-validated error of every twin set of the reference size."""
+        found = []
+        for labelled in self.sets:
+            if labelled.kind != "label" and labelled.size == REFERENCE_SIZE:
+                cell, ours = (self.cells.load(m, labelled) for m in (method, METHODS["ours"]))
+                if cell and ours:
+                    total = cell["vector"].sum(dtype=np.float64)
+                    found.append((float(total), 1.0 - float(ours["cv_accuracy"])))
+        columns = np.array(found).reshape(-1, 2)
+        return columns[:, 0], columns[:, 1]
+
+    def _labels(self, comparison: Comparison, size: int) -> LabelTwins | None:
+        chosen = [s for s in self.sets if s.kind == "label" and s.size == size]
+        tasks, a, b = self._pairs(comparison.method, chosen)
+        if len(tasks) < FEWEST_TASKS:
+            return None
+        distances = comparison.distances(a, b)
+        pools = np.array([task.pool for task in tasks])
+        together: Flags = pools[:, None] == pools[None, :]
+        return LabelTwins(
+            tasks, measures.find_twins(distances, together), measures.find_twins(distances)
+        )
+
+    def _stability(self, comparison: Comparison, twins: Twins, change: str) -> Stability | None:
+        place = {task.task: i for i, task in enumerate(twins.tasks)}
+        cells, places = [], []
+        for labelled in self.changed:
+            cell = self.cells.load(comparison.method, labelled)
+            if labelled.question == change and cell and labelled.task in place:
+                cells.append(cell)
+                places.append(place[labelled.task])
+        if not cells:
+            return None
+        originals = [self._loaded(comparison.method, task) for task in twins.tasks]
+        distances = comparison.distances(cells, originals)
+        return measures.stability(distances, places, np.diag(twins.distances)[places])
+
+    def _pairs(
+        self, method: Method, sets: Iterable[QualitySet]
+    ) -> tuple[tuple[QualitySet, ...], list[Cell], list[Cell]]:
+        """The halves A of the tasks that both halves are there of, and both halves' cells."""
+        halves: dict[str, dict[str, tuple[QualitySet, Cell]]] = {}
+        for labelled in sets:
+            cell = self.cells.load(method, labelled)
+            if cell is not None:
+                halves.setdefault(labelled.task, {})[labelled.half] = (labelled, cell)
+        both = [pair for pair in halves.values() if len(pair) == 2]
+        return (
+            tuple(pair["A"][0] for pair in both),
+            [pair["A"][1] for pair in both],
+            [pair["B"][1] for pair in both],
+        )
+
+    def _loaded(self, method: Method, labelled: QualitySet) -> Cell:
+        cell = self.cells.load(method, labelled)
+        if cell is None:
+            raise FileNotFoundError(self.cells.path(method, labelled))
+        return cell
+
+
+def _there(found: Mapping[K, V | None]) -> dict[K, V]:
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def best(found: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of several distances each figure's best: a baseline gets the benefit of the choice.
+
+    `found`  what `Figures.to_json` gave for each
+    """
+    result: dict[str, Any] = {}
+    for key in dict.fromkeys(key for row in found for key in row):
+        values = [row[key] for row in found if key in row]
+        if key == "distance":
+            result[key] = "the best of " + "; ".join(values) + ", figure by figure"
+        elif key.startswith(("tasks", "label_tasks")) or key.endswith("interval"):
+            continue
+        elif "rank" in key or key.endswith(("_p", "distance_over_twin")):
+            result[key] = min(values)
+        else:
+            result[key] = max(values)
+    return result

@@ -1,0 +1,154 @@
+"""The figures as tables to read, and as one JSON object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality import measures
+from benchmarks.quality.changes import CHANGES
+from benchmarks.quality.figures import Collection, Comparison, Figures, best, comparisons
+from benchmarks.quality.measures import Retrieval
+from benchmarks.quality.methods import METHODS
+from benchmarks.quality.tasks import LABEL_SIZES, REFERENCE_SIZE, SIZES
+
+_NAME = 36  # characters
+_MISSES_SHOWN = 40
+
+
+def report(collection: Collection, *, epsilon: float, permutations: int) -> dict[str, Any]:
+    """Prints the tables of what cells there are, and returns the JSON object."""
+    groups = {
+        name: [collection.figures(row, permutations=permutations) for row in rows]
+        for name, rows in comparisons(epsilon).items()
+    }
+    every = [row for rows in groups.values() for row in rows if row.twins or row.labels]
+    for lines in (
+        _twin_lines(every),
+        _label_lines(every),
+        _stability_lines(every),
+        _miss_lines(every[0]) if every else (),
+    ):
+        print("\n".join(lines), end="\n\n")
+
+    result: dict[str, Any] = {
+        "ours": groups["ours"][0].to_json(),
+        "published": groups["published"][0].to_json(),
+        "mean_feature": best([row.to_json() for row in groups["mean_feature"]]),
+        "other_distances": {row.comparison.name: row.to_json() for row in groups["ours"][1:]},
+        "two_by_two": {row.comparison.method.name: row.to_json() for row in groups["two_by_two"]},
+        "published_default": _published_default(collection, epsilon),
+        "complexity": _complexity(collection),
+    }
+    return result
+
+
+def _twin_lines(rows: Sequence[Figures]) -> Iterator[str]:
+    yield "Twins first (share, 95 % interval, tasks), and their mean rank; both kinds are rivals"
+    sizes = "".join(f"{f'{size} a class':^26}" for size in SIZES)
+    yield f"{'':{_NAME}}{sizes}{'rank':>8}{'same':>8}{'other':>8}{'taxonomy rho (p)':>20}"
+    for row in rows:
+        cells = [
+            _share(row.twins[size].retrieval, len(row.twins[size].tasks))
+            if size in row.twins
+            else ""
+            for size in SIZES
+        ]
+        text = f"{row.comparison.name:{_NAME}}" + "".join(f"{cell:^26}" for cell in cells)
+        if reference := row.twins.get(REFERENCE_SIZE):
+            text += f"{reference.retrieval.mean_rank:8.2f}"
+            for kind in ("same-style", "other-style"):
+                part = reference.of_kind(kind)
+                text += f"{part.first:8.2f}" if len(part.ranks) else f"{'':8}"
+        if row.taxonomy:
+            text += f"{row.taxonomy.rho:12.3f} ({row.taxonomy.p:.3f})"
+        yield text
+
+
+def _label_lines(rows: Sequence[Figures]) -> Iterator[str]:
+    yield "Label sensitivity: twins first among questions on the same pool, and among all pools"
+    sizes = "".join(f"{f'{size}: same pool':^26}{'all pools':^26}" for size in LABEL_SIZES)
+    yield f"{'':{_NAME}}{sizes}"
+    for row in rows:
+        text = f"{row.comparison.name:{_NAME}}"
+        for size in LABEL_SIZES:
+            found = row.labels.get(size)
+            parts = (found.same_pool, found.all_pools) if found else ()
+            text += "".join(f"{_share(part, len(part.ranks)):^26}" for part in parts) or " " * 52
+        yield text
+    for row in rows[:1]:
+        for size, labels in row.labels.items():
+            shares = {
+                question: labels.asking(question).first
+                for question in sorted({task.question for task in labels.tasks})
+            }
+            told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+            yield f"{row.comparison.name}, {size} a class, by question: {told}"
+
+
+def _stability_lines(rows: Sequence[Figures]) -> Iterator[str]:
+    yield "Stability: median distance to the original over that to its twin; original nearest"
+    yield f"{'':{_NAME}}" + "".join(f"{name:^20}" for name in CHANGES)
+    for row in rows:
+        if row.stability:
+            parts = [
+                f"{np.median(found.shares):.3f}  {found.found.mean():.2f}"
+                for found in row.stability.values()
+            ]
+            yield f"{row.comparison.name:{_NAME}}" + "".join(f"{part:^20}" for part in parts)
+
+
+def _miss_lines(row: Figures) -> Iterator[str]:
+    """Which tasks' twins are not first, and what is nearest in their place."""
+    yield f"Missed by {row.comparison.name}"
+    for size, twins in row.twins.items():
+        names = [task.task for task in twins.tasks]
+        missed = [
+            f"{names[i]} -> {names[int(np.argmin(distances[i]))]} ({side})"
+            for side, distances in (("A", twins.distances), ("B", twins.distances.T))
+            for i in range(len(names))
+            if twins.retrieval.ranks[i, "AB".index(side)] > 0
+        ]
+        yield f"  {size} a class, {len(missed)}: " + "; ".join(missed[:_MISSES_SHOWN])
+
+
+def _published_default(collection: Collection, epsilon: float) -> dict[str, Any]:
+    """On the few tasks that it was run on, which have no other rivals; the others on the same."""
+    groups = comparisons(epsilon)
+    published = groups["published"][0]
+    method = METHODS["published_default"]
+    name = f"published, {method.draws:,} draws"
+    expensive = Comparison(name, method, published.distances)
+    found = collection.twins(expensive, REFERENCE_SIZE)
+    if found is None:
+        return {}
+    only = [task.task for task in found.tasks]
+    rows = [expensive, published, groups["ours"][0], *groups["mean_feature"]]
+    print(f"Twins first among {len(only)} tasks alone, {REFERENCE_SIZE} a class")
+    shares = {}
+    for row in rows:
+        twins = collection.twins(row, REFERENCE_SIZE, only)
+        if twins and len(twins.tasks) == len(only):
+            print(f"{row.name:{_NAME}}{_share(twins.retrieval, len(only)):^26}")
+            shares[row.name] = twins.retrieval.first
+    print()
+    return {"tasks": len(only), f"twin_first_{REFERENCE_SIZE}": shares}
+
+
+def _complexity(collection: Collection) -> dict[str, float]:
+    """Spearman's rho of complexity and cross-validated error over the twins' sets."""
+    result = {}
+    for name, method in METHODS.items():
+        complexity, error = collection.complexities(method)
+        if len(error) > 2:
+            result[name] = measures.spearman(complexity, error)
+    told = ", ".join(f"{name} {rho:.2f}" for name, rho in result.items())
+    print(f"Complexity against cross-validated error, Spearman's rho: {told}\n")
+    return result
+
+
+def _share(found: Retrieval, tasks: int) -> str:
+    low, high = found.first_interval
+    return f"{found.first:.3f} [{low:.2f}, {high:.2f}] {tasks:3}"
