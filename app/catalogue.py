@@ -56,7 +56,10 @@ class Weights(BaseModel):
 
 
 class ProbeCard(Card):
-    """The fixed network every task is looked at through. All fields are part of its space."""
+    """The fixed network every task is looked at through. What decides numbers is part of its space.
+
+    Weights are pinned by their file's `sha256`, or where no file is at hand (`timm:`) by `digest`.
+    """
 
     version: int = Field(ge=1)
     network: str = Field(description="timm architecture name")
@@ -69,6 +72,14 @@ class ProbeCard(Card):
         ("*",), description="glob patterns over module names: which weights count"
     )
     epsilon: float = Field(gt=0, description="added before a logarithm is taken of the embedding")
+    digest: Sha256 | None = Field(
+        None, description="of the probe as it must come out: weights, layers, size, normalisation"
+    )
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether other weights than the card's author saw would be refused."""
+        return self.digest is not None or self.weights.sha256 is not None
 
 
 class CandidateCard(Card):

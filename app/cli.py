@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn
 from urllib.parse import quote
@@ -405,6 +406,12 @@ def recipes(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = Fa
     _cards("recipes", terminal.recipes_table, None, server, key, as_json)
 
 
+@app.command()
+def probes(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False) -> None:
+    """List the networks that tasks can be looked at through."""
+    _cards("probes", terminal.probes_table, None, server, key, as_json)
+
+
 # --- jobs
 
 
@@ -484,6 +491,24 @@ def revoke_key(
         keys.revoke_key(session, key_id)
     if as_json:
         _print_json({"id": key_id, "revoked": True})
+
+
+@app.command()
+def reindex(
+    probe: Annotated[
+        str | None, typer.Option(help="Probe of the space to move to [TASK2VEC_PROBE].")
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Only show how far it is.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move all tasks to another probe's space, from the images kept; a worker does it when idle."""
+    settings = _settings(probe=probe, data_dir=data_dir)
+    answer = _show_moves(settings) if status else _begin_move(settings)
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print((terminal.moves if status else terminal.move_begun)(answer))
 
 
 @reference_app.command("build")
@@ -695,6 +720,39 @@ def _cards(
         terminal.out.print(table(cards))
 
 
+def _begin_move(settings: Settings) -> dict[str, Any]:
+    _require_extras("worker")
+
+    from app.catalogue import ProbeCard, get_card
+    from app.embedding.probe import load_probe
+    from app.store import reindex, spaces
+    from app.store.blobs import BlobStore
+
+    # Loaded here, though a worker will do the work: the space is not known before, and weights that
+    # cannot be had are told now, not by every job.
+    target = load_probe(get_card(settings.models_dir, ProbeCard, settings.probe), "cpu")
+    with _database(settings) as database, database.session() as session:
+        blobs = BlobStore(settings.blob_dir)
+        begun = reindex.begin(session, blobs, target.card.name, target.space_id)
+        found = spaces.count_tasks(session)
+    library_tasks = sum(count.library_tasks for count in found if count.space_id == target.space_id)
+    return {
+        "probe": target.card.name,
+        "probe_digest": target.digest,
+        "space_id": target.space_id,
+        "library_tasks": library_tasks,
+        **asdict(begun),
+    }
+
+
+def _show_moves(settings: Settings) -> dict[str, Any]:
+    from app.store import reindex, spaces
+
+    with _database(settings) as database, database.session(read_only=True) as session:
+        found = [asdict(count) for count in spaces.count_tasks(session)]
+        return {"spaces": found, **asdict(reindex.progress(session))}
+
+
 # --- embeddings on this machine
 
 
@@ -721,6 +779,7 @@ def _embed_here(
         "complexity": embedding.complexity,
         "noise_floor": embedding.noise_floor,
         "space_id": embedding.space_id,
+        "probe_digest": embedding.provenance.probe_digest,
     }
     if as_json:
         _print_json(facts | {"intake": summary})

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.measure import Measurement
 from rich.progress import (
     BarColumn,
@@ -211,6 +211,66 @@ def recipes_table(cards: Iterable[Row]) -> Table:
             plain(card["name"]), plain(card["scope"]), batch, epochs, plain(card["description"])
         )
     return table
+
+
+def probes_table(cards: Iterable[Row]) -> Table:
+    table = _table("Probes", "name", "#input", "weights from", "pinned", "licence")
+    for card in cards:
+        table.add_row(
+            plain(card["name"]),
+            f"{card['input_size']} px",
+            plain(card["weights"]["source"].partition(":")[0]),
+            plain("yes" if card["pinned"] else "no"),
+            plain(card["licence"]),
+        )
+    return table
+
+
+def move_begun(answer: Row) -> Table:
+    """What `reindex` set going, and which tasks stay where they are."""
+    return _facts(
+        {
+            "probe": answer["probe"],
+            "probe digest": answer["probe_digest"],
+            "space": answer["space_id"],
+            "queued": answer["queued"],
+            "moving already": answer["moving"],
+            "there": answer["there"],
+        }
+        | ({"being embedded": ", ".join(answer["busy"])} if answer["busy"] else {})
+        | (
+            {"without images": ", ".join(answer["without_images"])}
+            if answer["without_images"]
+            else {}
+        )
+        | ({} if answer["library_tasks"] else {"library": "none in this space"})
+    )
+
+
+def moves(answer: Row) -> Group:
+    """Tasks by space, how far the move is, and what it left behind."""
+    spaces = _table("Spaces", "space", "probe", "#tasks", "#of the library")
+    for space in answer["spaces"]:
+        spaces.add_row(
+            plain(space["space_id"]),
+            plain(space["probe"]),
+            str(space["tasks"]),
+            str(space["library_tasks"]),
+        )
+    waiting = answer["queued"] + answer["running"]
+    if waiting:
+        spaces.caption = (
+            f"Moving: {answer['embedded']} of {answer['embedded'] + waiting} embedded; a tenant's "
+            "tasks change over together, after its last."
+        )
+    if not answer["left"]:
+        return Group(spaces)
+    left = _table("Left behind", "task", "name", "state", "why")
+    for task in answer["left"]:
+        left.add_row(
+            plain(task["task_id"]), plain(task["name"]), state(task["state"]), plain(task["detail"])
+        )
+    return Group(spaces, Text(), left)
 
 
 def keys_table(keys: Iterable[Row]) -> Table:

@@ -58,29 +58,19 @@ def seeded_weights(
     return Weights(source=f"file:{path}", sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-def original_network(card: ProbeCard, dtype: torch.dtype) -> nn.Module:
-    """The network of a card with seeded weights as timm makes it: nothing is folded."""
+def original_network(card: ProbeCard, dtype: torch.dtype = torch.float32) -> nn.Module:
+    """The network of a `probe_card` as timm makes it: nothing folded, no classifier, eval mode."""
     model = _model(card.network, card.input_size)
     path = Path(card.weights.source.removeprefix("file:"))
     model.load_state_dict(torch.load(path, weights_only=True))
     model.reset_classifier(0)
-    network: nn.Module = model.eval().requires_grad_(False).to(dtype)
+    network: nn.Module = model.eval().to(dtype)
     return network
 
 
 def _model(network: str, input_size: int) -> Any:
     fixed = timm.get_pretrained_cfg(network, allow_unregistered=True).fixed_input_size
     return timm.create_model(network, **({"img_size": input_size} if fixed else {}))
-
-
-def original_network(card: ProbeCard, dtype: torch.dtype = torch.float32) -> torch.nn.Module:
-    """The network of a `probe_card` as timm makes it: nothing folded, no classifier, eval mode."""
-    fixed = timm.get_pretrained_cfg(card.network, allow_unregistered=True).fixed_input_size
-    model = timm.create_model(card.network, **({"img_size": card.input_size} if fixed else {}))
-    path = card.weights.source.removeprefix("file:")
-    model.load_state_dict(torch.load(path, weights_only=True))
-    model.reset_classifier(0)
-    return model.eval().to(dtype)
 
 
 def coloured_noise(

@@ -75,6 +75,14 @@ def test_packaged_weights_carry_a_digest():
             assert card.weights.sha256 is not None, card.name
 
 
+def test_a_probe_is_pinned_by_its_file_or_by_its_digest():
+    probes = load_cards(MODELS, ProbeCard)
+    downloaded = probes["resnet18"]
+    assert {card.is_pinned for name, card in probes.items() if "lite" in name} == {True}
+    assert not downloaded.is_pinned
+    assert downloaded.model_copy(update={"digest": "0" * 64}).is_pinned
+
+
 def test_one_network_at_one_size_counts_the_same_under_every_set_of_weights():
     seen: dict[tuple[str, int], tuple[object, ...]] = {}
     for card in CANDIDATES.values():

@@ -212,7 +212,7 @@ def test_the_table_of_estimates_says_what_its_ranks_rest_on_and_breaks_no_name(
     assert joints <= words
 
 
-@pytest.mark.parametrize("kind", ["candidates", "devices", "recipes"])
+@pytest.mark.parametrize("kind", ["candidates", "devices", "recipes", "probes"])
 def test_the_catalogue_is_listed(server: str, kind: str) -> None:
     items = task2vec(kind, "--json", "--server", server).json["items"]
     assert items
@@ -356,6 +356,7 @@ def test_interruption_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         (("embed", "tests", "--local", "--out", "x.npz"), ("worker",)),
         (("demo",), ("worker", "demo")),
         (("reference", "build"), ("worker", "reference")),
+        (("reindex",), ("worker",)),
     ],
 )
 def test_missing_extras_are_named_with_their_pip_command(
@@ -443,6 +444,45 @@ def test_a_service_that_cannot_start_says_so_in_one_line_after_its_log(tmp_path:
 def test_the_version_and_the_help_are_printed() -> None:
     assert task2vec("--version").stdout.strip()
     assert "neighbours" in task2vec().stdout
+
+
+# --- another space
+
+
+def test_a_move_reports_tasks_without_images_and_leaves_them(data_dir: Path) -> None:
+    pytest.importorskip("torch")
+    begun = task2vec("reindex", "--data-dir", data_dir, "--json").json
+    assert (begun["probe"], begun["queued"], begun["there"]) == ("tf_efficientnet_lite0", 0, 0)
+    assert len(begun["without_images"]) == len(NAMES)
+    shown = " ".join(task2vec("reindex", "--data-dir", data_dir).stdout.split())
+    assert begun["space_id"] in shown
+    assert "without images" in shown
+
+    status = task2vec("reindex", "--status", "--data-dir", data_dir, "--json").json
+    assert (status["queued"], status["running"], status["embedded"], status["left"]) == (
+        0,
+        0,
+        0,
+        [],
+    )
+    (space,) = (space for space in status["spaces"] if space["space_id"] == "space")
+    assert space["tasks"] >= len(NAMES)
+    assert "Spaces" in task2vec("reindex", "--status", "--data-dir", data_dir).stdout
+
+
+def test_a_move_to_a_probe_whose_weights_cannot_be_had_queues_nothing(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("torch")
+    (tmp_path / "probes").mkdir()
+    card = shared_directory("models") / "probes" / "tf_efficientnet_lite1.toml"
+    text = card.read_text().replace("package:efficientnet", "package:no_such")
+    (tmp_path / "probes" / card.name).write_text(text)
+    monkeypatch.setenv("TASK2VEC_MODELS_DIR", str(tmp_path))
+    answer = task2vec("reindex", "--probe", card.stem, "--data-dir", data_dir)
+    assert_error(answer, 1, "pip install no-such")
+    status = task2vec("reindex", "--status", "--data-dir", data_dir, "--json").json
+    assert status["queued"] == 0
 
 
 # --- without a server

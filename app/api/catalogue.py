@@ -12,7 +12,7 @@ from app.api.bodies import describe_json_body, json_body
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reading, Writing
-from app.api.schemas import CardPage
+from app.api.schemas import CardPage, ProbeAnswer
 from app.catalogue import CandidateCard, Card, DeviceCard, ProbeCard, RecipeCard
 from app.errors import InvalidRequest
 from app.store import cards
@@ -71,9 +71,10 @@ def list_recipes(tenant: Tenant, session: Reading) -> CardPage[RecipeCard]:
     return CardPage(items=cards.list_cards(session, tenant, RecipeCard))
 
 
-@router.get("/probes", response_model=CardPage[ProbeCard])
-def list_probes(tenant: Tenant, session: Reading) -> CardPage[ProbeCard]:
-    return CardPage(items=cards.list_cards(session, tenant, ProbeCard))
+@router.get("/probes", response_model=CardPage[ProbeAnswer])
+def list_probes(tenant: Tenant, session: Reading) -> CardPage[ProbeAnswer]:
+    found = cards.list_cards(session, tenant, ProbeCard)
+    return CardPage(items=[ProbeAnswer(**dict(card), pinned=card.is_pinned) for card in found])
 
 
 def _add(session: Session, tenant: str, post: Post, card: Card) -> Response:

@@ -331,7 +331,12 @@ class EstimatesAnswer(Answer):
 
 # --- catalogue
 
-CardT = TypeVar("CardT", CandidateCard, DeviceCard, RecipeCard, ProbeCard)
+
+class ProbeAnswer(ProbeCard):
+    pinned: bool = Field(description="whether other weights than the card's would be refused")
+
+
+CardT = TypeVar("CardT", CandidateCard, DeviceCard, RecipeCard, ProbeAnswer)
 
 
 class CardPage(Answer, Generic[CardT]):

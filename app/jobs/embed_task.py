@@ -1,4 +1,7 @@
-"""The embedding job: load -> compute -> apply, with no session open while it computes."""
+"""The embedding jobs: load -> compute -> apply, with no session open while they compute.
+
+A `reindex` is one too: of a task that has an embedding, through another probe.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ from app.store.blobs import Blob, BlobStore
 from app.store.intake import Intake, of_embedding
 from app.store.jobs import EndState, Start
 from app.store.session import Database
+from app.store.spaces import REINDEX
 from app.telemetry import log_event
 
 REFUSALS = (Refused, TooLarge, UnsupportedMedia, Forbidden)
@@ -177,7 +181,7 @@ def _share(start: Start, recipe: str, bench: Workbench) -> bool:
     with bench.database.session() as session:
         row = embeddings.find(session, start.tenant, recipe)
         intake = None if row is None else of_embedding(session, row.seq)
-        if intake is None:
+        if row is None or (intake is None and start.kind != REINDEX):  # a reindex has its task's
             return False
         jobs.finish_job(
             session, start.job_id, start.token, "succeeded", intake=intake, embedding=row

@@ -1,23 +1,28 @@
-"""What goes once its time is over: engine records, idempotency keys, expired tasks, lost blobs."""
+"""What goes once its time is over: engine records, idempotency keys, expired tasks, lost blobs,
+embeddings of a space that was left.
+"""
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from app.settings import Settings
-from app.store import archives, idempotency, tasks
+from app.store import archives, embeddings, idempotency, jobs, tasks
 from app.store.blobs import BlobStore
 from app.store.session import Database
-from app.store.tables import Job, Task, now
+from app.store.tables import Task, now
 from app.telemetry import log_event
 
 if TYPE_CHECKING:
     from app.jobs.engine import Engine
 
 ENGINE_RETENTION = timedelta(days=1)
+SWEEP_SECONDS = 2.0
+EMBEDDINGS_AT_ONCE = 20  # some hundred pages of the database each: nobody waits long for the lock
 UPLOAD_SECONDS = 86_400.0  # no upload lasts longer: a blob that no task has by then is nobody's
 
 
@@ -37,15 +42,22 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
     log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files)
 
 
+def sweep_embeddings(database: Database) -> None:
+    """Deletes those that no task has any more; what is left of very many goes the next time."""
+    give_up_at = time.monotonic() + SWEEP_SECONDS
+    while time.monotonic() < give_up_at:
+        with database.session() as session:
+            if not embeddings.sweep(session, EMBEDDINGS_AT_ONCE):
+                return
+
+
 def reconcile(database: Database, engine: Engine) -> None:
-    """Hands the engine every unfinished job; it knows most of them and ignores those.
+    """Hands the engine every job begun and unfinished; it knows most of them and ignores those.
 
     What is left are jobs to be tried again, those whose end could not be written down, and all of
     them where the engine's file was lost (a backup holds the database, not it).
     """
     with database.session(read_only=True) as session:
-        unfinished = session.scalars(
-            select(Job.id).where(Job.state.in_(("queued", "running"))).order_by(Job.seq)
-        ).all()
+        unfinished = jobs.unfinished(session)
     for job_id in unfinished:
         engine.enqueue(job_id)

@@ -22,7 +22,7 @@ from sqlalchemy import select
 
 from app import __version__
 from app.errors import Conflict, Task2VecError
-from app.jobs.housekeeping import housekeep, reconcile
+from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import jobs, workers
@@ -79,7 +79,16 @@ def _work(settings: Settings, device: str, database: Database) -> None:
 
     @functools.lru_cache(maxsize=2)
     def probe_named(name: str) -> Probe:
-        return load_probe(get_card(settings.models_dir, ProbeCard, name), device)
+        probe = load_probe(get_card(settings.models_dir, ProbeCard, name), device)
+        if not probe.card.is_pinned:
+            log_event(
+                "probe.unpinned",
+                level=logging.WARNING,
+                probe=name,
+                digest=probe.digest,
+                remedy="Write this `digest` into the probe's card: other weights are refused then.",
+            )
+        return probe
 
     probe = probe_named(settings.probe)
     probe.warm_up()
@@ -150,6 +159,7 @@ def _dispatch_until(
             if time.monotonic() >= reconcile_at:
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
                 reconcile(database, engine)
+                sweep_embeddings(database)
             if time.monotonic() >= clean_at:
                 clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
                 housekeep(settings, database, blobs, engine)
@@ -163,10 +173,15 @@ def dispatch(database: Database, engine: Engine) -> None:
     """Hands accepted jobs to the engine, then forgets that it had to.
 
     In this order: after a crash in between, the engine is handed a job that it knows already.
+    Where there are none, and none is unfinished, one of the background gets its turn.
     """
     with database.session(read_only=True) as session:
-        if session.scalar(select(Outbox.seq).limit(1)) is None:
-            return  # as nearly always: the write lock is not worth asking for
+        accepted = session.scalar(select(Outbox.seq).limit(1)) is not None
+        background = None if accepted else jobs.next_in_background(session)
+    if background is not None:
+        engine.enqueue(background)
+    if not accepted:
+        return  # as nearly always: the write lock is not worth asking for
     with database.session() as session:
         rows = jobs.take_outbox(session, DISPATCH_AT_ONCE)
         for row in rows:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.errors import Unavailable
 from app.store.blobs import Blob, BlobStore
+from app.store.session import hold
 from app.store.tables import Archive, Task
 
 
@@ -38,7 +39,7 @@ def require_kept(session: Session, blobs: BlobStore, sha256: str) -> None:
 
     The other half of `delete_unneeded`: whichever comes first, no task loses its bytes.
     """
-    _hold(session, sha256)
+    hold(session, sha256)
     if not blobs.exists(sha256):
         raise Unavailable(
             "archive-gone",
@@ -55,7 +56,7 @@ def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) 
     """
     asked = sorted(set(digests))  # in one order for all, or two could wait for each other
     for sha256 in asked:
-        _hold(session, sha256)
+        hold(session, sha256)
     orphans = unneeded(session, asked)
     for sha256 in orphans:
         blobs.delete(sha256)
@@ -70,13 +71,3 @@ def orphans(session: Session, blobs: BlobStore, older_than_seconds: float) -> li
     stored = blobs.stored(older_than_seconds)
     needed = set(session.scalars(select(Archive.sha256).distinct()))
     return [sha256 for sha256 in stored if sha256 not in needed]
-
-
-def _hold(session: Session, sha256: str) -> None:
-    """Until the unit of work ends, nobody else decides about that blob.
-
-    On SQLite a writing unit has the whole database to itself.
-    """
-    if session.get_bind().dialect.name == "postgresql":
-        key = int.from_bytes(bytes.fromhex(sha256[:16]), signed=True)
-        session.execute(select(func.pg_advisory_xact_lock(key)))

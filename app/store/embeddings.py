@@ -20,6 +20,11 @@ Part = Literal["vector", "domain"]
 Matrix = npt.NDArray[np.float32]
 
 _CHUNK_ROWS = 256  # some 20 MB of the default probe's vectors
+_UNUSED = (
+    Embedding.tenant != PUBLIC,
+    ~exists().where(Task.embedding_seq == Embedding.seq),
+    ~exists().where(Task.next_embedding_seq == Embedding.seq),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,15 +121,17 @@ def chunks(
         yield wanted, np.stack([found[seq] for seq in wanted])
 
 
-def drop_unused(session: Session, embedding_seq: int | None) -> None:
-    """Deletes the embedding if no task has it and it is not the reference library's."""
-    session.execute(
-        delete(Embedding).where(
-            Embedding.seq == embedding_seq,
-            Embedding.tenant != PUBLIC,
-            ~exists().where(Task.embedding_seq == Embedding.seq),
-        )
-    )
+def drop_unused(session: Session, *seqs: int | None) -> None:
+    """Deletes those of the embeddings that no task has and that are not the reference library's."""
+    asked = Embedding.seq.in_([seq for seq in seqs if seq is not None])
+    session.execute(delete(Embedding).where(asked, *_UNUSED))
+
+
+def sweep(session: Session, limit: int) -> int:
+    """The same for any `limit` of them; how many there were."""
+    unused = session.scalars(select(Embedding.seq).where(*_UNUSED).limit(limit)).all()
+    drop_unused(session, *unused)
+    return len(unused)
 
 
 def _unknown(embedding_seq: int) -> NotFound:

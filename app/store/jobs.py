@@ -1,18 +1,23 @@
-"""Jobs: accepted with their outbox row, fenced by a token while a worker holds them, ended once."""
+"""Jobs: accepted with their outbox row, fenced by a token while a worker holds them, ended once.
+
+A `reindex` job embeds a ready task anew in another space. It has no outbox row: a worker takes it
+up when nothing else is to be done, and the task stays as it is until `spaces.settle`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import and_, delete, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, NotFound, Task2VecError
-from app.store import archives, cursors, embeddings
+from app.store import archives, cursors, embeddings, spaces
 from app.store.blobs import Blob
 from app.store.intake import Intake
+from app.store.spaces import REINDEX, UNFINISHED
 from app.store.tables import Embedding, Job, Outbox, Task, new_id, now
 
 EndState = Literal["succeeded", "refused", "failed", "cancelled"]
@@ -44,6 +49,16 @@ def enqueue(session: Session, task: Task, kind: str) -> Job:
     return job
 
 
+def enqueue_reindex(session: Session, tasks: Iterable[tuple[int, str]], probe: str) -> None:
+    """For each (seq, tenant) of a task a job of the background."""
+    rows = [
+        {"tenant": tenant, "kind": REINDEX, "task_seq": seq, "state": "queued", "probe": probe}
+        for seq, tenant in tasks
+    ]
+    if rows:
+        session.execute(insert(Job), rows)
+
+
 def get_job(session: Session, tenant: str, job_id: str) -> Job:
     job = _locate(session, job_id)
     if job is None or job.tenant != tenant:
@@ -62,8 +77,12 @@ def count_by_state(session: Session) -> dict[tuple[str, str], int]:
 
 
 def oldest_wait_seconds(session: Session) -> float:
-    """How long the job that waits longest has waited; 0 where none does."""
-    since = session.scalar(select(func.min(Job.created_at)).where(Job.state == "queued"))
+    """How long the job that waits longest has waited; 0 where none does.
+
+    Those of the background don't count: to wait is what they are for.
+    """
+    waiting = (Job.state == "queued", Job.kind != REINDEX)
+    since = session.scalar(select(func.min(Job.created_at)).where(*waiting))
     return 0.0 if since is None else max(0.0, (now() - since).total_seconds())
 
 
@@ -86,9 +105,37 @@ def list_jobs(
 
 
 def is_busy(session: Session, task: Task) -> bool:
-    """Whether a job of the task is queued or running."""
-    query = select(Job.seq).where(Job.task_seq == task.seq, Job.state.not_in(ENDED)).limit(1)
-    return session.scalar(query) is not None
+    """Whether a job of the task is queued or running, other than one of the background."""
+    own = (Job.task_seq == task.seq, Job.kind != REINDEX, Job.state.in_(UNFINISHED))
+    return session.scalar(select(Job.seq).where(*own).limit(1)) is not None
+
+
+def next_in_background(session: Session) -> str | None:
+    """The oldest reindex job that was never begun, where nothing runs and nobody else waits."""
+    waiting = (Job.state == "queued", Job.kind == REINDEX, Job.attempts == 0)
+    job_id = session.scalar(select(Job.id).where(*waiting).order_by(Job.seq).limit(1))
+    if job_id is None:
+        return None
+    first = or_(Job.state == "running", and_(Job.state == "queued", Job.kind != REINDEX))
+    return None if session.scalar(select(Job.seq).where(first).limit(1)) is not None else job_id
+
+
+def unfinished(session: Session) -> list[str]:
+    """All but those that `next_in_background` will name, the oldest first."""
+    begun = or_(Job.kind != REINDEX, Job.state != "queued", Job.attempts > 0)
+    query = select(Job.id).where(Job.state.in_(UNFINISHED), begun).order_by(Job.seq)
+    return list(session.scalars(query))
+
+
+def stop_reindex(session: Session, task: Task) -> None:
+    """The task leaves the move to another space; a worker that embeds it finds its token stale."""
+    if task.next_embedding_seq is not None:
+        before, task.next_embedding_seq = task.next_embedding_seq, None
+        session.flush()
+        embeddings.drop_unused(session, before)
+    moving = (Job.task_seq == task.seq, Job.kind == REINDEX, Job.state.in_(UNFINISHED))
+    for job in session.scalars(select(Job).where(*moving).with_for_update()).all():
+        _end(session, job, "cancelled")
 
 
 def request_cancel(session: Session, tenant: str, job_id: str) -> Job:
@@ -121,7 +168,8 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
     job.token += 1
     job.started_at = job.started_at or now()
     task = job.task
-    task.status = "embedding"
+    if job.kind != REINDEX:
+        task.status = "embedding"
     return Start(
         job_id=job.id,
         kind=job.kind,
@@ -131,7 +179,7 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
         task_id=task.id,
         task_version=task.version,
         label_kind=task.label_kind_asked,
-        probe=task.probe,
+        probe=job.probe or task.probe,
         source=task.source,
         archives=tuple(Blob(archive.sha256, archive.size_bytes) for archive in task.archives),
     )
@@ -168,7 +216,9 @@ def report_progress(
 def release_job(session: Session, job_id: str, token: int, *, counted: bool) -> None:
     """Puts the job back into the queue; `counted`: as an attempt that came to nothing."""
     job = hold(session, job_id, token)
-    job.state = job.task.status = "queued"
+    job.state = "queued"
+    if job.kind != REINDEX:
+        job.task.status = "queued"
     if not counted:
         job.attempts -= 1
 
@@ -223,6 +273,9 @@ def _end(
     session.execute(delete(Outbox).where(Outbox.job_id == job.id))
 
     task = job.task
+    if job.kind == REINDEX:
+        _end_reindex(session, task, problem, intake, embedding)
+        return
     if state != "succeeded" and task.embedding_seq is not None:
         # More images came to nothing: what was embedded before still stands, beside the reason.
         archives.drop_latest(task)
@@ -231,17 +284,38 @@ def _end(
         return
     task.status = "ready" if state == "succeeded" else state
     task.problem = problem
+    _note(task, intake)
+    if embedding is not None:
+        before = task.embedding_seq
+        task.embedding = embedding
+        session.flush()
+        embeddings.drop_unused(session, before)
+
+
+def _end_reindex(
+    session: Session,
+    task: Task,
+    problem: dict[str, Any] | None,
+    intake: Intake | None,
+    embedding: Embedding | None,
+) -> None:
+    if embedding is not None:
+        _note(task, intake)
+        before, task.next_embedding_seq = task.next_embedding_seq, embedding.seq
+        session.flush()
+        embeddings.drop_unused(session, before)
+    elif problem is not None:  # left behind, and not by its user's wish
+        task.problem = problem
+    spaces.settle(session, task.tenant)
+
+
+def _note(task: Task, intake: Intake | None) -> None:
     if intake is not None:
         task.label_kind = intake.label_kind
         task.n_images = intake.n_images
         task.n_classes = intake.n_classes
         task.intake_summary = intake.summary
         task.intake_files = intake.files
-    if embedding is not None:
-        before = task.embedding_seq
-        task.embedding = embedding
-        session.flush()
-        embeddings.drop_unused(session, before)
 
 
 def _poison(attempts: int) -> Task2VecError:

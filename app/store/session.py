@@ -5,6 +5,7 @@ Functions of this package take the session and never commit: only the edge that 
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -61,6 +62,16 @@ class Database:
 
     def dispose(self) -> None:
         self._writer.dispose()
+
+
+def hold(session: Session, what: str) -> None:
+    """Until the unit of work ends, nobody else who holds the same is at work.
+
+    On SQLite a writing unit has the whole database to itself.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        key = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], signed=True)
+        session.execute(select(func.pg_advisory_xact_lock(key)))
 
 
 def _read_only(engine: Engine) -> Engine:

@@ -119,13 +119,15 @@ class Task(Base):
     )  # one entry per file
     problem: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     embedding_seq: Mapped[int | None] = mapped_column(ForeignKey("embeddings.seq"), index=True)
+    # In the space that the tenant's tasks are moving to; current once all of them are there.
+    next_embedding_seq: Mapped[int | None] = mapped_column(ForeignKey("embeddings.seq"), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
     # Set where images are only asked about (POST /neighbours): never listed, nobody's neighbour,
     # deleted after this time.
     expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime, index=True)
 
-    embedding: Mapped[Embedding | None] = relationship()
+    embedding: Mapped[Embedding | None] = relationship(foreign_keys=[embedding_seq])
     archives: Mapped[list[Archive]] = relationship(
         cascade="all, delete-orphan", order_by="Archive.position", lazy="selectin"
     )
@@ -162,13 +164,15 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         Index(None, "tenant", "seq"),
+        Index(None, "state", "kind"),
         {"sqlite_autoincrement": True},
     )
 
     seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
     tenant: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex
+    probe: Mapped[str | None] = mapped_column(String(100))  # of a reindex, which leaves the task's
     task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(
         String(20)

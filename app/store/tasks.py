@@ -8,7 +8,7 @@ from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Forbidden, NotFound
-from app.store import archives, cursors, embeddings, jobs
+from app.store import archives, cursors, embeddings, jobs, spaces
 from app.store.blobs import Blob
 from app.store.tables import PUBLIC, Job, Outbox, Task, TaskTag, now
 
@@ -47,7 +47,8 @@ def create_task(
 def add_images(session: Session, task: Task, archive: Blob) -> Job:
     """A new version of the task with one more archive.
 
-    Conflict while a job of it is under way, and where no version of it was embedded.
+    Conflict while a job of it is under way, and where no version of it was embedded. A move to
+    another space leaves the task out: what it embedded, or was to, are not all the images any more.
     """
     session.refresh(task, with_for_update=True)
     if jobs.is_busy(session, task):
@@ -63,6 +64,7 @@ def add_images(session: Session, task: Task, archive: Blob) -> Job:
             "Send a new task with all the images.",
             task_status=task.status,
         )
+    jobs.stop_reindex(session, task)
     task.version += 1
     task.status = "queued"
     task.problem = None
@@ -144,13 +146,14 @@ def delete_task(session: Session, task: Task) -> list[str]:
     no task needs any more: for `archives.delete_unneeded`, after the commit.
     """
     digests = [archive.sha256 for archive in task.archives]
-    embedding_seq = task.embedding_seq
+    seqs = task.embedding_seq, task.next_embedding_seq
     of_task = select(Job.id).where(Job.task_seq == task.seq)
     session.execute(delete(Outbox).where(Outbox.job_id.in_(of_task)))
     session.execute(delete(Job).where(Job.task_seq == task.seq))
     session.delete(task)
     session.flush()
-    embeddings.drop_unused(session, embedding_seq)
+    embeddings.drop_unused(session, *seqs)
+    spaces.settle(session, task.tenant)
     return archives.unneeded(session, digests)
 
 

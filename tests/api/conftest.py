@@ -27,8 +27,10 @@ from app.store.tables import Worker, now
 from tests.provenance import PROVENANCE
 
 SPACE = "a" * 16
+OTHER_SPACE = "b" * 16
 LIBRARY_SPACE = "c" * 16
 DIMENSIONS = 64
+DIMENSIONS_OF = {SPACE: DIMENSIONS, OTHER_SPACE: 48, LIBRARY_SPACE: DIMENSIONS}
 
 
 def archive_of(files: dict[str, bytes]) -> bytes:
@@ -44,7 +46,7 @@ ARCHIVE = archive_of({"cat/1.png": b"first", "dog/2.png": b"second"})
 
 def embedding_of(seed: int, space_id: str = SPACE) -> TaskEmbedding:
     rng = np.random.default_rng(seed)
-    vector, domain, error = np.exp(rng.normal(size=(3, DIMENSIONS))).astype(np.float32)
+    vector, domain, error = np.exp(rng.normal(size=(3, DIMENSIONS_OF[space_id]))).astype(np.float32)
     return TaskEmbedding(
         vector=vector,
         domain=domain,

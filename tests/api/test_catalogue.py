@@ -18,6 +18,13 @@ def test_shipped_cards_are_listed_by_name(service: Service, kind: str) -> None:
     assert names == sorted(names)
 
 
+def test_a_probe_says_whether_its_weights_are_pinned(service: Service) -> None:
+    probes = {probe["name"]: probe for probe in service.client.get("/v1/probes").json()["items"]}
+    assert probes["tf_efficientnet_lite0"]["pinned"] is True
+    assert probes["resnet18"]["pinned"] is False
+    assert (probes["resnet18"]["digest"], probes["resnet18"]["weights"]["sha256"]) == (None, None)
+
+
 @pytest.mark.parametrize("kind", ["candidates", "devices"])
 def test_a_card_of_ones_own_is_added_once(service: Service, kind: str) -> None:
     card = service.client.get(f"/v1/{kind}").json()["items"][0] | {"name": "my-own"}

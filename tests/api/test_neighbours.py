@@ -11,7 +11,7 @@ import pytest
 
 from app.api import bodies, distances, uploads
 from app.embedding.distance import one_to_one, pairwise
-from tests.api.conftest import ARCHIVE, SPACE, Service, assert_problem, embedding_of
+from tests.api.conftest import ARCHIVE, OTHER_SPACE, SPACE, Service, assert_problem, embedding_of
 
 
 def test_neighbours_are_ranked_by_exact_distance_and_leave_the_task_out(service: Service) -> None:
@@ -44,7 +44,7 @@ def test_only_k_neighbours_with_the_tag_are_listed(service: Service) -> None:
 
 def test_tasks_of_another_space_are_nobodys_neighbours(service: Service) -> None:
     asked = service.ready(seed=0)
-    service.ready(seed=1, space_id="b" * 16)
+    service.ready(seed=1, space_id=OTHER_SPACE)
     assert service.client.get(f"/v1/tasks/{asked}/neighbours").json()["neighbours"] == []
 
 
@@ -280,7 +280,7 @@ def test_a_vector_is_read_off_the_event_loop(
 
 
 def test_distances_refuse_what_does_not_compare(service: Service) -> None:
-    here, there = service.ready(seed=0), service.ready(seed=1, space_id="b" * 16)
+    here, there = service.ready(seed=0), service.ready(seed=1, space_id=OTHER_SPACE)
     queued = service.send().json()["id"]
     for tasks, status, code in (
         ([here, there], 409, "different-spaces"),

@@ -88,6 +88,14 @@ def test_changed_weights_are_refused(card: ProbeCard) -> None:
         load_probe(card, "cpu")
 
 
+def test_a_probe_that_comes_out_unlike_its_pin_is_refused(card: ProbeCard) -> None:
+    probe = load_probe(card, "cpu")
+    pinned = load_probe(changed(card, digest=probe.digest), "cpu")
+    assert (pinned.digest, pinned.space_id) == (probe.digest, probe.space_id)
+    with pytest.raises(InvalidRequest, match=f"came out with digest {probe.digest}"):
+        load_probe(changed(card, digest="0" * 64), "cpu")
+
+
 def test_weights_of_another_network_are_refused(card: ProbeCard) -> None:
     with pytest.raises(InvalidRequest, match="do not fit its network"):
         load_probe(changed(card, network="test_convnext"), "cpu")

@@ -1,4 +1,4 @@
-"""A tiny real probe and a service's files, all in temporary directories."""
+"""Two tiny real probes and a service's files, all in temporary directories."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from app.store.blobs import BlobStore
 from app.store.session import Database
 
 PROBE = "test_resnet"
+OTHER_PROBE = "test_convnext"
 TENANT = "local"
 
 
 @pytest.fixture(scope="session")
 def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A catalogue of one card: the tiny probe's."""
+    """A catalogue of two cards: the tiny probes'."""
     from tests.probes import probe_card  # torch: only for the tests that need a probe
 
     directory = tmp_path_factory.mktemp("models")
-    card = probe_card(directory, PROBE)
     (directory / "probes").mkdir()
-    (directory / "probes" / f"{card.name}.toml").write_text(
-        f"""
-        name = "{card.name}"
-        version = {card.version}
-        network = "{card.network}"
-        licence = "{card.licence}"
-        input_size = {card.input_size}
-        mean = {list(card.mean)}
-        std = {list(card.std)}
-        epsilon = {card.epsilon}
+    for card in (probe_card(directory, network) for network in (PROBE, OTHER_PROBE)):
+        (directory / "probes" / f"{card.name}.toml").write_text(
+            f"""
+            name = "{card.name}"
+            version = {card.version}
+            network = "{card.network}"
+            licence = "{card.licence}"
+            input_size = {card.input_size}
+            mean = {list(card.mean)}
+            std = {list(card.std)}
+            epsilon = {card.epsilon}
 
-        [weights]
-        source = "{card.weights.source}"
-        sha256 = "{card.weights.sha256}"
-        """
-    )
+            [weights]
+            source = "{card.weights.source}"
+            sha256 = "{card.weights.sha256}"
+            """
+        )
     return directory
 
 

@@ -16,25 +16,36 @@ from app.catalogue import ProbeCard, get_card
 from app.embedding.probe import Probe, load_probe
 from app.jobs.embed_task import Workbench, recipe_digest, run_embed_task
 from app.jobs.engine import HandBack
+from app.jobs.housekeeping import sweep_embeddings
 from app.jobs.progress import Progress
 from app.settings import Settings
-from app.store import embeddings, jobs, tasks
+from app.store import embeddings, jobs, reindex, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.session import Database
 from app.store.tables import Embedding, Job, Task
 from tests.images import labelled_files, labelled_zip, make_zip
-from tests.jobs.conftest import PROBE, TENANT
+from tests.jobs.conftest import OTHER_PROBE, PROBE, TENANT
 
 
 @pytest.fixture(scope="module")
-def probe(models_dir: Path) -> Probe:
-    return load_probe(get_card(models_dir, ProbeCard, PROBE), "cpu")
+def probes(models_dir: Path) -> dict[str, Probe]:
+    return {
+        name: load_probe(get_card(models_dir, ProbeCard, name), "cpu")
+        for name in (PROBE, OTHER_PROBE)
+    }
+
+
+@pytest.fixture(scope="module")
+def probe(probes: dict[str, Probe]) -> Probe:
+    return probes[PROBE]
 
 
 @pytest.fixture
-def bench(settings: Settings, database: Database, blobs: BlobStore, probe: Probe) -> Workbench:
+def bench(
+    settings: Settings, database: Database, blobs: BlobStore, probes: dict[str, Probe]
+) -> Workbench:
     settings = settings.model_copy(update={"progress_interval_seconds": 1e-9})
-    return Workbench(settings, database, blobs, lambda _: probe, lambda: False)
+    return Workbench(settings, database, blobs, probes.__getitem__, lambda: False)
 
 
 class Service:
@@ -53,7 +64,7 @@ class Service:
                 name="shapes",
                 tags=[],
                 label_kind=fields.pop("label_kind", "auto"),
-                probe=PROBE,
+                probe=fields.pop("probe", PROBE),
                 archive=blob,
                 **fields,
             )
@@ -424,6 +435,99 @@ def test_source_that_is_not_allowed_is_refused(service: Service, bench: Workbenc
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("refused", "refused")
     assert (task.problem or {})["type"] == "/problems/source-not-allowed"
+
+
+def test_one_set_through_two_probes_is_two_tasks_in_two_spaces(
+    service: Service, bench: Workbench, probes: dict[str, Probe]
+) -> None:
+    for name in (PROBE, OTHER_PROBE):
+        job, task = service.run(labelled_zip(2), probe=name)
+        assert (job.state, task.probe) == ("succeeded", name)
+        assert task.embedding_seq is not None
+        with bench.database.session(read_only=True) as session:
+            embedding = embeddings.load(session, task.embedding_seq)
+        assert embedding.space_id == probes[name].space_id
+        assert embedding.provenance.probe == name
+    assert service.count_embeddings() == 2
+
+
+def begin_move(bench: Workbench, probe: Probe) -> str:
+    """The id of the first job of the move."""
+    with bench.database.session() as session:
+        reindex.begin(session, bench.blobs, probe.card.name, probe.space_id)
+    with bench.database.session(read_only=True) as session:
+        job_id = jobs.next_in_background(session)
+    assert job_id is not None
+    return job_id
+
+
+def test_reindexed_task_lies_in_the_new_space_as_if_it_had_been_uploaded_into_it(
+    service: Service, bench: Workbench, probes: dict[str, Probe], phases: Phases
+) -> None:
+    _, before = service.run(labelled_zip(2))
+    phases.told.clear()
+    target = probes[OTHER_PROBE]
+    job_id = begin_move(bench, target)
+    seen = []
+    phases.at("fisher", lambda: seen.append(service.read(job_id)))
+    run_embed_task(job_id, bench)
+    ((job, task),) = seen
+    assert (job.state, task.status, task.probe) == ("running", "ready", PROBE)
+    assert task.embedding_seq == before.embedding_seq
+    assert phases.names == ["intake", "features", "head", "fisher"]
+
+    job, task = service.read(job_id)
+    assert (job.state, task.status, task.probe) == ("succeeded", "ready", OTHER_PROBE)
+    assert (task.n_images, task.version) == (12, 1)
+    sweep_embeddings(bench.database)
+    assert service.count_embeddings() == 1
+    phases.told.clear()
+    _, fresh = service.run(labelled_zip(2), probe=OTHER_PROBE)
+    assert fresh.embedding_seq == task.embedding_seq
+    assert phases.told == []
+
+
+def test_same_bytes_are_reindexed_once(
+    service: Service, bench: Workbench, probes: dict[str, Probe], phases: Phases
+) -> None:
+    service.run(labelled_zip(2))
+    service.run(labelled_zip(2))
+    run_embed_task(begin_move(bench, probes[OTHER_PROBE]), bench)
+    phases.told.clear()
+    run_embed_task(begin_move(bench, probes[OTHER_PROBE]), bench)
+    assert phases.told == []
+    sweep_embeddings(bench.database)
+    assert service.count_embeddings() == 1
+
+
+def test_reindexing_that_is_stopped_leaves_the_task_ready_and_goes_on_later(
+    service: Service, bench: Workbench, probes: dict[str, Probe], phases: Phases
+) -> None:
+    _, before = service.run(labelled_zip(2))
+    job_id = begin_move(bench, probes[OTHER_PROBE])
+    told_to_stop: list[bool] = []
+    phases.at("fisher", lambda: told_to_stop.append(True))
+    with pytest.raises(HandBack):
+        run_embed_task(job_id, replace(bench, stopping=lambda: bool(told_to_stop)))
+    job, task = service.read(job_id)
+    assert (job.state, task.status, job.attempts) == ("queued", "ready", 0)
+    assert task.embedding_seq == before.embedding_seq
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, task.probe) == ("succeeded", "ready", OTHER_PROBE)
+
+
+def test_set_that_the_new_probe_cannot_embed_stays_in_its_space(
+    service: Service, bench: Workbench, probes: dict[str, Probe], phases: Phases
+) -> None:
+    _, before = service.run(labelled_zip(2))
+    job_id = begin_move(bench, probes[OTHER_PROBE])
+    bench.blobs.delete(before.archives[0].sha256)
+    run_embed_task(job_id, bench)
+    job, task = service.read(job_id)
+    assert (job.state, task.status, task.probe) == ("failed", "ready", PROBE)
+    assert (task.problem or {})["type"] == "/problems/blob-missing"
+    assert (task.embedding_seq, len(task.archives)) == (before.embedding_seq, 1)
 
 
 def test_recipe_digest_changes_with_all_that_decides_the_numbers(settings: Settings) -> None:

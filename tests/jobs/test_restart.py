@@ -11,11 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 from sqlalchemy import func, select
+from typer.testing import CliRunner
 
+from app.cli import app
 from app.jobs.supervisor import WorkerSupervisor, child_environment
 from app.settings import Settings
 from app.store import tasks, workers
@@ -23,7 +26,7 @@ from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import Embedding, Job, Outbox, Task
 from tests.images import labelled_zip
-from tests.jobs.conftest import PROBE, TENANT
+from tests.jobs.conftest import OTHER_PROBE, PROBE, TENANT
 from tests.jobs.held import HOLD, SERVE_COMMAND, WORKER_COMMAND
 
 IMAGES = 40
@@ -175,3 +178,52 @@ def test_job_of_a_stopped_worker_is_handed_back_and_resumed_uncounted(
         require_done_once(database, blobs, job, attempts=1)
     finally:
         supervisor.stop()
+
+
+@pytest.mark.slow
+def test_reindexing_of_a_killed_worker_goes_on_and_the_store_changes_over_at_its_end(
+    settings: Settings,
+    database: Database,
+    blobs: BlobStore,
+    hold: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in child_environment(settings, {}).items():
+        monkeypatch.setenv(name, value)
+    uploads = [accept(database, blobs, labelled_zip(2, 6, seed=seed)) for seed in (1, 2)]
+    hold.unlink()
+    supervisor = WorkerSupervisor(settings, command=WORKER_COMMAND)
+    supervisor.start()
+    try:
+        for job_id in uploads:
+            wait_for(database, job_id, is_over)
+        hold.touch()
+        begun = task2vec("reindex", "--probe", OTHER_PROBE)
+        assert (begun["queued"], begun["probe"], begun["library_tasks"]) == (2, OTHER_PROBE, 0)
+        with database.session(read_only=True) as session:
+            moves = session.scalars(
+                select(Job.id).where(Job.kind == "reindex").order_by(Job.seq)
+            ).all()
+        wait_for(database, moves[0], is_half_way)
+        status = task2vec("reindex", "--status")
+        assert [space["probe"] for space in status["spaces"]] == [PROBE]
+        assert (status["queued"], status["running"], status["embedded"]) == (1, 1, 0)
+        killed = supervisor.pid
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        hold.unlink()
+        ended = [wait_for(database, job_id, is_over) for job_id in moves]
+        assert [(job.state, job.attempts) for job in ended] == [("succeeded", 2), ("succeeded", 1)]
+    finally:
+        supervisor.stop()
+    status = task2vec("reindex", "--status")
+    (space,) = status["spaces"]
+    assert (space["space_id"], space["tasks"]) == (begun["space_id"], 2)
+    assert (status["queued"], status["running"], status["left"]) == (0, 0, [])
+    assert task2vec("reindex", "--probe", OTHER_PROBE)["there"] == 2
+
+
+def task2vec(*args: str) -> Any:
+    result = CliRunner().invoke(app, [*args, "--json"])
+    assert result.exit_code == 0, result.stderr
+    return json.loads(result.stdout)

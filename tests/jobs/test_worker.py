@@ -16,11 +16,12 @@ from app.jobs.engine import DbosEngine
 from app.jobs.housekeeping import housekeep, reconcile
 from app.jobs.worker import dispatch
 from app.settings import Settings
-from app.store import archives, jobs, tasks
+from app.store import archives, embeddings, jobs, tasks
 from app.store.blobs import BlobStore
 from app.store.session import Database
-from app.store.tables import Job, Outbox, Task, now
+from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, now
 from tests.jobs.conftest import PROBE, TENANT
+from tests.store.samples import make_embedding, ready_task
 
 
 class FakeEngine:
@@ -112,12 +113,41 @@ def test_reconcile_hands_over_unfinished_jobs_only(
 ) -> None:
     running = accept(database, blobs)
     ended = accept(database, blobs)
+    enqueue_reindex(database, "in the background")
     with database.session() as session:
         assert jobs.start_job(session, running, max_attempts=3)
         jobs.request_cancel(session, TENANT, ended)
     engine = FakeEngine()
     reconcile(database, engine)
     assert engine.pending == [job_id, running]
+
+
+def enqueue_reindex(database: Database, name: str) -> str:
+    with database.session() as session:
+        task = ready_task(session, make_embedding(), tenant=TENANT, name=name)
+        jobs.enqueue_reindex(session, [(task.seq, TENANT)], PROBE)
+        job_ids = select(Job.id).where(Job.task_seq == task.seq).order_by(Job.seq)
+        return session.scalars(job_ids).all()[-1]
+
+
+def test_job_of_the_background_is_handed_over_once_nothing_else_is_unfinished(
+    database: Database, job_id: str
+) -> None:
+    background = [enqueue_reindex(database, name) for name in "ab"]
+    engine = FakeEngine()
+    for _ in range(3):
+        dispatch(database, engine)
+    assert engine.pending == [job_id]
+    with database.session() as session:
+        jobs.request_cancel(session, TENANT, job_id)
+    for _ in range(3):
+        dispatch(database, engine)
+    assert engine.pending == [job_id, background[0]]
+    with database.session() as session:
+        assert jobs.start_job(session, background[0], max_attempts=3)
+    for _ in range(3):
+        dispatch(database, engine)
+    assert engine.pending == [job_id, background[0]]
 
 
 def test_housekeeping_spares_a_blob_that_a_task_takes_up_meanwhile(
@@ -178,6 +208,23 @@ def test_job_that_met_trouble_runs_again_once_it_is_reconciled(
     finally:
         engine.stop()
     assert attempts == [job_id, job_id]
+
+
+def test_embeddings_that_no_task_has_are_swept_in_bites(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(housekeeping, "EMBEDDINGS_AT_ONCE", 2)
+    with database.session() as session:
+        kept = ready_task(session, make_embedding(0)).embedding_seq
+        for seed in range(5):
+            embeddings.add(session, TENANT, f"unused {seed}", make_embedding(seed))
+        library = embeddings.add(session, PUBLIC, "library", make_embedding(1)).seq
+    housekeeping.sweep_embeddings(database)
+    with database.session(read_only=True) as session:
+        assert session.scalars(select(Embedding.seq).order_by(Embedding.seq)).all() == [
+            kept,
+            library,
+        ]
 
 
 def test_housekeeping_deletes_tasks_that_were_not_to_be_kept(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from sqlalchemy.orm import Session
 
@@ -16,7 +18,12 @@ INTAKE = Intake("single_label", 40, 2, {"used": 40}, [{"path": "cat/1.png", "sta
 
 
 def make_embedding(
-    seed: int = 0, *, dimensions: int = 24, space_id: str = "space", noise_floor: float = 0.01
+    seed: int = 0,
+    *,
+    dimensions: int = 24,
+    space_id: str = "space",
+    noise_floor: float = 0.01,
+    probe: str = PROVENANCE.probe,
 ) -> TaskEmbedding:
     """Positive, spread over decades as real ones are, with a dead filter."""
     generator = np.random.default_rng(seed)
@@ -31,7 +38,7 @@ def make_embedding(
         noise_floor=noise_floor,
         epsilon=1e-9,
         space_id=space_id,
-        provenance=PROVENANCE,
+        provenance=replace(PROVENANCE, probe=probe),
     )
 
 
@@ -63,9 +70,10 @@ def ready_task(
     tenant: str = "acme",
     name: str = "cats",
     tags: tuple[str, ...] = (),
+    archive: Blob = ARCHIVE,
 ) -> Task:
     """A task that a worker brought to its end."""
-    task, job = accept_task(session, tenant=tenant, name=name, tags=tags)
+    task, job = accept_task(session, tenant=tenant, name=name, tags=tags, archive=archive)
     start = jobs.start_job(session, job.id, max_attempts=3)
     assert start is not None
     row = embeddings.add(session, tenant, recipe or f"recipe of {task.id}", embedding)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, func, inspect, select
+from sqlalchemy import create_engine, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
 from app.store import jobs
@@ -39,6 +39,37 @@ def test_migrations_go_down_to_nothing_and_up_again(database: Database, url: str
     database.migrate(MIGRATIONS)
     assert set(inspect(engine).get_table_names()) == {*Base.metadata.tables, "alembic_version"}
     engine.dispose()
+
+
+def test_a_store_of_the_version_before_keeps_its_rows_through_the_next_migration(
+    url: str,
+) -> None:
+    database = Database(url)
+    database.migrate(MIGRATIONS, "0001")
+    engine = create_engine(url)
+    columns = (
+        "tenant, name, label_kind, label_kind_asked, probe, status, version, created_at, updated_at"
+    )
+    values = "'acme', 'cats', 'auto', 'auto', 'probe', 'ready', 1, '2026-11-01', '2026-11-01'"
+    with engine.begin() as connection:
+        for name in "ab":
+            connection.execute(
+                text(f"INSERT INTO tasks (id, {columns}) VALUES ('{name}', {values})")
+            )
+        connection.execute(text("INSERT INTO task_tags (task_seq, tag) VALUES (1, 'fur')"))
+        connection.execute(text("DELETE FROM tasks WHERE id = 'b'"))
+    engine.dispose()
+    database.migrate(MIGRATIONS)
+    with database.session() as session:
+        (task,) = session.scalars(select(Task)).all()
+        assert (task.id, [tag.tag for tag in task.tags], task.next_embedding_seq) == (
+            "a",
+            ["fur"],
+            None,
+        )
+        accept_task(session)
+        assert session.scalar(select(func.max(Task.seq))) == 3  # no seq is given out twice
+    database.dispose()
 
 
 def test_a_raised_error_leaves_nothing_of_the_unit(database: Database) -> None:
