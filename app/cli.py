@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from app.store.session import Database
 
 LabelKind = Literal["auto", "single_label", "multi_label"]
-MetricName = Literal["cosine", "jsd", "kl", "asymmetric_kl", "entropy", "asymmetric", "domain"]
+MetricName = Literal[
+    "combined", "label", "domain", "cosine", "jsd", "kl", "entropy", "asymmetric", "asymmetric_kl"
+]
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -105,7 +107,9 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the service keeps its data [TASK2VEC_DATA_DIR].")
 ]
-Metric = Annotated[MetricName, typer.Option(help="Which distance.")]
+Metric = Annotated[
+    MetricName | None, typer.Option(help="Which distance; left out, the default of the space.")
+]
 LOCAL_SERVER = "http://127.0.0.1:8000"
 
 
@@ -296,7 +300,7 @@ def tasks(
 def neighbours(
     task: TaskRef,
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many.")] = 10,
-    metric: Metric = "cosine",
+    metric: Metric = None,
     tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
@@ -318,7 +322,7 @@ def distance(
         list[str],
         typer.Argument(metavar="A B ...", help="Tasks, or .npz files of `embed --local`."),
     ],
-    metric: Metric = "cosine",
+    metric: Metric = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
@@ -340,7 +344,7 @@ def distance(
         _print_json(answer | {"items": items})
     else:
         names = [Path(item).name for item in items]
-        terminal.out.print(terminal.distances_table(names, answer["distances"], metric))
+        terminal.out.print(terminal.distances_table(names, answer))
 
 
 @app.command()

@@ -14,7 +14,7 @@ import numpy as np
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.dataset import AskedLabelKind, read_labelled_images
-from app.embedding.distance import get_metric, pairwise
+from app.embedding.distance import Population, default_metric, get_metric, pairwise
 from app.embedding.report import IntakeReport
 from app.embedding.vector import TaskEmbedding, require_one_space
 from app.folder import open_archive
@@ -30,7 +30,7 @@ def embed_here(
     import torch
 
     from app.embedding.embed import embed_images
-    from app.embedding.probe import load_probe
+    from app.embedding.probe import choose_device, choose_dtype, load_probe
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -42,15 +42,19 @@ def embed_here(
             label_kind=label_kind,
             limits=archive_limits(settings),
             max_image_pixels=settings.max_image_pixels,
+            decoders=settings.threads or None,
             on_progress=lambda done, total: on_progress("intake", done, total),
         )
     on_progress("loading the probe", 0, 0)
+    dtype = choose_dtype(settings.precision, choose_device(settings.device))
     embedding = embed_images(
         images,
-        load_probe(card, settings.device),
+        load_probe(card, settings.device, dtype),
         estimator=settings.estimator,
         draws=settings.draws,
+        tolerance=settings.tolerance,
         seed=settings.seed,
+        memory_mib=settings.embedding_memory_mib,
         on_progress=lambda step: on_progress(step.phase, step.done, step.total),
     )
     return embedding, report
@@ -67,32 +71,43 @@ def write_embedding(path: Path, embedding: TaskEmbedding) -> None:
 
 
 def compare_here(
-    embeddings: Sequence[TaskEmbedding], metric: str, models_dir: Path
+    embeddings: Sequence[TaskEmbedding], metric: str | None, models_dir: Path
 ) -> dict[str, Any]:
     """What `POST /v1/distances` answers, without its tasks."""
-    chosen = get_metric(metric)
     space_id = require_one_space([embedding.space_id for embedding in embeddings])
+    trivial, population = _of_library(models_dir, space_id)
+    chosen = get_metric(metric or default_metric(population))
+    rows = np.stack([embedding.vector for embedding in embeddings])
+    if chosen.part == "both":
+        domains = np.stack([embedding.domain for embedding in embeddings])
+        rows = np.concatenate([rows, domains], axis=1)
     distances = pairwise(
-        np.stack([getattr(embedding, chosen.part) for embedding in embeddings]),
-        metric,
+        rows,
+        chosen.name,
         epsilon=embeddings[0].epsilon,
-        trivial=_trivial(models_dir, space_id),
+        trivial=trivial,
+        population=population,
     )
     return {
-        "metric": metric,
+        "metric": chosen.name,
         "symmetric": chosen.symmetric,
         "space_id": space_id,
         "distances": distances.tolist(),
     }
 
 
-def _trivial(models_dir: Path, space_id: str) -> float | None:
-    """t0 of the asymmetric distance, from the reference library of that space."""
+def _of_library(models_dir: Path, space_id: str) -> tuple[float | None, Population | None]:
+    """t0 of the asymmetric distance and the population, as the space's library states them."""
     for path in sorted((models_dir / "reference").glob("*.npz")):
         with np.load(path, allow_pickle=False) as library:
-            if str(library["space_id"]) == space_id:
-                return float(library["trivial"])
-    return None
+            if str(library["space_id"]) != space_id:
+                continue
+            trivial = float(library["trivial"])
+            if "population_label" not in library:
+                return trivial, None
+            means = library["population_label"], library["population_domain"]
+            return trivial, Population(*means)
+    return None, None
 
 
 @contextmanager

@@ -20,7 +20,9 @@ def shared_directory(name: str) -> Path:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="TASK2VEC_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix="TASK2VEC_", env_parse_none_str="null", frozen=True, extra="forbid"
+    )
 
     data_dir: Path = Path("task2vec-data")
     models_dir: Path = Field(default_factory=lambda: shared_directory("models"))
@@ -33,9 +35,12 @@ class Settings(BaseSettings):
     probe: str = "tf_efficientnet_lite0"
     device: str = "auto"
     estimator: Literal["hutchinson", "mc", "exact"] = "hutchinson"
-    draws: int = Field(2, ge=2, le=16)
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    draws: int = Field(16, ge=1, le=16)
+    tolerance: float | None = Field(0.02, gt=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(0, ge=0, description="compute threads of the worker; 0: one per core")
+    embedding_memory_mib: int = Field(2048, ge=256)
 
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
     max_archive_entries: int = Field(200_000, ge=1)

@@ -121,11 +121,9 @@ def neighbours_table(answer: Row, title: str) -> Table:
     return table
 
 
-def distances_table(
-    names: Sequence[str], distances: Sequence[Sequence[float]], metric: str
-) -> Table:
-    table = _table(f"{metric} distance", "from", *(f"#{name}" for name in names))
-    for name, row in zip(names, distances, strict=True):
+def distances_table(names: Sequence[str], answer: Row) -> Table:
+    table = _table(f"{answer['metric']} distance", "from", *(f"#{name}" for name in names))
+    for name, row in zip(names, answer["distances"], strict=True):
         table.add_row(plain(name), *(distance(value) for value in row))
     return table
 

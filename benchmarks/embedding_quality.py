@@ -13,8 +13,15 @@ Twin retrieval: both halves of every task are embedded. The twin of a half is it
 rivals are the other halves of all other tasks of that size, of both kinds. Label sensitivity: the
 rivals are the other questions on the same pool's other half, and then those on all pools' other
 halves. A rival as near as the twin counts as nearer. Intervals are bootstrapped over tasks. The
-mean feature has the best of three distances, figure by figure. The last line is JSON;
-`label_twin_first_*` there is among all pools, `label_twin_first_*_same_pool` on the same.
+mean feature has the best of three distances, figure by figure. Distances of both parts of an
+embedding are centred on tasks of other sources than the query's, so that nothing of its family
+helps. The last line is JSON; `label_twin_first_*` there is among all pools,
+`label_twin_first_*_same_pool` on the same.
+
+`*_told` counts only the tasks whose question the probe answers better than chance in both halves
+(one-sided binomial test of the cross-validated accuracy, p < 0.01); their rivals are all tasks.
+Another question leaves no trace to find. These figures stand beside those of all tasks, never
+instead of them.
 """
 
 from __future__ import annotations
@@ -114,11 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         make_cells(work[index - 1 :: shards], Workshop(probe, training_probe(probe)), cells)
         if shards > 1:
             return
-    found = report(
-        Collection(sets, changed, cells),
-        epsilon=probe.card.epsilon,
-        permutations=PERMUTATIONS,
-    )
+    found = report(Collection(sets, changed, cells, probe.card.epsilon), permutations=PERMUTATIONS)
     print(json.dumps({"probe": probe.card.name, "space_id": probe.space_id, **found}))
 
 

@@ -21,11 +21,11 @@ from app import terminal
 from app.api import schemas
 from app.cli import EXTRAS, LabelKind, MetricName, app
 from app.embedding import dataset
-from app.embedding.distance import METRICS
+from app.embedding.distance import METRICS, Population, one_to_one
 from app.settings import Settings, shared_directory
 from app.store.session import Database
 from tests.images import make_zip, png
-from tests.store.samples import make_embedding, ready_task
+from tests.store.samples import make_embedding, ready_task, ship, without
 
 NAMES = ("birds", "fish", "frogs", "frogs")
 
@@ -145,6 +145,35 @@ def test_distances_stand_in_the_order_given_whether_tasks_or_files(
     assert matrix[0, 1] > 0.01
     np.testing.assert_allclose(mixed["distances"], matrix, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(here["distances"], matrix, rtol=1e-6, atol=1e-12)
+
+
+def test_the_metric_is_the_default_of_the_space_and_is_named(tmp_path: Path) -> None:
+    """That of files comes with the reference library of their space."""
+    files = []
+    for seed in (0, 1):
+        files.append(tmp_path / f"{seed}.npz")
+        files[-1].write_bytes(make_embedding(seed).to_npz())
+    bare = task2vec("distance", *files, "--json").json
+    assert bare["metric"] == "cosine"
+    assert_error(task2vec("distance", *files, "--metric", "label"), 1, "population")
+
+    ship(tmp_path, {"zebras": make_embedding(8, space_id="elsewhere")}, "another")
+    ship(tmp_path, {str(seed): make_embedding(seed) for seed in (5, 6)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TASK2VEC_MODELS_DIR", str(tmp_path))
+        answer = task2vec("distance", *files, "--json").json
+        shown = task2vec("distance", *files).stdout
+        named = task2vec("distance", *files, "--metric", "cosine", "--json").json
+        without(tmp_path / "reference" / "probe.npz", "population_label", "population_domain")
+        old = task2vec("distance", *files, "--json").json
+    assert answer["metric"] == "combined"
+    assert "combined distance" in shown
+    assert named["distances"] == bare["distances"]
+    assert old["metric"] == "cosine"
+    rows = [np.concatenate([each.vector, each.domain]) for each in map(make_embedding, range(7))]
+    population = Population.of(np.stack(rows[5:7]), 1e-9)
+    expected = one_to_one(rows[0], rows[1], "combined", epsilon=1e-9, population=population)
+    assert answer["distances"][0][1] == pytest.approx(expected)
 
 
 def test_a_directed_distance_reads_from_row_to_column(tmp_path: Path) -> None:
@@ -543,7 +572,7 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
         ("TASK2VEC_DATABASE_URL", "nonsense", "sqlite:///PATH"),
         ("TASK2VEC_DATABASE_URL", "mysql://host/name", "mysql is not read here"),
         ("TASK2VEC_SOURCE_PREFIXES", "foo", "source_prefixes"),
-        ("TASK2VEC_DRAWS", "1", "TASK2VEC_DRAWS"),
+        ("TASK2VEC_DRAWS", "0", "TASK2VEC_DRAWS"),
     ],
 )
 def test_a_setting_that_does_not_fit_is_one_line(

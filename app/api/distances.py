@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, cast
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
@@ -20,9 +20,9 @@ from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached
-from app.api.schemas import DistancesAnswer, DistancesQuery
+from app.api.schemas import DistancesAnswer, DistancesQuery, MetricName
 from app.api.tasks import present_embedding
-from app.embedding.distance import METRICS, pairwise
+from app.embedding.distance import METRICS, Population, default_metric, pairwise
 from app.embedding.vector import require_one_space
 from app.errors import NotFound, TooManyRequests
 from app.store import embeddings, reference
@@ -37,13 +37,15 @@ _computing = threading.BoundedSemaphore(2)
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """What is read of the tasks: `rows` (M, D), one for each embedding, however many share it."""
+    """What is read of the tasks: `rows`, one for each embedding, however many share it."""
 
+    metric: MetricName
     rows: embeddings.Matrix
     row_of_task: list[int]
     space_id: str
     epsilon: float
     trivial: float | None
+    population: Population | None
 
 
 @router.post(
@@ -66,17 +68,23 @@ def post_distances(
         with reached.database.session(read_only=True) as session:
             compared = _read(session, tenant, asked)
         distances = pairwise(
-            compared.rows, asked.metric, epsilon=compared.epsilon, trivial=compared.trivial
+            compared.rows,
+            compared.metric,
+            epsilon=compared.epsilon,
+            trivial=compared.trivial,
+            population=compared.population,
         )
         rows = distances[np.ix_(compared.row_of_task, compared.row_of_task)].tolist()
         if kind == "csv":
-            return formats.csv_response(
+            table = formats.csv_response(
                 ["task", *asked.tasks],
                 ([task, *row] for task, row in zip(asked.tasks, rows, strict=True)),
             )
+            table.headers["Task2Vec-Metric"] = compared.metric  # a matrix has no cell for it
+            return table
         answer = DistancesAnswer(
-            metric=asked.metric,
-            symmetric=METRICS[asked.metric].symmetric,
+            metric=compared.metric,
+            symmetric=METRICS[compared.metric].symmetric,
             space_id=compared.space_id,
             tasks=asked.tasks,
             distances=rows,
@@ -103,13 +111,17 @@ def _read(session: Session, tenant: str, asked: DistancesQuery) -> _Compared:
     tasks = _tasks(session, tenant, asked.tasks)
     seqs = [present_embedding(task) for task in tasks]
     space_id = require_one_space([task.embedding.space_id for task in tasks if task.embedding])
+    population = reference.population(session, space_id)
+    metric = asked.metric or cast("MetricName", default_metric(population))
     row_of_seq = {seq: row for row, seq in enumerate(dict.fromkeys(seqs))}
     return _Compared(
-        embeddings.matrix(session, list(row_of_seq), METRICS[asked.metric].part),
+        metric,
+        embeddings.matrix(session, list(row_of_seq), METRICS[metric].part),
         [row_of_seq[seq] for seq in seqs],
         space_id,
         embeddings.get_space(session, space_id).epsilon,
         reference.trivial(session, space_id),
+        population,
     )
 
 

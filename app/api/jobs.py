@@ -52,7 +52,7 @@ def get_job(
     tenant: Tenant,
     session: Reading,
     k: K = 10,
-    metric: Metric = "cosine",
+    metric: Metric = None,
     tag: WithTag = None,
 ) -> JobAnswer:
     """`k`, `metric` and `tag` ask for the result of a query by archive; others have none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
@@ -41,7 +41,9 @@ uploads = APIRouter(tags=["neighbours"])
 UNKEPT_HOURS = 24
 
 K = Annotated[int, Query(ge=1, le=1000)]
-Metric = Annotated[MetricName, Query()]
+Metric = Annotated[
+    MetricName | None, Query(description="without it the default of the space, which is told")
+]
 WithTag = Annotated[Tag | None, Query(description="only tasks with this tag")]
 TableFormat = Annotated[Literal["json", "csv"] | None, Query(alias="format")]
 
@@ -58,7 +60,7 @@ def get_neighbours(
     tenant: Tenant,
     session: Reading,
     k: K = 10,
-    metric: Metric = "cosine",
+    metric: Metric = None,
     tag: WithTag = None,
     wanted: TableFormat = None,
 ) -> NeighboursAnswer | Response:
@@ -143,7 +145,7 @@ def _accept_query(
         # The question travels in the address: the job's result is its answer, worked out when read.
         question = {
             "k": asked.k,
-            "metric": asked.metric,
+            **({"metric": asked.metric} if asked.metric else {}),
             **({"tag": asked.tag} if asked.tag else {}),
         }
         address = f"/v1/jobs/{job.id}"
@@ -160,7 +162,7 @@ def rank(
     query: TaskEmbedding | VectorAsked,
     *,
     k: int,
-    metric: MetricName,
+    metric: MetricName | None,
     tag: str | None,
     task: str | None = None,
 ) -> NeighboursAnswer:
@@ -194,7 +196,11 @@ def rank(
         for place, found in enumerate(ranking.neighbours, 1)
     ]
     return NeighboursAnswer(
-        task=task, space_id=query.space_id, metric=metric, exact=ranking.exact, neighbours=rows
+        task=task,
+        space_id=query.space_id,
+        metric=cast("MetricName", ranking.metric),
+        exact=ranking.exact,
+        neighbours=rows,
     )
 
 

@@ -35,7 +35,12 @@ CardRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$
 SpaceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
 
 LabelKindAsked = Literal["auto", "single_label", "multi_label"]
-MetricName = Literal["cosine", "jsd", "kl", "asymmetric_kl", "entropy", "asymmetric", "domain"]
+MetricName = Literal[
+    "combined", "label", "domain", "cosine", "jsd", "kl", "entropy", "asymmetric", "asymmetric_kl"
+]
+MetricAsked = Annotated[
+    MetricName | None, Field(description="none: the default of the space, which the answer names")
+]
 TaskStatus = Literal["queued", "embedding", "ready", "refused", "failed", "cancelled"]
 JobState = Literal["queued", "running", "succeeded", "refused", "failed", "cancelled"]
 
@@ -222,13 +227,16 @@ Entries = Annotated[
 
 
 class VectorQuery(Body):
-    """A query by numbers, as `GET /tasks/{id}/embedding` gives them."""
+    """A query by numbers, as `GET /tasks/{id}/embedding` gives them.
+
+    `combined`, which most spaces have as their default, compares `domain` too.
+    """
 
     vector: Entries
-    domain: Entries | None = Field(None, description="for a metric that compares domain parts")
+    domain: Entries | None = Field(None, description="for a metric that compares both parts")
     space_id: SpaceId
     k: int = Field(10, ge=1, le=1000)
-    metric: MetricName = "cosine"
+    metric: MetricAsked = None
     tag: Tag | None = None
 
 
@@ -238,7 +246,7 @@ class ArchiveQuery(Body):
     label_kind: LabelKindAsked = "auto"
     probe: CardRef | None = None
     k: int = Field(10, ge=1, le=1000)
-    metric: MetricName = "cosine"
+    metric: MetricAsked = None
     tag: Tag | None = None
 
 
@@ -274,7 +282,7 @@ class QueryAccepted(Answer):
 
 class DistancesQuery(Body):
     tasks: list[TaskId] = Field(min_length=1, max_length=1000)
-    metric: MetricName = "cosine"
+    metric: MetricAsked = None
 
 
 class DistancesAnswer(Answer):

@@ -38,9 +38,8 @@ LabelKind = Literal["single_label", "multi_label"]
 AskedLabelKind = Literal["auto"] | LabelKind
 
 MAX_CLASSES = 5_000
+MAX_DECODERS = 16
 IN_MEMORY_BYTES = 256 * 2**20  # pixels beyond this live in a temporary file without a name
-
-_DECODERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +82,7 @@ def read_labelled_images(
     label_kind: AskedLabelKind,
     limits: ArchiveLimits,
     max_image_pixels: int,
+    decoders: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LabelledImages, IntakeReport]:
     """Reads one or more archives (seekable; the versions of a task) as one labelled image set.
@@ -90,8 +90,10 @@ def read_labelled_images(
     `auto` is multi_label where some row of a labels file has several labels. In a multi_label set
     an image with an empty label is one to which no label applies, and the labels of files with the
     same bytes are joined; in a single_label set files with the same bytes and label count once.
-    `on_progress(done, total)` counts images; while files are still being listed it is called with
-    done = 0 and a growing total. What it raises ends the reading.
+    `decoders` images are decoded at a time, by default as many as the process has cores, at most
+    MAX_DECODERS; their number changes no result. `on_progress(done, total)` counts images; while
+    files are still being listed it is called with done = 0 and a growing total. What it raises ends
+    the reading.
 
     Raises RefusedSet where fewer than 2 classes or no readable image are left; Refused where labels
     and their kind do not fit; and what `read_members` and `parse_labels` raise.
@@ -103,7 +105,16 @@ def read_labelled_images(
     row_of = _arrange(found, kind)
     rows = sorted(set(row_of.values()), key=lambda row: (row.labels, row.digest))
     pixels = _allocate(len(rows), size)
-    unreadable = _decode(archives, found, rows, pixels, limits, max_image_pixels, heard)
+    unreadable = _decode(
+        archives,
+        found,
+        rows,
+        pixels,
+        limits,
+        max_image_pixels,
+        decoders or min(_cores(), MAX_DECODERS),
+        heard,
+    )
 
     row_labels = {file: row.labels for file, row in row_of.items()}
     report = report_intake(found, row_labels, unreadable)
@@ -190,12 +201,13 @@ def _decode(
     pixels: Pixels,
     limits: ArchiveLimits,
     max_image_pixels: int,
+    decoders: int,
     heard: Callable[[int, int], None],
 ) -> dict[str, str]:
     """Fills `pixels` in place; tells by digest why an image could not be decoded.
 
-    Decoders run in threads (Pillow lets them); what waits for one is never more than one largest
-    entry.
+    Decoders run in threads (Pillow lets them). What waits for one is never more than one largest
+    entry, and never more than two files a decoder.
     """
     places: defaultdict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
@@ -217,12 +229,13 @@ def _decode(
         done += 1
         heard(done, len(wanted))
 
-    with ThreadPoolExecutor(_DECODERS) as pool:
+    pool = ThreadPoolExecutor(decoders)
+    try:
         for name, data in named_members(archives, limits):
             if name not in wanted:
                 continue
             while waiting and (
-                len(waiting) >= 2 * _DECODERS
+                len(waiting) >= 2 * decoders
                 or sum(n for _, n, _ in waiting) + len(data) > limits.max_entry_bytes
             ):
                 finish_oldest()
@@ -230,7 +243,16 @@ def _decode(
             waiting.append((wanted[name], len(data), future))
         while waiting:
             finish_oldest()
+    finally:
+        pool.shutdown(cancel_futures=True)  # whoever cancels does not wait for what is queued
     return unreadable
+
+
+def _cores() -> int:
+    """Cores that this process may use: fewer than there are in a container, say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _require_classes(n_images: int, classes: tuple[str, ...], report: IntakeReport) -> None:

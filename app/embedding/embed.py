@@ -7,19 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from app import __version__
+from app.embedding.batches import batch_size_for, in_batches
 from app.embedding.dataset import LabelledImages
-from app.embedding.distance import one_to_one
-from app.embedding.fisher import estimate_fisher, passes_of
+from app.embedding.fisher import MOST_DRAWS, estimate_fisher, passes_of
 from app.embedding.head import fit_head
 from app.embedding.image import PREPROCESSING
 from app.embedding.probe import BATCH_SIZE, Probe
 from app.embedding.vector import Estimator, Provenance, TaskEmbedding
 from app.errors import InvalidRequest
 
-NOISE_REPLICATES = 16
+TOLERANCE = 0.02
+"""Twins of other images lie at ten times as much and more: the noise of draws does not show."""
+MEMORY_MIB = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,33 +37,39 @@ def embed_images(
     probe: Probe,
     *,
     estimator: Estimator = "hutchinson",
-    draws: int = 2,
+    draws: int = MOST_DRAWS,
+    tolerance: float | None = TOLERANCE,
     seed: int = 0,
-    batch_size: int = BATCH_SIZE,
+    batch_size: int | None = None,
+    memory_mib: int = MEMORY_MIB,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TaskEmbedding:
     """The task's embedding in the probe's space; the same for any order and batch size.
 
-    `batch_size`   images that run together, at least BATCH_SIZE
-    `draws`        cotangents an image for `hutchinson` and `mc`, at least 2: their spread is the
-                   draw error. `exact` has none, and is taken wherever it needs no more passes than
-                   the draws would
+    `draws`        at most so many cotangents an image, 1 to MOST_DRAWS; `exact` has none, and is
+                   taken wherever it needs no more passes
+    `tolerance`    noise floor (a cosine distance) at which drawing stops; None: at `draws`
+    `batch_size`   images that run together, at least BATCH_SIZE; None: as memory allows. Where it
+                   runs out after all, half as many go on
+    `memory_mib`   for the activations of a batch
     `on_progress`  called after every batch; what it raises (Cancelled, say) stops the work
 
     Raises InvalidRequest where draws, batch size or the images' size do not fit.
     """
-    _check(images, probe, estimator, draws, batch_size)
+    batch_size = batch_size or batch_size_for(probe, memory_mib)
+    _check(images, probe, draws, tolerance, batch_size)
     report = on_progress or (lambda progress: None)
     started = time.perf_counter()
     n, n_classes = len(images.digests), len(images.classes)
-    if passes_of("exact", draws, images.label_kind, n_classes) <= draws:
+    if tolerance is None and passes_of("exact", draws, images.label_kind, n_classes) <= draws:
         estimator = "exact"
 
     features = np.empty((n, probe.n_features), np.float32)
-    for start in range(0, n, batch_size):
-        rows = slice(start, start + batch_size)
-        features[rows] = probe.features(images.pixels[rows]).numpy(force=True)
-        report(Progress("features", min(start + batch_size, n), n))
+    for rows, found in in_batches(
+        np.arange(n), batch_size, lambda part: probe.features(images.pixels[part])
+    ):
+        features[rows] = found.float().numpy(force=True)
+        report(Progress("features", int(rows[-1]) + 1, n))
     head = fit_head(
         features,
         images.labels,
@@ -77,6 +84,7 @@ def embed_images(
         features,
         estimator=estimator,
         draws=draws,
+        tolerance=tolerance,
         seed=seed,
         batch_size=batch_size,
         on_batch=lambda done: report(Progress("fisher", done, n)),
@@ -86,15 +94,17 @@ def embed_images(
         domain=fisher.domain.astype(np.float32),
         draw_error=fisher.draw_error.astype(np.float32),
         sampling_error=fisher.sampling_error.astype(np.float32),
-        noise_floor=noise_floor(fisher.vector, fisher.draw_error, probe.card.epsilon, seed),
+        noise_floor=fisher.noise_floor,
         epsilon=probe.card.epsilon,
         space_id=probe.space_id,
         provenance=Provenance(
             probe=probe.card.name,
             probe_digest=probe.digest,
             preprocessing=PREPROCESSING,
-            estimator=estimator,
-            draws=passes_of(estimator, draws, images.label_kind, n_classes),
+            estimator=fisher.estimator,
+            draws=fisher.draws,
+            stopped=fisher.stopped,
+            tolerance=tolerance,
             seed=seed,
             n_images=n,
             n_classes=n_classes,
@@ -104,37 +114,14 @@ def embed_images(
             cv_accuracy=head.cv_accuracy,
             code_version=__version__,
             device=str(probe.device),
+            precision=probe.precision,
             seconds=time.perf_counter() - started,
         ),
     )
 
 
-def noise_floor(
-    vector: npt.NDArray[np.float64],
-    draw_error: npt.NDArray[np.float64],
-    epsilon: float,
-    seed: int,
-) -> float:
-    """Cosine distance expected between two embeddings of one task from fresh draws.
-
-    By parametric bootstrap: pairs of vectors whose entries are gamma distributed with these means
-    and standard errors, which keeps them positive and dead filters at zero.
-    """
-    if not draw_error.any():
-        return 0.0
-    alive = (vector > 0) & (draw_error > 0)
-    mean, variance = vector[alive], draw_error[alive] ** 2
-    generator = np.random.default_rng(seed)
-    distances = []
-    for _ in range(NOISE_REPLICATES):
-        pair = np.stack([vector, vector])
-        pair[:, alive] = generator.gamma(mean**2 / variance, variance / mean, (2, len(mean)))
-        distances.append(one_to_one(pair[0], pair[1], "cosine", epsilon=epsilon))
-    return float(np.mean(distances))
-
-
 def _check(
-    images: LabelledImages, probe: Probe, estimator: Estimator, draws: int, batch_size: int
+    images: LabelledImages, probe: Probe, draws: int, tolerance: float | None, batch_size: int
 ) -> None:
     size = probe.card.input_size
     if images.pixels.shape[1:] != (size, size, 3):
@@ -144,11 +131,17 @@ def _check(
             f"({size}, {size}, 3).",
             "Read the images at the probe's input size.",
         )
-    if estimator != "exact" and not 2 <= draws <= 16:
+    if not 1 <= draws <= MOST_DRAWS:
         raise InvalidRequest(
             "draws-out-of-range",
             f"{draws} draws an image were asked for.",
-            "Ask for 2 to 16: the draw error needs two; for more, use `exact`.",
+            f"Ask for 1 to {MOST_DRAWS}; for more, use `exact`.",
+        )
+    if tolerance is not None and not 0 < tolerance < 1:
+        raise InvalidRequest(
+            "tolerance-out-of-range",
+            f"The tolerance is {tolerance}.",
+            "It is a cosine distance: more than 0 and less than 1.",
         )
     if batch_size < BATCH_SIZE:
         raise InvalidRequest(

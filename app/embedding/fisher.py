@@ -8,43 +8,70 @@ E[v v^T] = diag(p) - p p^T,
 with the head's class weights w_n (Achille et al., "Task2Vec", ICCV 2019, equation 2 and section 3;
 sketched curvature factors: Dangel et al., "BackPACK", ICLR 2020, section 2.3). Squares are taken
 image by image, never of a batch's mean gradient, so the batch size changes nothing.
+
+A few images, the pilot, are looked at first, with two draws each. Their spread says how many draws
+every image needs for a wanted noise floor, and stands in for the spread of images with one draw.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from app.embedding.batches import in_batches
 from app.embedding.dataset import LabelKind, LabelledImages
-from app.embedding.head import Head, Labels
+from app.embedding.directions import (
+    by_digest,
+    domain_directions,
+    domain_span,
+    logit_directions,
+)
+from app.embedding.head import Head
+from app.embedding.noise import noise_floor
 from app.embedding.probe import Probe
 from app.embedding.recorder import Recorder
+from app.embedding.sample_mean import SampleMean
 from app.embedding.vector import Estimator
 
 Array = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+Stop = Literal["exact", "tolerance", "draws"]
 
-DOMAIN_IMAGES = 2_048
-"""At most so many images span the random directions of the domain part."""
+MOST_DRAWS = 16
+PILOT_IMAGES = 48
+PILOT_DRAWS = 2
+HEAD_IMAGES = 16
+"""So many images show how the Fisher moves when the head is fitted without a part of the set."""
 
 
 @dataclass(frozen=True, slots=True)
 class FisherEstimate:
-    """All (D,) float64, in squared logit-gradient units.
+    """All arrays (D,) float64, in squared logit-gradient units.
 
     `vector`          the filter means of the Fisher diagonal
     `domain`          the same with random labels in place of the question
     `draw_error`      standard error of `vector` from finitely many draws on these images
-    `sampling_error`  standard error of `vector` from having these images and not others
+    `sampling_error`  standard error of `vector` from having these images and not others, for the
+                      mean over images and for the head
+    `estimator`       `exact` also where that needed no more passes than the tolerance wanted draws
+    `draws`           passes an image took for `vector`
+    `noise_floor`     cosine distance expected between two such vectors from fresh draws
+    `stopped`         why no more draws were taken: `exact`, there is nothing to draw; `tolerance`,
+                      the noise floor is as low as was asked for; `draws`, no more were allowed
     """
 
     vector: Array
     domain: Array
     draw_error: Array
     sampling_error: Array
+    estimator: Estimator
+    draws: int
+    noise_floor: float
+    stopped: Stop
 
 
 def estimate_fisher(
@@ -55,53 +82,52 @@ def estimate_fisher(
     *,
     estimator: Estimator,
     draws: int,
+    tolerance: float | None,
     seed: int,
     batch_size: int,
     on_batch: Callable[[int], None],
 ) -> FisherEstimate:
-    """One forward pass over the images, and as many backward passes as `passes_of` says, plus one.
+    """One forward pass over the images, as many backward passes as it has draws, and one more.
 
     Memory grows with the batch, not with the number of images.
 
-    `features`  (N, d), the pooled features that the head was fitted on, in the images' order
-    `on_batch`  called with the number of images done; what it raises stops the work
+    `features`   (N, d), the pooled features that the head was fitted on, in the images' order
+    `draws`      at most so many an image; exactly so many where there is no `tolerance`
+    `tolerance`  noise floor that is low enough; `exact` takes the place of as many or more draws
+    `on_batch`   called with the number of images done; what it raises stops the work
     """
-    n = len(images.digests)
-    passes = passes_of(estimator, draws, head.label_kind, len(images.classes))
     order = _by_class(images)
-    centred = _centred(features, images.digests, head.scale)
-    tally = _Tally(probe.dim)
-    domain = np.zeros(probe.dim)
     with Recorder(probe) as recorder:
-        for start in range(0, n, batch_size):
-            rows = order[start : start + batch_size]
-            labels, digests = images.labels[rows], [images.digests[row] for row in rows]
-            pooled = recorder.forward(images.pixels[rows])
-            p = head.probabilities(pooled)
-            weights = head.image_weights(labels)
-            total = np.zeros((len(digests), probe.dim))
-            total_squared = np.zeros_like(total)
-            for index in range(passes):
-                v = logit_directions(estimator, head.label_kind, p, digests, seed, index)
-                if weights.ndim == 2:  # each label of an image has a weight of its own
-                    v *= np.sqrt(weights)
-                squares = recorder.backward(head.to_features(v))
-                total += squares
-                if estimator != "exact":  # nothing is random: no variance is wanted
-                    total_squared += squares**2
-            domain += recorder.backward(_domain_directions(centred, digests, seed)).sum(axis=0)
-            if estimator == "exact":
-                means, variances = total, np.zeros_like(total)
-            else:
-                means = total / draws
-                variances = np.maximum(total_squared - draws * means**2, 0.0) / (draws - 1)
-            if weights.ndim == 2:
-                tally.add(means, variances / draws, np.ones(len(digests)), np.zeros(len(digests)))
-            else:
-                tally.add(means, variances / draws, weights, labels)
-            on_batch(start + len(digests))
-    vector, draw_error, sampling_error = tally.result()
-    return FisherEstimate(vector, domain / n, draw_error, sampling_error)
+        looks = _Looks(
+            recorder,
+            images,
+            head,
+            domain_span(features, images.digests, head.scale),
+            estimator,
+            seed,
+            batch_size,
+        )
+        exact = replace(looks, estimator="exact")
+        passes = passes_of("exact", draws, head.label_kind, len(images.classes))
+        if estimator == "exact" or (tolerance is not None and passes == 1):
+            estimate = _measured(exact, order, None, passes, probe, on_batch)
+        else:
+            on_batch(0)
+            pilot = _Pilot.of(looks, order)
+            count = draws if tolerance is None else pilot.needed(tolerance, draws, probe)
+            while True:
+                if tolerance is not None and passes <= count:
+                    estimate = _measured(exact, order, None, passes, probe, on_batch)
+                    break
+                estimate = _measured(looks, order, pilot, count, probe, on_batch)
+                if tolerance is not None and estimate.noise_floor <= tolerance:
+                    estimate = replace(estimate, stopped="tolerance")
+                    break
+                if tolerance is None or count == draws:
+                    break
+                count = min(2 * count, draws)
+        moved = estimate.vector * _head_error(looks)
+    return replace(estimate, sampling_error=np.hypot(estimate.sampling_error, moved))
 
 
 def passes_of(estimator: Estimator, draws: int, label_kind: LabelKind, n_classes: int) -> int:
@@ -111,171 +137,224 @@ def passes_of(estimator: Estimator, draws: int, label_kind: LabelKind, n_classes
     return n_classes if label_kind == "multi_label" else n_classes - 1
 
 
-def logit_directions(
-    estimator: Estimator,
-    label_kind: LabelKind,
-    p: Array,
-    digests: Sequence[str],
-    seed: int,
-    index: int,
-) -> Array:
-    """(B, C) float64 cotangents v of the logits for pass `index`, from probabilities p (B, C).
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """What is the same for every look at some of the images."""
 
-    `exact`       column `index` of the triangular V with V V^T = diag(p) - p p^T: with the tail
-                  sums s_k = p_k + ... + p_C, v_k = sqrt(p_k s_{k+1} / s_k) at k and
-                  -p_j sqrt(p_k / (s_k s_{k+1})) at j > k: C - 1 columns, as the rank is;
-                  for multi-label sqrt(p_c (1 - p_c)) onehot_c
-    `hutchinson`  E[v v^T] is that matrix: sqrt(p) z - p (sqrt(p) . z), z = +-1;
-                  for multi-label sqrt(p (1 - p)) z
-    `mc`          p - y with the label(s) y drawn from p, as the paper does
+    recorder: Recorder
+    images: LabelledImages
+    head: Head
+    span: Array
+    estimator: Estimator
+    seed: int
+    batch_size: int
 
-    Draws depend on (seed, image, pass) alone, so neither order nor batch changes them.
-    """
-    multi_label = label_kind == "multi_label"
-    b, c = p.shape
-    if estimator == "exact":
-        here = p[:, index]
-        column = np.zeros_like(p)
-        if multi_label:
-            column[:, index] = np.sqrt(here * (1 - here))
-            return column
-        later = p[:, index + 1 :].sum(axis=1)
-        tail = np.maximum(here + later, np.finfo(np.float64).tiny)
-        column[:, index] = np.sqrt(here * later / tail)
-        shares = np.divide(
-            p[:, index + 1 :],
-            later[:, None],
-            out=np.zeros((b, c - index - 1)),
-            where=later[:, None] > 0,
-        )
-        column[:, index + 1 :] = -shares * column[:, index : index + 1]
-        return column
-    generators = [_generator(seed, digest, f"{estimator}-{index}") for digest in digests]
-    if estimator == "hutchinson":
-        z = np.stack([_signs(generator, c) for generator in generators])
-        if multi_label:
-            return np.sqrt(p * (1 - p)) * z
-        v: Array = np.sqrt(p) * z
-        v -= p * v.sum(axis=1, keepdims=True)
-        return v
-    if multi_label:
-        drawn_labels = [g.random(c) < row for g, row in zip(generators, p, strict=True)]
-        return p - np.stack(drawn_labels).astype(np.float64)
-    u = np.array([generator.random() for generator in generators])
-    drawn = np.minimum((p.cumsum(axis=1) < u[:, None]).sum(axis=1), c - 1)
-    y = np.zeros((b, c))
-    y[np.arange(b), drawn] = 1.0
-    return p - y
+    def digests(self, rows: Rows) -> list[str]:
+        return [self.images.digests[row] for row in rows]
 
+    def weights(self, rows: Rows) -> tuple[Array, npt.NDArray[Any]]:
+        """(B,) weight of each image in the mean and (B,) its stratum.
 
-class _Tally:
-    """Weighted mean over images with its two variances, fed class by class in O(D) memory.
-
-    The embedding is a class-weighted mean, so its sampling variance is that of a stratified sample:
-    sum over classes of (class share)^2 (variance within the class) / n_c. A class with one image
-    borrows the variance pooled over the others; where all have one, that of all images stands in,
-    which holds the differences between classes too and so errs on the large side.
-    """
-
-    def __init__(self, dim: int) -> None:
-        self.sum, self.weight = np.zeros(dim), 0.0
-        self.draw_variance, self.variance = np.zeros(dim), np.zeros(dim)
-        self.pooled, self.freedom, self.lonely = np.zeros(dim), 0, 0.0
-        self.all, self.all_squared, self.n = np.zeros(dim), np.zeros(dim), 0
-        self._stratum: float | None = None
-        self._open()
-
-    def _open(self) -> None:
-        dim = len(self.sum)
-        self._n, self._w = 0, 0.0
-        self._mean, self._scatter = np.zeros(dim), np.zeros(dim)
-
-    def add(self, means: Array, draw_variances: Array, weights: Array, strata: Labels) -> None:
-        """Images (B, D): their means over draws, those means' draw variances, weights and class."""
-        self.all += means.sum(axis=0)
-        self.all_squared += (means**2).sum(axis=0)
-        self.n += len(means)
-        edges = np.flatnonzero(np.diff(strata)) + 1
-        for rows in np.split(np.arange(len(strata)), edges):
-            if strata[rows[0]] != self._stratum:
-                self._close()
-                self._stratum = float(strata[rows[0]])
-            self._w = float(weights[rows[0]])
-            self.draw_variance += self._w**2 * draw_variances[rows].sum(axis=0)
-            mean = means[rows].mean(axis=0)
-            scatter = ((means[rows] - mean) ** 2).sum(axis=0)
-            n, m = self._n, len(rows)
-            shift = mean - self._mean
-            self._n = n + m
-            self._mean += shift * (m / self._n)
-            self._scatter += scatter + shift**2 * (n * m / self._n)
-
-    def _close(self) -> None:
-        if self._n:
-            self.sum += self._w * self._n * self._mean
-            self.weight += self._w * self._n
-        if self._n > 1:
-            self.variance += self._w**2 * self._n * self._scatter / (self._n - 1)
-            self.pooled += self._scatter
-            self.freedom += self._n - 1
-        elif self._n == 1:
-            self.lonely += self._w**2
-        self._open()
-
-    def result(self) -> tuple[Array, Array, Array]:
-        """Mean, draw error, sampling error, (D,) each.
-
-        The scatter of images holds the draws' own, which is taken out of the sampling error.
+        The weights of a multi-label image's labels are in its directions.
         """
-        self._close()
-        if self.freedom:
-            self.variance += self.lonely * self.pooled / self.freedom
-        elif self.n > 1:
-            scatter = np.maximum(self.all_squared - self.all**2 / self.n, 0.0)
-            self.variance += self.lonely * scatter / (self.n - 1)
-        sampling = np.maximum(self.variance - self.draw_variance, 0.0)
-        return (
-            self.sum / self.weight,
-            np.sqrt(self.draw_variance) / self.weight,
-            np.sqrt(sampling) / self.weight,
+        labels = self.images.labels[rows]
+        if labels.ndim == 2:
+            return np.ones(len(rows)), np.zeros(len(rows))
+        return self.head.image_weights(labels), labels
+
+    def directions(self, head: Head, pooled: Array, rows: Rows, index: int) -> Array:
+        """(B, d) cotangents of the features for one draw under a head."""
+        kind, digests = head.label_kind, self.digests(rows)
+        p = head.probabilities(pooled)
+        v = logit_directions(self.estimator, kind, p, digests, self.seed, index)
+        if kind == "multi_label":  # each label of an image has a weight of its own
+            v *= np.sqrt(head.image_weights(self.images.labels[rows]))
+        return head.to_features(v)
+
+    def squares(self, rows: Rows, count: int) -> tuple[Array, Array]:
+        """(B, count, D) per-image filter means, one draw each, and (B, D) of the domain part."""
+        pooled = self.recorder.forward(self.images.pixels[rows])
+        of_draws = [
+            self.recorder.backward(self.directions(self.head, pooled, rows, index))
+            for index in range(count)
+        ]
+        domain = domain_directions(self.span, self.digests(rows), self.seed)
+        return np.stack(of_draws, axis=1), self.recorder.backward(domain)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pilot:
+    """Images that were looked at first.
+
+    `rows`     (P,) their numbers, by class and digest
+    `weights`  (P,)
+    `means`, `variances`, `domain`
+               (P, D) of each image: mean of its draws, variance of that mean, domain part
+    `spread`   (D,) variance of a single draw over its expected square, all images alike
+    `share`    the set's sum of squared weights over the square of their sum, over the pilot's
+    """
+
+    rows: Rows
+    weights: Array
+    means: Array
+    variances: Array
+    domain: Array
+    spread: Array
+    share: float
+    seed: int
+
+    @classmethod
+    def of(cls, looks: _Looks, order: Rows) -> _Pilot:
+        chosen = set(by_digest(looks.images.digests)[:PILOT_IMAGES].tolist())
+        rows = np.array([row for row in order if row in chosen])
+        found = [
+            result
+            for _, result in in_batches(
+                rows, looks.batch_size, lambda part: looks.squares(part, PILOT_DRAWS)
+            )
+        ]
+        squares = np.concatenate([squares for squares, _ in found])
+        single = squares.var(axis=1, ddof=1)
+        weights, _ = looks.weights(rows)
+        every, _ = looks.weights(order)
+        seen = np.einsum("p,pkd->d", weights**2, squares**2) / PILOT_DRAWS
+        varied = weights**2 @ single
+        return cls(
+            rows,
+            weights,
+            squares.mean(axis=1),
+            single / PILOT_DRAWS,
+            np.concatenate([domain for _, domain in found]),
+            np.divide(varied, seen, out=np.zeros_like(varied), where=seen > 0),
+            float((every**2).sum() / every.sum() ** 2 * weights.sum() ** 2 / (weights**2).sum()),
+            looks.seed,
         )
 
+    def needed(self, tolerance: float, most: int, probe: Probe) -> int:
+        """The fewest draws, of 1, 2, 4 ..., that promise a noise floor within the tolerance."""
+        total = self.weights.sum()
+        mean = self.weights @ self.means / total
+        error = np.sqrt(PILOT_DRAWS * self.share * (self.weights**2 @ self.variances)) / total
+        count = 1
+        while count < most:
+            floor = noise_floor(mean, error / np.sqrt(count), probe.card.epsilon, self.seed)
+            if floor <= tolerance:
+                break
+            count = min(2 * count, most)
+        return count
 
-def _by_class(images: LabelledImages) -> npt.NDArray[np.int64]:
-    """Numbers of the images by class, then digest: sums run in one order whatever they came in."""
-    labels = images.labels if images.labels.ndim == 1 else np.zeros(len(images.labels))
-    return np.lexsort([np.array(images.digests), labels])
 
+def _measured(
+    looks: _Looks,
+    order: Rows,
+    pilot: _Pilot | None,
+    count: int,
+    probe: Probe,
+    on_batch: Callable[[int], None],
+) -> FisherEstimate:
+    """One run over all images, with `count` passes each.
 
-def _centred(features: npt.NDArray[np.float32], digests: Sequence[str], scale: float) -> Array:
-    """(M, d) features, centred, in the head's units, over sqrt(M).
-
-    Images stand and are thinned out in the order of their digests: no label has a say, so the
-    domain parts of one pool of images are the same whatever is asked of it.
+    Images go into the mean by class and digest, whatever batch they ran in.
     """
-    by_digest = np.argsort(np.array(digests), kind="stable")
-    places = np.linspace(0, len(by_digest) - 1, min(len(by_digest), DOMAIN_IMAGES))
-    chosen = by_digest[np.unique(places.round().astype(np.int64))]
-    x = features[chosen].astype(np.float64) / scale
-    result: Array = (x - x.mean(axis=0)) / np.sqrt(len(x))
-    return result / scale
+    exact = looks.estimator == "exact"
+    known = pilot if pilot is not None and count <= PILOT_DRAWS else None
+    seen = np.zeros(len(order), dtype=bool) if known is None else np.isin(order, known.rows)
+    mean, domain = SampleMean(probe.dim), np.zeros(probe.dim)
+    done = taken = 0
+
+    def add(stop: int, means: Array, variances: Array, of_domain: Array) -> None:
+        """The images up to `stop` in order: fresh ones from the arrays, others from the pilot."""
+        nonlocal done
+        rows, old = order[done:stop], seen[done:stop]
+        if known is not None and old.any():
+            at = np.searchsorted(known_places, np.arange(done, stop)[old])
+            means = _merged(old, known.means[at], means)
+            variances = _merged(old, known.variances[at], variances)
+            of_domain = _merged(old, known.domain[at], of_domain)
+        weights, strata = looks.weights(rows)
+        mean.add(means, variances, weights, strata)
+        domain[:] += of_domain.sum(axis=0)
+        done = stop
+        on_batch(done)
+
+    known_places, fresh_places = np.flatnonzero(seen), np.flatnonzero(~seen)
+    for rows, (squares, of_domain) in in_batches(
+        order[fresh_places], looks.batch_size, lambda part: looks.squares(part, count)
+    ):
+        taken += len(rows)
+        stop = int(fresh_places[taken - 1]) + 1
+        if exact:
+            add(stop, squares.sum(axis=1), np.zeros_like(of_domain), of_domain)
+        else:
+            add(stop, squares.mean(axis=1), _variances(squares, pilot), of_domain)
+    if done < len(order):
+        none = np.zeros((0, probe.dim))
+        add(len(order), none, none, none)
+    vector, draw_error, sampling_error = mean.result()
+    return FisherEstimate(
+        vector=vector,
+        domain=domain / len(order),
+        draw_error=draw_error,
+        sampling_error=sampling_error,
+        estimator=looks.estimator,
+        draws=count,
+        noise_floor=noise_floor(vector, draw_error, probe.card.epsilon, looks.seed),
+        stopped="exact" if exact else "draws",
+    )
 
 
-def _domain_directions(centred: Array, digests: Sequence[str], seed: int) -> Array:
-    """(B, d) cotangents F_c^T r of the features, r = +-1 fresh for every image.
-
-    What one least-squares step on random labels would ask of the features: the images, and no
-    question. In expectation over r this is J^T S J with S the features' covariance.
-    """
-    signs = [_signs(_generator(seed, digest, "domain"), len(centred)) for digest in digests]
-    result: Array = np.stack(signs) @ centred
+def _merged(old: npt.NDArray[np.bool_], of_old: Array, of_new: Array) -> Array:
+    """(B, D) rows of both, each in its place."""
+    result = np.empty((len(old), of_old.shape[1]))
+    result[old], result[~old] = of_old, of_new
     return result
 
 
-def _generator(seed: int, digest: str, purpose: str) -> np.random.Generator:
-    key = hashlib.blake2b(f"{seed}:{digest}:{purpose}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.Philox(key=int.from_bytes(key, "little")))
+def _variances(squares: Array, pilot: _Pilot | None) -> Array:
+    """(B, D) variances of the means over draws of squares (B, k, D)."""
+    count = squares.shape[1]
+    if count > 1:
+        variances: Array = squares.var(axis=1, ddof=1) / count
+        return variances
+    if pilot is None:
+        raise ValueError("one draw tells nothing of its variance without a pilot")
+    return pilot.spread * squares[:, 0] ** 2
 
 
-def _signs(generator: np.random.Generator, size: int) -> Array:
-    return 1.0 - 2.0 * generator.integers(0, 2, size).astype(np.float64)
+def _head_error(looks: _Looks) -> Array:
+    """(D,) relative standard error of the vector from the head's own doubt: a jackknife.
+
+    Of logarithms, as another head multiplies: a filter that is all but dead under this one may have
+    a thousand times as much under another. A few images meet every head under the same signs, so
+    that only the heads differ.
+    """
+    dim, left_out = looks.recorder.dim, looks.head.left_out
+    if not left_out:
+        return np.zeros(dim)
+    rows = by_digest(looks.images.digests)[:HEAD_IMAGES]
+    sampled = replace(looks, estimator="hutchinson")
+
+    def look(part: Rows) -> Array:
+        pooled = looks.recorder.forward(looks.images.pixels[part])
+        weights, _ = looks.weights(part)
+        return np.stack(
+            [
+                weights @ looks.recorder.backward(sampled.directions(head, pooled, part, 0))
+                for head in (looks.head, *left_out)
+            ]
+        )
+
+    parts = [sums for _, sums in in_batches(rows, looks.batch_size, look)]
+    whole, *others = np.sum(parts, axis=0)
+    shares = np.divide(others, whole, out=np.ones((len(others), dim)), where=whole > 0)
+    logs = np.log(shares, out=np.zeros_like(shares), where=shares > 0)
+    k = len(others)
+    variance = (k - 1) / k * ((logs - logs.mean(axis=0)) ** 2).sum(axis=0)
+    result: Array = np.sqrt(looks.head.left_out_share * variance)
+    return result
+
+
+def _by_class(images: LabelledImages) -> Rows:
+    """Numbers of the images by class, then digest: sums run in one order whatever they came in."""
+    labels = images.labels if images.labels.ndim == 1 else np.zeros(len(images.labels))
+    return np.lexsort([np.array(images.digests), labels])

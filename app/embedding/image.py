@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import threading
 import warnings
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
@@ -29,16 +30,39 @@ _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this times the target, th
 _REDUCING_GAP = 3.0  # box-reduce first where more than this times the target stays for bicubic
 _WHITE_16_BIT = 65535
 
-# Held while a large image is decoded: conversions of a hundred megapixels take a gigabyte.
-_LARGE_PIXELS = 16_000_000
-_large_image = threading.Lock()
-
 # Pillow only warns about an image between its limit and twice that; here that is an error.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class UnreadableImageError(Exception):
     """The file is no image that is read here; says why, to its owner."""
+
+
+class PixelBudget:
+    """So many pixels at most are being decoded at a time; an image of more is decoded alone."""
+
+    def __init__(self, pixels: int) -> None:
+        self._pixels = pixels
+        self._taken = 0
+        self._given_back = threading.Condition()
+
+    @contextmanager
+    def take(self, pixels: int) -> Iterator[None]:
+        with self._given_back:
+            self._given_back.wait_for(
+                lambda: not self._taken or self._taken + pixels <= self._pixels
+            )
+            self._taken += pixels
+        try:
+            yield
+        finally:
+            with self._given_back:
+                self._taken -= pixels
+                self._given_back.notify_all()
+
+
+# Conversions take some 16 bytes a pixel: together at most a gigabyte, or one largest image.
+_BUDGET = PixelBudget(64_000_000)
 
 
 def image_format(data: bytes) -> str | None:
@@ -60,8 +84,11 @@ def decode_image(data: bytes, size: int, max_pixels: int) -> Pixels:
         raise UnreadableImageError(f"not an image of a format read here ({', '.join(FORMATS)})")
     try:
         image = _open(data, format_, max_pixels)
-        with _large_image if image.width * image.height > _LARGE_PIXELS else nullcontext():
-            image.draft(None, (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
+        whole = image.width * image.height
+        image.draft(None, (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
+        # a progressive JPEG's coefficients are all held, whatever it is reduced to
+        held = whole if "progressive" in image.info else image.width * image.height
+        with _BUDGET.take(held):
             square = _rgb(ImageOps.exif_transpose(image)).resize(
                 (size, size), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP
             )

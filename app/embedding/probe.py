@@ -53,14 +53,21 @@ class FilterLayer:
 
 @dataclass(frozen=True)
 class Probe:
-    """A loaded probe. `digest` covers weights, layers, epsilon, input size and normalisation."""
+    """A loaded probe.
+
+    `n_features`        d, the width of the pooled features
+    `activation_bytes`  what the outputs of all layers take for one image
+    `digest`            of weights, layers, epsilon, input size and normalisation
+    """
 
     card: ProbeCard
     network: nn.Module
     device: torch.device
     layers: tuple[FilterLayer, ...]
     n_features: int
+    activation_bytes: int
     digest: str
+    dtype: torch.dtype
     _mean: Tensor = field(repr=False)
     _std: Tensor = field(repr=False)
 
@@ -70,14 +77,21 @@ class Probe:
         return self.layers[-1].stop
 
     @property
+    def precision(self) -> str:
+        """Of its passes: float32, bfloat16 or float64."""
+        return str(self.dtype).removeprefix("torch.")
+
+    @property
     def space_id(self) -> str:
         return space_digest(self.digest, PREPROCESSING)
 
     def normalise(self, pixels: Pixels) -> Tensor:
         """(B, S, S, 3) uint8 RGB to the network's (B, 3, S, S) input on its device."""
-        images = torch.tensor(pixels, device=self.device)
+        images = torch.tensor(pixels)
+        if self.device.type == "cuda":  # the copy then goes on beside what the GPU computes
+            images = images.pin_memory().to(self.device, non_blocking=True)
         images = images.permute(0, 3, 1, 2).to(self._mean.dtype) / 255
-        normalised = (images - self._mean) / self._std
+        normalised = ((images - self._mean) / self._std).to(self.dtype)
         return normalised.contiguous(memory_format=torch.channels_last)
 
     def features(self, pixels: Pixels) -> Tensor:
@@ -116,16 +130,19 @@ def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch
     )
     network.to(device=target, dtype=dtype, memory_format=torch.channels_last)
     layers = tuple(_with_factors(layer, scales, target, wide) for layer in layers)
+    n_features, activation_bytes = _check_passes(network, layers, card, target, dtype)
     shape = (1, 3, 1, 1)
     return Probe(
         card=card,
         network=network,
         device=target,
         layers=layers,
-        n_features=_check_passes(network, layers, card, target, dtype),
+        n_features=n_features,
+        activation_bytes=activation_bytes,
         digest=digest,
-        _mean=torch.tensor(card.mean, dtype=dtype, device=target).view(shape),
-        _std=torch.tensor(card.std, dtype=dtype, device=target).view(shape),
+        dtype=dtype,
+        _mean=torch.tensor(card.mean, dtype=wide, device=target).view(shape),
+        _std=torch.tensor(card.std, dtype=wide, device=target).view(shape),
     )
 
 
@@ -144,6 +161,30 @@ def choose_device(name: str) -> torch.device:
             "Use auto, cpu, or a CUDA device that this machine has, such as cuda:0.",
         ) from error
     return device
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 where the device computes in it, else float32.
+
+    The same set gives the same numbers on all machines in float32 alone. How far bfloat16 moves
+    them is measured by `benchmarks/embedding_speed.py`.
+    """
+    if precision == "float32" or (precision == "auto" and not _computes_bfloat16(device)):
+        return torch.float32
+    if precision in {"bfloat16", "auto"}:
+        return torch.bfloat16
+    raise InvalidRequest(
+        "unknown-precision",
+        f"There is no precision {precision!r}.",
+        "Use float32, bfloat16 or auto.",
+    )
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    flags = torch.cpu.get_capabilities()
+    return bool(flags.get("amx_bf16") or flags.get("avx512_bf16"))
 
 
 def filled(pixels: Pixels) -> Pixels:
@@ -315,8 +356,8 @@ def _check_passes(
     card: ProbeCard,
     device: torch.device,
     dtype: torch.dtype,
-) -> int:
-    """The width d of the pooled features.
+) -> tuple[int, int]:
+    """The width d of the pooled features, and the bytes of an image's activations.
 
     Each measured layer must run exactly once in a pass, image by image: one whose weight is used
     elsewhere, or twice, or on windows of images, would be measured wrongly in silence.
@@ -329,7 +370,17 @@ def _check_passes(
 
         return hook
 
+    def weigh(_module: nn.Module, _inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor):
+            sizes.append(output.nbytes)
+
+    sizes: list[int] = []
     handles = [layer.module.register_forward_hook(note(layer.name)) for layer in layers]
+    handles += [
+        module.register_forward_hook(weigh)
+        for module in network.modules()
+        if not any(True for _ in module.children())
+    ]
     images = torch.zeros(2, 3, card.input_size, card.input_size, device=device, dtype=dtype)
     with torch.inference_mode():
         features = network(images)
@@ -343,7 +394,7 @@ def _check_passes(
             f"({strange[:3]}), or gives no pooled features (shape {tuple(features.shape)}).",
             "Leave those layers out of `layers` in the card, or choose another network.",
         )
-    return int(features.shape[1])
+    return int(features.shape[1]), sum(sizes) // len(images)
 
 
 def _digest(network: nn.Module, card: ProbeCard, layers: tuple[FilterLayer, ...]) -> str:

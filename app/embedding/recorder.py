@@ -28,6 +28,10 @@ class Recorder:
         self._squares: Tensor | None = None
         self._handles: list[Any] = []
 
+    @property
+    def dim(self) -> int:
+        return self._probe.dim
+
     def __enter__(self) -> Recorder:
         self._handles = [
             layer.module.register_forward_hook(self._watch(layer)) for layer in self._probe.layers

@@ -19,13 +19,17 @@ from app.errors import DifferentSpaces, InvalidRequest
 Vector = npt.NDArray[np.float32]
 Estimator = Literal["hutchinson", "mc", "exact"]
 
-METHOD_VERSION = 1
+METHOD_VERSION = 2
 """Raised by hand whenever the same images through the same probe would give other numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """How an embedding came about; none of it is part of its space."""
+    """How an embedding came about; none of it is part of its space.
+
+    `draws`      passes an image: random draws, or for `exact` the rank of the logits' covariance
+    `stopped`    why there were no more: `exact`, `tolerance` or `draws`
+    """
 
     probe: str
     probe_digest: str
@@ -42,6 +46,9 @@ class Provenance:
     code_version: str
     device: str
     seconds: float
+    stopped: str = "draws"
+    tolerance: float | None = None
+    precision: str = "float32"
 
 
 @dataclass(frozen=True, slots=True)

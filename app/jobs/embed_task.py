@@ -85,7 +85,7 @@ def run_embed_task(job_id: str, bench: Workbench) -> None:
 
 
 def recipe_digest(
-    archives: tuple[Blob, ...], label_kind: str, space_id: str, settings: Settings
+    archives: tuple[Blob, ...], label_kind: str, space_id: str, precision: str, settings: Settings
 ) -> str:
     """SHA-256 of all that decides an embedding's numbers: who asks for the same may share it."""
     recipe = {
@@ -93,7 +93,9 @@ def recipe_digest(
         "label_kind": label_kind,
         "space_id": space_id,
         "estimator": settings.estimator,
+        "precision": precision,
         "draws": settings.draws,
+        "tolerance": settings.tolerance,
         "seed": settings.seed,
     }
     return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
@@ -139,7 +141,7 @@ def _embed(start: Start, bench: Workbench) -> None:
         stopping=bench.stopping,
     )
     sent = start.archives or (_fetch(start, bench, progress),)
-    recipe = recipe_digest(sent, start.label_kind, probe.space_id, settings)
+    recipe = recipe_digest(sent, start.label_kind, probe.space_id, probe.precision, settings)
     if _share(start, recipe, bench):
         return
 
@@ -150,6 +152,7 @@ def _embed(start: Start, bench: Workbench) -> None:
             label_kind=cast("AskedLabelKind", start.label_kind),
             limits=archive_limits(settings),
             max_image_pixels=settings.max_image_pixels,
+            decoders=settings.threads or None,
             on_progress=lambda done, total: progress("intake", done, total),
         )
     embedding = embed_images(
@@ -157,7 +160,9 @@ def _embed(start: Start, bench: Workbench) -> None:
         probe,
         estimator=settings.estimator,
         draws=settings.draws,
+        tolerance=settings.tolerance,
         seed=settings.seed,
+        memory_mib=settings.embedding_memory_mib,
         on_progress=lambda step: progress(step.phase, step.done, step.total),
     )
     intake = Intake(

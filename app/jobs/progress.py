@@ -16,7 +16,7 @@ from app.store.session import Database
 from app.telemetry import log_event
 
 SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
-"""A job's time by phase, in order (default probe, two draws, CPU): for phases not yet measured."""
+"""A job's time by phase, in order (default probe, CPU): for phases not yet measured."""
 
 EVIDENCE_SECONDS = 1.0  # before that, speeds are noise and no forecast is given
 EVIDENCE_SHARE = 0.1  # of a phase, before its own speed is believed

@@ -70,7 +70,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     import torch
 
     from app.catalogue import ProbeCard, get_card
-    from app.embedding.probe import Probe, load_probe
+    from app.embedding.probe import Probe, choose_device, choose_dtype, load_probe
     from app.jobs.embed_task import Workbench, run_embed_task
     from app.jobs.engine import DbosEngine
 
@@ -79,7 +79,8 @@ def _work(settings: Settings, device: str, database: Database) -> None:
 
     @functools.lru_cache(maxsize=2)
     def probe_named(name: str) -> Probe:
-        probe = load_probe(get_card(settings.models_dir, ProbeCard, name), device)
+        card = get_card(settings.models_dir, ProbeCard, name)
+        probe = load_probe(card, device, choose_dtype(settings.precision, choose_device(device)))
         if not probe.card.is_pinned:
             log_event(
                 "probe.unpinned",

@@ -28,7 +28,6 @@ SOURCES: tuple[Source, ...] = (
     photographs.sets,
     typefaces.sets,
 )
-DRAWS = 2
 SEED = 0
 _MAX_IMAGE_PIXELS = 2**24
 
@@ -70,7 +69,7 @@ def build_library(
 
 
 def _embedded(labelled: LabelledSet, probe: Probe, checkpoints: Path) -> TaskEmbedding:
-    checkpoint = checkpoints / f"{labelled.name}-{labelled.digest[:16]}-{DRAWS}-{SEED}.npz"
+    checkpoint = checkpoints / f"{labelled.name}-{labelled.digest[:16]}-{SEED}.npz"
     if checkpoint.exists():
         return TaskEmbedding.from_npz(checkpoint)
     images, _ = read_labelled_images(
@@ -80,7 +79,7 @@ def _embedded(labelled: LabelledSet, probe: Probe, checkpoints: Path) -> TaskEmb
         limits=ArchiveLimits(),
         max_image_pixels=_MAX_IMAGE_PIXELS,
     )
-    embedding = embed_images(images, probe, draws=DRAWS, seed=SEED)
+    embedding = embed_images(images, probe, seed=SEED)
     checkpoints.mkdir(parents=True, exist_ok=True)
     scratch = checkpoint.with_suffix(".tmp")
     scratch.write_bytes(embedding.to_npz())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,14 +11,14 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
+from app.embedding.distance import Part
 from app.embedding.vector import TaskEmbedding, Vector, provenance_from
 from app.errors import DifferentSpaces, NotFound
 from app.store.tables import PUBLIC, Embedding, Task
 
-Part = Literal["vector", "domain"]
 Matrix = npt.NDArray[np.float32]
 
-_CHUNK_ROWS = 256  # some 20 MB of the default probe's vectors
+_CHUNK_ROWS = 128  # of the default probe some 10 MB, of both parts 20 MB
 _UNUSED = (
     Embedding.tenant != PUBLIC,
     ~exists().where(Task.embedding_seq == Embedding.seq),
@@ -101,7 +100,10 @@ def load(session: Session, embedding_seq: int) -> TaskEmbedding:
 
 
 def matrix(session: Session, seqs: Sequence[int], part: Part = "vector") -> Matrix:
-    """(M, D) of one space, rows in the order of `seqs`, which may repeat; (0, 0) of none."""
+    """(M, D) of one space, rows in the order of `seqs`, which may repeat; (0, 0) of none.
+
+    Of `both`, vector and domain in one row: (M, 2 D).
+    """
     pieces = [rows for _, rows in chunks(session, seqs, part)]
     return np.concatenate(pieces) if pieces else np.empty((0, 0), dtype=np.float32)
 
@@ -110,11 +112,11 @@ def chunks(
     session: Session, seqs: Sequence[int], part: Part = "vector"
 ) -> Iterator[tuple[list[int], Matrix]]:
     """The same in pieces, each with its seqs, so that memory stays bounded."""
-    column = Embedding.vector if part == "vector" else Embedding.domain
+    arrays = (Embedding.vector,) if part == "vector" else (Embedding.vector, Embedding.domain)
     for start in range(0, len(seqs), _CHUNK_ROWS):
         wanted = list(seqs[start : start + _CHUNK_ROWS])
-        query = select(Embedding.seq, column).where(Embedding.seq.in_(wanted))
-        found = {seq: _from_bytes(data) for seq, data in session.execute(query)}
+        query = select(Embedding.seq, *arrays).where(Embedding.seq.in_(wanted))
+        found = {seq: _from_bytes(b"".join(data)) for seq, *data in session.execute(query)}
         for seq in wanted:
             if seq not in found:
                 raise _unknown(seq)

@@ -9,7 +9,7 @@ import numpy as np
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from app.embedding.distance import DEFAULT_METRIC, get_metric, one_to_many
+from app.embedding.distance import Part, default_metric, get_metric, one_to_many
 from app.embedding.vector import TaskEmbedding, Vector
 from app.errors import InvalidRequest
 from app.store import embeddings, reference
@@ -19,16 +19,22 @@ from app.store.vectors import IndexCache
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What neighbours are asked of; `domain` is needed only where the metric looks at it."""
+    """What neighbours are asked of; `domain` may be missing where the metric leaves it out."""
 
     space_id: str
     vector: Vector
     domain: Vector | None = None
     noise_floor: float = 0.0
 
-    def part(self, name: embeddings.Part, dimensions: int) -> Vector:
-        """`vector` or `domain`, if it can be of a space with so many dimensions."""
-        values = self.vector if name == "vector" else self.domain
+    def part(self, part: Part, dimensions: int) -> Vector:
+        """(D,), of `both` (2 D,), if it can be of a space with so many dimensions."""
+        vector = self._checked("vector", self.vector, dimensions)
+        if part == "vector":
+            return vector
+        return np.concatenate([vector, self._checked("domain", self.domain, dimensions)])
+
+    @staticmethod
+    def _checked(name: str, values: Vector | None, dimensions: int) -> Vector:
         if values is None or values.shape != (dimensions,):
             raise InvalidRequest(
                 "length-mismatch",
@@ -56,7 +62,11 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """`exact`: every task that may be a neighbour was ranked, not only an index's candidates."""
+    """Neighbours, nearest first.
+
+    `metric`  the one asked for, or the default of the space
+    `exact`   every task that may be a neighbour was ranked, not only an index's candidates
+    """
 
     neighbours: list[Neighbour]
     metric: str
@@ -71,32 +81,36 @@ def neighbours(
     query: int | Query | TaskEmbedding,
     *,
     k: int,
-    metric: str = DEFAULT_METRIC,
+    metric: str | None = None,
     tag: str | None = None,
     exclude_task: str | None = None,
     search_candidates: int,
 ) -> Ranking:
     """The `k` nearest embedded tasks of the tenant and the reference library, in the query's space.
 
-    `query` is an embedding's seq, or an embedding that is not in the store. Of equally distant
-    tasks the older stands first. InvalidRequest for an unknown metric or a vector that does not
-    fit; DifferentSpaces for a space that holds nothing.
+    `query` is an embedding's seq, or an embedding that is not in the store; without a `metric` its
+    space's default is taken. Of equally distant tasks the older stands first. InvalidRequest for an
+    unknown metric or a vector that does not fit; DifferentSpaces for a space that holds nothing.
     """
-    part = get_metric(metric).part
     asked = _resolve(session, query)
+    population = reference.population(session, asked.space_id)
+    metric = metric or default_metric(population)
+    part = get_metric(metric).part
     space = embeddings.get_space(session, asked.space_id)
     target = asked.part(part, space.dimensions)
     holders = _holders(session, tenant, asked.space_id, tag, exclude_task)
     seqs = sorted(holders)
     exact = len(seqs) <= search_candidates
     if not exact:
-        index = indexes.sync(session, asked.space_id, part)
+        index = indexes.sync(session, asked.space_id, metric, population)
         found = index.search(target, max(k, search_candidates), np.array(seqs))
         seqs = sorted(found.tolist())
     t0 = reference.trivial(session, asked.space_id)
     ranked: list[tuple[float, int, float]] = []  # distance, task's seq, noise floor
     for chunk, rows in embeddings.chunks(session, seqs, part):
-        distances = one_to_many(target, rows, metric, epsilon=space.epsilon, trivial=t0)
+        distances = one_to_many(
+            target, rows, metric, epsilon=space.epsilon, trivial=t0, population=population
+        )
         for seq, distance in zip(chunk, distances.tolist(), strict=True):
             ranked += [(distance, *holder) for holder in holders[seq]]
     ranked.sort()

@@ -7,7 +7,7 @@ import io
 import json
 import logging
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
+from app.embedding.distance import Population
 from app.embedding.vector import TaskEmbedding, provenance_from
 from app.store import embeddings
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task, TaskTag
@@ -58,8 +59,22 @@ def load_reference(session: Session, models_dir: Path) -> int:
 def trivial(session: Session, space_id: str) -> float | None:
     """t0 of the asymmetric distance in that space, where a library states it."""
     return session.scalar(
-        select(ReferenceLibrary.trivial).where(ReferenceLibrary.space_id == space_id).limit(1)
+        select(ReferenceLibrary.trivial)
+        .where(ReferenceLibrary.space_id == space_id)
+        .order_by(ReferenceLibrary.probe)
+        .limit(1)
     )
+
+
+def population(session: Session, space_id: str) -> Population | None:
+    """What parts are centred on in that space, where a library states it."""
+    data = session.scalar(
+        select(ReferenceLibrary.population)
+        .where(ReferenceLibrary.space_id == space_id, ReferenceLibrary.population.is_not(None))
+        .order_by(ReferenceLibrary.probe)
+        .limit(1)
+    )
+    return None if data is None else Population(*np.frombuffer(data, dtype="<f4").reshape(2, -1))
 
 
 def _drop_all_but(session: Session, probes: set[str]) -> None:
@@ -78,16 +93,18 @@ def _load_library(session: Session, path: Path) -> int:
         return 0
     _remove_tasks(session, probe)
     written = 0
-    with np.load(io.BytesIO(data), allow_pickle=False) as library:
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        library = dict(file)
         session.merge(
             ReferenceLibrary(
                 probe=probe,
                 digest=digest,
                 space_id=str(library["space_id"]),
                 trivial=float(library["trivial"]),
+                population=_population(library),
             )
         )
-        for card, embedding in _entries(dict(library)):
+        for card, embedding in _entries(library):
             task_id = f"ref-{probe}-{card['name']}"  # libraries of several probes hold like sets
             recipe_digest = hashlib.sha256(f"{digest}\n{task_id}".encode()).hexdigest()
             row = embeddings.add(session, PUBLIC, recipe_digest, embedding)
@@ -101,6 +118,16 @@ def _remove_tasks(session: Session, probe: str) -> None:
     seqs = session.scalars(select(Task.embedding_seq).where(*of_probe)).all()
     session.execute(delete(Task).where(*of_probe))
     session.execute(delete(Embedding).where(Embedding.seq.in_(seqs)))
+
+
+def _population(library: Mapping[str, npt.NDArray[Any]]) -> bytes | None:
+    """As the row keeps it; ValueError where it is not one of the library's filters."""
+    if "population_label" not in library:
+        return None
+    means = np.stack([library["population_label"], library["population_domain"]])
+    if means.shape != (2, library["vector"].shape[1]) or not np.isfinite(means).all():
+        raise ValueError(f"its population is {means.shape}, or not finite")
+    return means.astype("<f4").tobytes()
 
 
 def _entries(

@@ -252,6 +252,8 @@ class ReferenceLibrary(Base):
     digest: Mapped[str] = mapped_column(String(64))  # of the library's file
     space_id: Mapped[str] = mapped_column(String(64))
     trivial: Mapped[float] = mapped_column(Float)  # t0 of the asymmetric distance in its space
+    # Of label and domain parts, (2, D) float32 little-endian; a library of old has none.
+    population: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
 
 
 class Worker(Base):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -9,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from app.embedding.distance import DEFAULT_METRIC, METRICS, one_to_many
+from app.embedding.distance import METRICS, Population, get_metric, one_to_many, unit_rows
 from benchmarks.quality import measures
 from benchmarks.quality.changes import CHANGES
 from benchmarks.quality.measures import Agreement, Array, Flags, Retrieval, Stability
@@ -18,25 +19,38 @@ from benchmarks.quality.tasks import LABEL_SIZES, REFERENCE_SIZE, SIZES, Quality
 
 K = TypeVar("K")
 V = TypeVar("V")
-Distances = Callable[[Sequence[Cell], Sequence[Cell]], Array]
+Centres = Sequence[Population | None]
+Distances = Callable[[Sequence[Cell], Sequence[Cell], Centres], Array]
+"""Of rows and columns, with what each row's distances are centred on, if they are."""
 FEWEST_TASKS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """One row of the tables: what is compared, of which method's cells, and how."""
+    """One row of the tables: what is compared, of which method's cells, and how.
+
+    `centred`  whether the distances need populations
+    """
 
     name: str
     method: Method
     distances: Distances
+    centred: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Twins:
-    """Twins of one size: the tasks that both halves are there of, their distances, who is found."""
+    """Twins of one size: the tasks that both halves are there of, their distances, who is found.
+
+    `distances`, `back`  (T, T), halves A as rows and B as columns, as seen from A and from B: the
+                         same but for centred distances of tasks of two sources
+    `told`               (T,), which tasks the probe can tell (see `Collection.told`)
+    """
 
     tasks: tuple[QualitySet, ...]
     distances: Array
+    back: Array
+    told: Flags
     retrieval: Retrieval
 
     def of_kind(self, kind: str) -> Retrieval:
@@ -48,6 +62,7 @@ class LabelTwins:
     """Questions of one size: rivals from the same pool alone, and from all pools together."""
 
     tasks: tuple[QualitySet, ...]
+    told: Flags
     same_pool: Retrieval
     all_pools: Retrieval
 
@@ -73,6 +88,9 @@ class Figures:
             found[f"mean_rank_{size}"] = twins.retrieval.mean_rank
             found[f"twin_first_{size}_interval"] = twins.retrieval.first_interval
             found[f"tasks_{size}"] = len(twins.tasks)
+            found[f"tasks_{size}_told"] = int(twins.told.sum())
+            if twins.told.any():
+                found[f"twin_first_{size}_told"] = twins.retrieval.of(twins.told).first
             for kind in ("same-style", "other-style"):
                 if any(task.kind == kind for task in twins.tasks):
                     name = f"{kind.replace('-', '_')}_first_{size}"
@@ -82,6 +100,9 @@ class Figures:
             found[f"label_twin_first_{size}_same_pool"] = labels.same_pool.first
             found[f"label_mean_rank_{size}"] = labels.all_pools.mean_rank
             found[f"label_tasks_{size}"] = len(labels.tasks)
+            found[f"label_tasks_{size}_told"] = int(labels.told.sum())
+            if labels.told.any():
+                found[f"label_twin_first_{size}_told"] = labels.all_pools.of(labels.told).first
         if self.taxonomy:
             found["taxonomy_rho"] = self.taxonomy.rho
             found["taxonomy_p"] = self.taxonomy.p
@@ -93,14 +114,38 @@ class Figures:
 
 
 def by_metric(name: str, epsilon: float) -> Distances:
-    """The service's distance of that name, in a space of that epsilon."""
-    part = METRICS[name].part
+    """The service's distance of that name, in a space of that epsilon.
 
-    def distances(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
-        targets = np.stack([cell[part] for cell in columns])
-        return np.stack([one_to_many(cell[part], targets, name, epsilon=epsilon) for cell in rows])
+    Metrics on both parts are centred on a population, row by row, that holds nothing of the row's
+    own source. The service centres every query on its one reference library, which may well hold
+    pictures of the query's source: what is measured here is stricter.
+    """
 
-    return distances
+    def of_vectors(rows: Sequence[Cell], columns: Sequence[Cell], _: Centres) -> Array:
+        targets = np.stack([cell["vector"] for cell in columns])
+        return np.stack(
+            [one_to_many(cell["vector"], targets, name, epsilon=epsilon) for cell in rows]
+        )
+
+    def of_both(rows: Sequence[Cell], columns: Sequence[Cell], centres: Centres) -> Array:
+        queries, targets = _both_parts(rows), _both_parts(columns)
+        result = np.empty((len(rows), len(columns)))
+        for population in {id(centre): centre for centre in centres}.values():
+            chosen = [i for i, centre in enumerate(centres) if centre is population]
+            a, b = (
+                unit_rows(some, name, epsilon=epsilon, population=population)
+                for some in (queries[chosen], targets)
+            )
+            result[chosen] = 1.0 - a @ b.T
+        return result
+
+    return of_vectors if get_metric(name).part == "vector" else of_both
+
+
+def _both_parts(cells: Iterable[Cell]) -> npt.NDArray[np.float32]:
+    """(M, 2 D): vector and domain."""
+    rows = [np.concatenate([cell["vector"], cell["domain"]]) for cell in cells]
+    return np.stack(rows).astype(np.float32)
 
 
 def mean_feature_distances() -> dict[str, Distances]:
@@ -112,16 +157,16 @@ def mean_feature_distances() -> dict[str, Distances]:
         a, b = (np.stack([cell["mean_feature"] for cell in cells]) for cells in (rows, columns))
         return a, b
 
-    def euclidean(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+    def euclidean(rows: Sequence[Cell], columns: Sequence[Cell], _: Centres) -> Array:
         a, b = parts(rows, columns)
         squared = (a**2).sum(1)[:, None] + (b**2).sum(1)[None] - 2 * a @ b.T
         distances: Array = np.sqrt(np.maximum(squared, 0.0))
         return distances
 
-    def cosine(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+    def cosine(rows: Sequence[Cell], columns: Sequence[Cell], _: Centres) -> Array:
         return _one_less_cosine(*parts(rows, columns))
 
-    def correlation(rows: Sequence[Cell], columns: Sequence[Cell]) -> Array:
+    def correlation(rows: Sequence[Cell], columns: Sequence[Cell], _: Centres) -> Array:
         a, b = parts(rows, columns)
         common = np.concatenate([a, b]).mean(axis=0)
         return _one_less_cosine(a - common, b - common)
@@ -134,13 +179,25 @@ def _one_less_cosine(a: Array, b: Array) -> Array:
     return 1.0 - a @ b.T
 
 
-def comparisons(epsilon: float) -> dict[str, list[Comparison]]:
-    """Rows by their group; the first of `ours` is the default."""
-    ours, published = METHODS["ours"], METHODS["published"]
-    symmetric = [name for name, metric in METRICS.items() if metric.symmetric]
-    symmetric.sort(key=lambda name: name != DEFAULT_METRIC)
+def comparisons(collection: Collection) -> dict[str, list[Comparison]]:
+    """Rows by their group; the first of `ours` is the default.
+
+    That is `combined`, or `cosine` where all sets are of one source and nothing can be held out.
+    """
+    ours, published, epsilon = METHODS["ours"], METHODS["published"], collection.epsilon
+    several = len({s.path[1] for s in collection.sets}) > 1
+    default = "combined" if several else "cosine"
+    symmetric = [
+        metric
+        for metric in METRICS.values()
+        if metric.symmetric and (several or metric.part == "vector")
+    ]
+    symmetric.sort(key=lambda metric: metric.name != default)
     return {
-        "ours": [Comparison(f"ours, {m}", ours, by_metric(m, epsilon)) for m in symmetric],
+        "ours": [
+            Comparison(f"ours, {m.name}", ours, by_metric(m.name, epsilon), m.part == "both")
+            for m in symmetric
+        ],
         "published": [Comparison("published, cosine", published, by_metric("cosine", epsilon))],
         "mean_feature": [
             Comparison(f"mean feature, {name}", ours, distances)
@@ -156,11 +213,15 @@ def comparisons(epsilon: float) -> dict[str, list[Comparison]]:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """The sets and what cells there are of them."""
+    """The sets and what cells there are of them, in a space of that epsilon."""
 
     sets: tuple[QualitySet, ...]
     changed: tuple[QualitySet, ...]
     cells: Cells
+    epsilon: float
+    _known: dict[tuple[str, int], Mapping[str, Population]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     def figures(self, comparison: Comparison, *, permutations: int) -> Figures:
         twins = _there({size: self.twins(comparison, size) for size in SIZES})
@@ -186,10 +247,28 @@ class Collection:
             if s.kind != "label" and s.size == size and (names is None or s.task in names)
         ]
         tasks, a, b = self._pairs(comparison.method, chosen)
-        if len(tasks) < FEWEST_TASKS:
+        found = self._both_ways(comparison, tasks, a, b)
+        if found is None:
             return None
-        distances = comparison.distances(a, b)
-        return Twins(tasks, distances, measures.find_twins(distances))
+        there, back = found
+        retrieval = measures.find_twins(there, back=back)
+        return Twins(tasks, there, back, self.told(tasks), retrieval)
+
+    def told(self, tasks: Sequence[QualitySet]) -> Flags:
+        """(T,), of which tasks the probe answers the question better than chance in both halves.
+
+        By the cross-validated accuracy of `ours`. A question that the probe answers no better than
+        chance leaves no trace in an embedding to be found by. Shown beside the figure of all tasks,
+        never instead of it; the rivals are all tasks.
+        """
+        wanted = {(task.kind, task.task, task.size) for task in tasks}
+        halves: Counter[tuple[str, str, int]] = Counter()
+        for labelled in self.sets:
+            key = (labelled.kind, labelled.task, labelled.size)
+            if key in wanted and (cell := self.cells.load(METHODS["ours"], labelled)):
+                accuracy, n, c = (cell[name] for name in ("cv_accuracy", "n_images", "n_classes"))
+                halves[key] += measures.is_told(float(accuracy), int(n), int(c))
+        return np.array([halves[task.kind, task.task, task.size] == 2 for task in tasks])
 
     def complexities(self, method: Method) -> tuple[Array, Array]:
         """Complexity and cross-validated error of every twin set of the reference size."""
@@ -206,28 +285,75 @@ class Collection:
     def _labels(self, comparison: Comparison, size: int) -> LabelTwins | None:
         chosen = [s for s in self.sets if s.kind == "label" and s.size == size]
         tasks, a, b = self._pairs(comparison.method, chosen)
-        if len(tasks) < FEWEST_TASKS:
+        found = self._both_ways(comparison, tasks, a, b)
+        if found is None:
             return None
-        distances = comparison.distances(a, b)
+        there, back = found
         pools = np.array([task.pool for task in tasks])
         together: Flags = pools[:, None] == pools[None, :]
         return LabelTwins(
-            tasks, measures.find_twins(distances, together), measures.find_twins(distances)
+            tasks,
+            self.told(tasks),
+            measures.find_twins(there, together, back=back),
+            measures.find_twins(there, back=back),
         )
 
     def _stability(self, comparison: Comparison, twins: Twins, change: str) -> Stability | None:
         place = {task.task: i for i, task in enumerate(twins.tasks)}
-        cells, places = [], []
+        cells, places, sources = [], [], []
         for labelled in self.changed:
             cell = self.cells.load(comparison.method, labelled)
             if labelled.question == change and cell and labelled.task in place:
                 cells.append(cell)
                 places.append(place[labelled.task])
+                sources.append(labelled.path[1])
         if not cells:
             return None
         originals = [self._loaded(comparison.method, task) for task in twins.tasks]
-        distances = comparison.distances(cells, originals)
+        centres = self._centres(comparison, REFERENCE_SIZE, sources)
+        distances = comparison.distances(cells, originals, centres)
         return measures.stability(distances, places, np.diag(twins.distances)[places])
+
+    def _both_ways(
+        self,
+        comparison: Comparison,
+        tasks: Sequence[QualitySet],
+        a: Sequence[Cell],
+        b: Sequence[Cell],
+    ) -> tuple[Array, Array] | None:
+        """(T, T) of halves A and B, as seen from A and from B; None where there are too few."""
+        if len(tasks) < FEWEST_TASKS:
+            return None
+        centres = self._centres(comparison, tasks[0].size, [task.path[1] for task in tasks])
+        if comparison.centred and None in centres:
+            return None
+        there = comparison.distances(a, b, centres)
+        return there, comparison.distances(b, a, centres).T if comparison.centred else there
+
+    def _centres(self, comparison: Comparison, size: int, sources: Iterable[str]) -> Centres:
+        """For rows of these sources: the population that each is centred on."""
+        if not comparison.centred:
+            return [None for _ in sources]
+        populations = self._populations(comparison.method, size)
+        return [populations.get(source) for source in sources]
+
+    def _populations(self, method: Method, size: int) -> Mapping[str, Population]:
+        """By source: what all sets of that size of all other sources have in common.
+
+        Both halves of twins and of questioned pools; a source without any others has none.
+        """
+        key = (method.name, size)
+        if key not in self._known:
+            chosen = [s for s in self.sets if s.size == size]
+            there = [(s.path[1], cell) for s in chosen if (cell := self.cells.load(method, s))]
+            sources = np.array([source for source, _ in there])
+            rows = _both_parts(cell for _, cell in there) if there else np.empty((0, 0))
+            self._known[key] = {
+                source: Population.of(rows[sources != source], self.epsilon)
+                for source in {s.path[1] for s in chosen}
+                if (sources != source).any()
+            }
+        return self._known[key]
 
     def _pairs(
         self, method: Method, sets: Iterable[QualitySet]

@@ -1,7 +1,7 @@
 """What is measured on distances: twins found, agreement with a taxonomy, closeness of changed sets.
 
 A matrix of distances (T, T) has the halves A of T tasks as rows and their halves B as columns; the
-twins stand on its diagonal. Pure numpy: no image, no network.
+twins stand on its diagonal. No image, no network.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 Array = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 
 RESAMPLES = 2_000
 PERMUTATIONS = 999
+TOLD_P = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,18 +66,32 @@ class Stability:
     found: Flags
 
 
-def find_twins(distances: Array, rivals: Flags | None = None) -> Retrieval:
+def find_twins(
+    distances: Array, rivals: Flags | None = None, *, back: Array | None = None
+) -> Retrieval:
     """Where the twin stands among the rivals of each half, in both directions.
 
+    `back`    (T, T), rows A and columns B too, as seen from the halves B; default: the same
     `rivals`  (T, T), which tasks' other halves compete with the twin; default: all other tasks'.
               A rival at the same distance counts as nearer
     """
-    own = np.diag(distances)
+    back = distances if back is None else back
     others = ~np.eye(len(distances), dtype=bool)
     competing = others if rivals is None else others & rivals
-    forward = ((distances <= own[:, None]) & competing).sum(axis=1)
-    back = ((distances <= own[None, :]) & competing).sum(axis=0)
-    return Retrieval(np.stack([forward, back], axis=1).astype(np.float64))
+    from_a = ((distances <= np.diag(distances)[:, None]) & competing).sum(axis=1)
+    from_b = ((back <= np.diag(back)[None, :]) & competing).sum(axis=0)
+    return Retrieval(np.stack([from_a, from_b], axis=1).astype(np.float64))
+
+
+def is_told(accuracy: float, n_images: int, n_classes: int) -> bool:
+    """Whether so many held-out answers are right that guessing would hardly give as many.
+
+    Binomial, one-sided, at TOLD_P. The accuracy is that of the penalty that it chose, and so
+    slightly hopeful.
+    """
+    right = round(accuracy * n_images)
+    test = binomtest(right, n_images, 1 / n_classes, alternative="greater")
+    return bool(test.pvalue < TOLD_P)
 
 
 def tree_distances(paths: Sequence[Sequence[str]]) -> Array:

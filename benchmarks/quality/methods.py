@@ -1,7 +1,7 @@
 """The ways to embed a set that the benchmark compares, and the cells that keep what they gave.
 
-A cell is one method on one labelled set, an .npz of float arrays: `vector` (D,) always, and what
-else a method has. It lies under the space and the set's digest, so that neither a changed set nor a
+A cell is one method on one labelled set, an .npz of arrays: `vector` (D,) always, and what else a
+method has. It lies under the space and the set's digest, so that neither a changed set nor a
 changed probe finds an old one; a method whose settings changed does not read its old cells.
 """
 
@@ -19,10 +19,10 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from app.embedding import head
 from app.embedding.dataset import LabelledImages
 from app.embedding.embed import embed_images
 from app.embedding.fisher import estimate_fisher
+from app.embedding.head import PENALTIES, Head, fit_head
 from app.embedding.probe import BATCH_SIZE, Probe
 from app.embedding.vector import Estimator
 from benchmarks.quality import published
@@ -41,10 +41,10 @@ losses."""
 class Method:
     """Settings of one way to embed.
 
-    `procedure`  `embed` is `embed_images` as the service runs it; `compose` its parts with the
-                 estimator and penalty named here; `published` the published procedure
-    `draws`      an image for `compose`, 0: as `embed_images` does by itself; in all for
-                 `published`, 0: as many as `ours` takes
+    `procedure`  `embed` is `embed_images` as the service runs it, its own defaults throughout;
+                 `compose` its parts with the estimator, draws and penalty named here; `published`
+                 the published procedure
+    `draws`      an image for `compose`; in all for `published`, 0: SAME_DRAWS an image
     `penalty`    of the head, 0: chosen by cross-validation
     """
 
@@ -59,18 +59,20 @@ class Method:
         return ", ".join(f"{field}={value}" for field, value in asdict(self).items())
 
 
-OURS_DRAWS = 2
-"""Draws an image of `ours`, and so of everything that is to have as many."""
+SAME_DRAWS = 2
+"""Draws an image of all that is compared at the same number of draws: the composed methods, and
+`published` with so many times as many in all as there are images. `ours` is not among them: it
+draws until its noise floor is low enough, and its cells keep how often that was."""
 
 METHODS = {
     method.name: method
     for method in (
         Method("ours", "embed"),
         Method("published", "published"),
-        Method("hutchinson-chosen", "compose", "hutchinson", OURS_DRAWS),
-        Method("hutchinson-fixed", "compose", "hutchinson", OURS_DRAWS, FIXED_PENALTY),
-        Method("mc-chosen", "compose", "mc", OURS_DRAWS),
-        Method("mc-fixed", "compose", "mc", OURS_DRAWS, FIXED_PENALTY),
+        Method("hutchinson-chosen", "compose", "hutchinson", SAME_DRAWS),
+        Method("hutchinson-fixed", "compose", "hutchinson", SAME_DRAWS, FIXED_PENALTY),
+        Method("mc-chosen", "compose", "mc", SAME_DRAWS),
+        Method("mc-fixed", "compose", "mc", SAME_DRAWS, FIXED_PENALTY),
         Method("published_default", "published", draws=published.DEFAULT_DRAWS),
     )
 }
@@ -100,8 +102,8 @@ class Workshop:
                 return self._published(method, labelled, images, features)
 
     def _ours(self, images: LabelledImages, features: npt.NDArray[np.float32]) -> Cell:
-        embedding = embed_images(images, self.probe, draws=OURS_DRAWS)
-        accuracy = embedding.provenance.cv_accuracy
+        embedding = embed_images(images, self.probe)
+        made = embedding.provenance
         return {
             "vector": embedding.vector,
             "domain": embedding.domain,
@@ -109,10 +111,14 @@ class Workshop:
             "sampling_error": embedding.sampling_error,
             "complexity": np.float64(embedding.complexity),
             "noise_floor": np.float64(embedding.noise_floor),
-            "cv_accuracy": np.float64(np.nan if accuracy is None else accuracy),
-            "penalty": np.float64(embedding.provenance.penalty),
-            "n_classes": np.int64(len(images.classes)),
-            "seconds": np.float64(embedding.provenance.seconds),
+            "cv_accuracy": np.float64(np.nan if made.cv_accuracy is None else made.cv_accuracy),
+            "penalty": np.float64(made.penalty),
+            "n_images": np.int64(made.n_images),
+            "n_classes": np.int64(made.n_classes),
+            "draws": np.int64(made.draws),
+            "stopped": np.str_(made.stopped),
+            "estimator": np.str_(made.estimator),
+            "seconds": np.float64(made.seconds),
             "mean_feature": features.mean(axis=0, dtype=np.float64),
             "mean_squared_feature": (features.astype(np.float64) ** 2).mean(axis=0),
         }
@@ -120,7 +126,10 @@ class Workshop:
     def _composed(
         self, method: Method, images: LabelledImages, features: npt.NDArray[np.float32]
     ) -> Cell:
-        """Never `exact`, however few the classes are: the estimator itself is looked at."""
+        """Never `exact`, however few the classes are, and never more draws or fewer.
+
+        The estimator itself is looked at.
+        """
         fitted = _fitted(images, features, method.penalty)
         estimate = estimate_fisher(
             images,
@@ -129,6 +138,7 @@ class Workshop:
             features,
             estimator=method.estimator,
             draws=method.draws,
+            tolerance=None,
             seed=0,
             batch_size=BATCH_SIZE,
             on_batch=lambda _: None,
@@ -148,30 +158,19 @@ class Workshop:
     ) -> Cell:
         # By the set's digest: two halves alike in their counts must not share their random numbers.
         seed = int(labelled.images.digest[:16], 16)
-        draws = method.draws or OURS_DRAWS * len(images.digests)
+        draws = method.draws or SAME_DRAWS * len(images.digests)
         vector = published_vector(images, self.training, features, draws=draws, seed=seed)
         return {"vector": vector.astype(np.float32), "draws": np.int64(draws)}
 
 
-def _fitted(images: LabelledImages, features: npt.NDArray[np.float32], penalty: float) -> head.Head:
-    n_classes = len(images.classes)
-    if not penalty:
-        return head.fit_head(features, images.labels, n_classes, images.digests)
-    space = head._PrincipalSpace.of(features.astype(np.float64))
-    class_weights = head._class_weights(images.labels, n_classes)
-    solution = head._minimise(
-        space,
-        np.arange(len(images.labels)),
+def _fitted(images: LabelledImages, features: npt.NDArray[np.float32], penalty: float) -> Head:
+    return fit_head(
+        features,
         images.labels,
-        class_weights,
-        penalty,
-        newton_steps=head.NEWTON_STEPS,
-        on_step=lambda: None,
+        len(images.classes),
+        images.digests,
+        penalties=(penalty,) if penalty else PENALTIES,
     )
-    weight = solution[:, :-1] @ space.axes
-    bias = solution[:, -1] - weight @ space.mean
-    kind = images.label_kind
-    return head.Head(kind, weight, bias, space.scale, class_weights, penalty, None, None)
 
 
 @dataclass(frozen=True, slots=True)

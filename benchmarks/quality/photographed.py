@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from benchmarks.quality.questions import QuestionedPool, TwinTask, groups, named
 _CLOTHES_STARTS = (0, 1_500)
 _PATCH = 40  # pixels, square; patches do not overlap
 _LARGEST = 720  # pixels; larger photographs are reduced first
+_LEAST_DETAIL = 0.01  # `pictures.detail`: plain sky shows neither which way up nor how sharp it is
 
 _TEXTURES = ("brick.png", "grass.png", "gravel.png")
 _SCENES = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "motorcycle_left.png")
@@ -43,7 +45,8 @@ def questioned_pools(cache_dir: Path) -> Iterator[QuestionedPool]:
         },
     )
     patches = _patches(cache_dir, ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"))
-    patches = questions.sharpness(questions.turn(questions.lighter_half(patches)))
+    patches = questions.lighter_half(_structured(patches))
+    patches = questions.sharpness(questions.turn(patches))
     yield QuestionedPool(
         "patches",
         ("photographed", "patches", "scenes", "several photographs", "all"),
@@ -132,6 +135,12 @@ def _pool(patches: Iterable[Picture], source: str) -> Pool:
     return questions.halved(pool, "photograph", "quarter")
 
 
+def _structured(pool: Pool) -> Pool:
+    """Without patches of plain sky and the like; the others stay in their halves."""
+    kept = tuple(p for p in pool.pictures if pictures.detail(p.data) >= _LEAST_DETAIL)
+    return replace(pool, pictures=kept)
+
+
 def _cut(photograph: Image.Image, name: str) -> Iterator[Picture]:
     """Patches side by side; `quarter` is where in the photograph a patch lies."""
     photograph.thumbnail((_LARGEST, _LARGEST))
@@ -153,6 +162,7 @@ def _patch_tasks(cache_dir: Path) -> Iterator[TwinTask]:
     scenes, textures, lenses = (
         _patches(cache_dir, files) for files in (_SCENES, _TEXTURES, _LENSES)
     )
+    scenes = _structured(scenes)
     for name, pool in {"scenes": scenes, "textures": textures, "instruments": lenses}.items():
         yield twin(
             name,
@@ -175,16 +185,17 @@ def _patch_tasks(cache_dir: Path) -> Iterator[TwinTask]:
     # Other photographs of the same kind are another style.
     places = _patches(cache_dir, ("rocket.jpg", "motorcycle_left.png"))
     beings = _patches(cache_dir, ("astronaut.png", "chelsea.png", "coffee.png"))
-    for question, fact, ask in (
-        ("lightness", "lightness", questions.lightness),
-        ("detail", "detail", questions.detail),
-        ("sharpness", "sharpness", questions.sharpness),
-        ("orientation", "turn", questions.turn),
+    structured = (_structured(places), _structured(beings))
+    for question, fact, (first, second), ask in (
+        ("lightness", "lightness", (places, beings), questions.lightness),
+        ("detail", "detail", (places, beings), questions.detail),
+        ("sharpness", "sharpness", structured, questions.sharpness),
+        ("orientation", "turn", structured, questions.turn),
     ):
         yield twin(
             f"scenes-{fact}",
-            places,
-            beings,
+            first,
+            second,
             images="patches of scenes",
             question=question,
             path=("photographed", "patches", "scenes", "several photographs", "appearance"),
@@ -193,7 +204,7 @@ def _patch_tasks(cache_dir: Path) -> Iterator[TwinTask]:
         )
     yield twin(
         "textures-sharpness",
-        textures,
+        _structured(textures),
         images="patches of textures",
         question="sharpness",
         path=("photographed", "patches", "textures", "several photographs", "appearance"),

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.quality import measures
 from benchmarks.quality.changes import CHANGES
 from benchmarks.quality.figures import Collection, Comparison, Figures, best, comparisons
-from benchmarks.quality.measures import Retrieval
+from benchmarks.quality.measures import Flags, Retrieval
 from benchmarks.quality.methods import METHODS
 from benchmarks.quality.tasks import LABEL_SIZES, REFERENCE_SIZE, SIZES
 
@@ -18,11 +18,11 @@ _NAME = 36  # characters
 _MISSES_SHOWN = 40
 
 
-def report(collection: Collection, *, epsilon: float, permutations: int) -> dict[str, Any]:
+def report(collection: Collection, *, permutations: int) -> dict[str, Any]:
     """Prints the tables of what cells there are, and returns the JSON object."""
     groups = {
         name: [collection.figures(row, permutations=permutations) for row in rows]
-        for name, rows in comparisons(epsilon).items()
+        for name, rows in comparisons(collection).items()
     }
     every = [row for rows in groups.values() for row in rows if row.twins or row.labels]
     for lines in (
@@ -39,7 +39,7 @@ def report(collection: Collection, *, epsilon: float, permutations: int) -> dict
         "mean_feature": best([row.to_json() for row in groups["mean_feature"]]),
         "other_distances": {row.comparison.name: row.to_json() for row in groups["ours"][1:]},
         "two_by_two": {row.comparison.method.name: row.to_json() for row in groups["two_by_two"]},
-        "published_default": _published_default(collection, epsilon),
+        "published_default": _published_default(collection),
         "complexity": _complexity(collection),
     }
     return result
@@ -47,8 +47,10 @@ def report(collection: Collection, *, epsilon: float, permutations: int) -> dict
 
 def _twin_lines(rows: Sequence[Figures]) -> Iterator[str]:
     yield "Twins first (share, 95 % interval, tasks), and their mean rank; both kinds are rivals"
+    yield "Told: the tasks alone whose question the probe answers better than chance"
     sizes = "".join(f"{f'{size} a class':^26}" for size in SIZES)
-    yield f"{'':{_NAME}}{sizes}{'rank':>8}{'same':>8}{'other':>8}{'taxonomy rho (p)':>20}"
+    columns = f"{f'{REFERENCE_SIZE}, told':^26}{'rank':>8}{'same':>8}{'other':>8}"
+    yield f"{'':{_NAME}}{sizes}{columns}{'taxonomy rho (p)':>20}"
     for row in rows:
         cells = [
             _share(row.twins[size].retrieval, len(row.twins[size].tasks))
@@ -58,6 +60,7 @@ def _twin_lines(rows: Sequence[Figures]) -> Iterator[str]:
         ]
         text = f"{row.comparison.name:{_NAME}}" + "".join(f"{cell:^26}" for cell in cells)
         if reference := row.twins.get(REFERENCE_SIZE):
+            text += f"{_told(reference.retrieval, reference.told):^26}"
             text += f"{reference.retrieval.mean_rank:8.2f}"
             for kind in ("same-style", "other-style"):
                 part = reference.of_kind(kind)
@@ -69,14 +72,21 @@ def _twin_lines(rows: Sequence[Figures]) -> Iterator[str]:
 
 def _label_lines(rows: Sequence[Figures]) -> Iterator[str]:
     yield "Label sensitivity: twins first among questions on the same pool, and among all pools"
-    sizes = "".join(f"{f'{size}: same pool':^26}{'all pools':^26}" for size in LABEL_SIZES)
+    sizes = "".join(
+        f"{f'{size}: same pool':^26}{'all pools':^26}{'all pools, told':^26}"
+        for size in LABEL_SIZES
+    )
     yield f"{'':{_NAME}}{sizes}"
     for row in rows:
         text = f"{row.comparison.name:{_NAME}}"
         for size in LABEL_SIZES:
             found = row.labels.get(size)
-            parts = (found.same_pool, found.all_pools) if found else ()
-            text += "".join(f"{_share(part, len(part.ranks)):^26}" for part in parts) or " " * 52
+            if found is None:
+                text += " " * 3 * 26
+                continue
+            for part in (found.same_pool, found.all_pools):
+                text += f"{_share(part, len(part.ranks)):^26}"
+            text += f"{_told(found.all_pools, found.told):^26}"
         yield text
     for row in rows[:1]:
         for size, labels in row.labels.items():
@@ -107,16 +117,16 @@ def _miss_lines(row: Figures) -> Iterator[str]:
         names = [task.task for task in twins.tasks]
         missed = [
             f"{names[i]} -> {names[int(np.argmin(distances[i]))]} ({side})"
-            for side, distances in (("A", twins.distances), ("B", twins.distances.T))
+            for side, distances in (("A", twins.distances), ("B", twins.back.T))
             for i in range(len(names))
             if twins.retrieval.ranks[i, "AB".index(side)] > 0
         ]
         yield f"  {size} a class, {len(missed)}: " + "; ".join(missed[:_MISSES_SHOWN])
 
 
-def _published_default(collection: Collection, epsilon: float) -> dict[str, Any]:
+def _published_default(collection: Collection) -> dict[str, Any]:
     """On the few tasks that it was run on, which have no other rivals; the others on the same."""
-    groups = comparisons(epsilon)
+    groups = comparisons(collection)
     published = groups["published"][0]
     method = METHODS["published_default"]
     name = f"published, {method.draws:,} draws"
@@ -147,6 +157,10 @@ def _complexity(collection: Collection) -> dict[str, float]:
     told = ", ".join(f"{name} {rho:.2f}" for name, rho in result.items())
     print(f"Complexity against cross-validated error, Spearman's rho: {told}\n")
     return result
+
+
+def _told(found: Retrieval, told: Flags) -> str:
+    return _share(found.of(told), int(told.sum())) if told.any() else ""
 
 
 def _share(found: Retrieval, tasks: int) -> str:

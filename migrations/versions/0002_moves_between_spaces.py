@@ -1,4 +1,4 @@
-"""Moves between spaces: a task's next embedding, a job's own probe, jobs by state."""
+"""A task's next embedding, a job's own probe, jobs by state; a library's population."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ def upgrade() -> None:
     op.create_index(op.f("ix_tasks_next_embedding_seq"), "tasks", ["next_embedding_seq"])
     op.add_column("jobs", sa.Column("probe", sa.String(length=100), nullable=True))
     op.create_index(op.f("ix_jobs_state_kind"), "jobs", ["state", "kind"])
+    op.add_column("reference_libraries", sa.Column("population", sa.LargeBinary(), nullable=True))
 
 
 def downgrade() -> None:
+    op.drop_column("reference_libraries", "population")
     op.drop_index(op.f("ix_jobs_state_kind"), table_name="jobs")
     op.drop_column("jobs", "probe")
     op.drop_index(op.f("ix_tasks_next_embedding_seq"), table_name="tasks")

@@ -7,11 +7,21 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.api import bodies, distances, uploads
-from app.embedding.distance import one_to_one, pairwise
-from tests.api.conftest import ARCHIVE, OTHER_SPACE, SPACE, Service, assert_problem, embedding_of
+from app.embedding.distance import METRICS, one_to_one, pairwise
+from app.store import reference
+from tests.api.conftest import (
+    ARCHIVE,
+    LIBRARY_SPACE,
+    OTHER_SPACE,
+    SPACE,
+    Service,
+    assert_problem,
+    embedding_of,
+)
 
 
 def test_neighbours_are_ranked_by_exact_distance_and_leave_the_task_out(service: Service) -> None:
@@ -104,11 +114,79 @@ def test_a_vector_finds_the_task_it_came_from(service: Service) -> None:
     service.ready(seed=2)
     told = service.client.get(f"/v1/tasks/{task_id}/embedding").json()
     body = {key: told[key] for key in ("vector", "domain", "space_id")}
-    for metric in ("cosine", "domain"):
+    for metric in ("cosine", "jsd"):
         answer = service.client.post("/v1/neighbours", json={**body, "metric": metric}).json()
         assert answer["task"] is None
         assert answer["neighbours"][0]["id"] == task_id
         assert answer["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_a_vector_is_ranked_by_the_default_of_its_space(service: Service) -> None:
+    there, here = service.ready(seed=9, space_id=LIBRARY_SPACE), service.ready(seed=9)
+    for task_id, metric in ((there, "combined"), (here, "cosine")):
+        told = service.client.get(f"/v1/tasks/{task_id}/embedding").json()
+        body = {key: told[key] for key in ("vector", "domain", "space_id")}
+        answer = service.client.post("/v1/neighbours", json=body).json()
+        assert answer["metric"] == metric
+        assert answer["neighbours"][0]["id"] == task_id
+        assert answer["neighbours"][0]["distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_every_answer_names_the_default_metric_of_the_space(service: Service) -> None:
+    there = [service.ready(seed=seed, space_id=LIBRARY_SPACE) for seed in (7, 8)]
+    here = [service.ready(seed=seed) for seed in (7, 8)]
+    for ids, metric in ((there, "combined"), (here, "cosine")):
+        address = f"/v1/tasks/{ids[0]}/neighbours"
+        assert service.client.get(address).json()["metric"] == metric
+        text = service.client.get(address, params={"format": "csv"}).text
+        assert {row["metric"] for row in csv.DictReader(io.StringIO(text))} == {metric}
+        answer = service.client.post("/v1/distances", json={"tasks": ids}).json()
+        assert (answer["metric"], answer["symmetric"]) == (metric, True)
+        asked = {"tasks": ids, "metric": metric}
+        named = service.client.post("/v1/distances?format=csv", json=asked)
+        assert named.headers["task2vec-metric"] == metric
+        rows = list(csv.reader(io.StringIO(named.text)))
+        assert float(rows[1][2]) == pytest.approx(answer["distances"][0][1])
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_every_metric_can_be_asked_for_where_there_is_a_library(
+    service: Service, metric: str
+) -> None:
+    """Distances of the matrix are those among neighbours, and what the mathematics says."""
+    ids = [service.ready(seed=seed, space_id=LIBRARY_SPACE) for seed in (7, 8)]
+    address = f"/v1/tasks/{ids[1]}/neighbours"
+    rows = service.client.get(address, params={"metric": metric}).json()["neighbours"]
+    (found,) = (row["distance"] for row in rows if row["id"] == ids[0])
+    body = {"tasks": ids, "metric": metric}
+    matrix = service.client.post("/v1/distances", json=body).json()["distances"]
+    with service.resources.database.session(read_only=True) as session:
+        population = reference.population(session, LIBRARY_SPACE)
+        trivial = reference.trivial(session, LIBRARY_SPACE)
+    target, source = (embedding_of(seed, LIBRARY_SPACE) for seed in (8, 7))
+    both = METRICS[metric].part == "both"
+    expected = one_to_one(
+        *(
+            np.concatenate([each.vector, each.domain]) if both else each.vector
+            for each in (target, source)
+        ),
+        metric,
+        epsilon=1e-12,
+        trivial=trivial,
+        population=population,
+    )
+    assert found == pytest.approx(expected, abs=1e-6)
+    assert matrix[0][1] == pytest.approx(expected, abs=1e-6)
+
+
+def test_metrics_on_both_parts_need_a_library(service: Service) -> None:
+    ids = [service.ready(seed=seed) for seed in (1, 2)]
+    for metric in ("combined", "label", "domain"):
+        body = {"tasks": ids, "metric": metric}
+        answer = service.client.post("/v1/distances", json=body)
+        assert_problem(answer, 422, "population-unknown")
+        answer = service.client.get(f"/v1/tasks/{ids[0]}/neighbours", params={"metric": metric})
+        assert_problem(answer, 422, "population-unknown")
 
 
 def test_vectors_that_are_no_embedding_are_refused(service: Service) -> None:
@@ -130,10 +208,14 @@ def test_vectors_that_are_no_embedding_are_refused(service: Service) -> None:
     assert_problem(service.client.post("/v1/neighbours", json=elsewhere), 409, "unknown-space")
 
 
-def test_the_domain_metric_asks_for_the_domain_part(service: Service) -> None:
-    service.ready()
-    body = {"vector": embedding_of(1).vector.tolist(), "space_id": SPACE, "metric": "domain"}
-    assert_problem(service.client.post("/v1/neighbours", json=body), 422, "length-mismatch")
+def test_a_metric_on_both_parts_asks_for_the_domain_part(service: Service) -> None:
+    vector = embedding_of(1, LIBRARY_SPACE).vector.tolist()
+    body = {"vector": vector, "space_id": LIBRARY_SPACE}
+    for metric in ({}, {"metric": "domain"}):
+        answer = service.client.post("/v1/neighbours", json=body | metric)
+        assert_problem(answer, 422, "length-mismatch")
+    answer = service.client.post("/v1/neighbours", json=body | {"metric": "cosine"}).json()
+    assert answer["metric"] == "cosine"
 
 
 def test_images_that_are_only_asked_about_get_their_neighbours_from_the_job_and_never_show(
@@ -157,6 +239,18 @@ def test_images_that_are_only_asked_about_get_their_neighbours_from_the_job_and_
     assert job["task_id"] not in [task["id"] for task in listed]
     others = service.client.get(f"/v1/tasks/{kept}/neighbours").json()["neighbours"]
     assert job["task_id"] not in [row["id"] for row in others]
+
+
+def test_images_that_are_only_asked_about_are_ranked_by_the_default_of_their_space(
+    service: Service,
+) -> None:
+    accepted = service.send(ARCHIVE, "/v1/neighbours", k=1)
+    job_id, address = accepted.json()["job_id"], accepted.headers["location"]
+    assert "metric" not in address
+    service.succeed(job_id, service.start(job_id), seed=3, space_id=LIBRARY_SPACE)
+    assert service.client.get(address).json()["result"]["metric"] == "combined"
+    job = service.client.get(f"{address}&metric=label").json()
+    assert job["result"]["metric"] == "label"
 
 
 def test_images_that_are_only_asked_about_can_be_taken_back(service: Service) -> None:
@@ -193,6 +287,7 @@ def test_distances_come_as_csv(service: Service) -> None:
     answer = service.client.post("/v1/distances?format=csv", json={"tasks": ids})
     rows = list(csv.reader(io.StringIO(answer.text)))
     assert rows[0] == ["task", *ids]
+    assert answer.headers["task2vec-metric"] == "cosine"
     assert [row[0] for row in rows[1:]] == ids
     assert float(rows[1][1]) == 0
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from app.embedding.distance import Population, one_to_many
 from app.embedding.fisher import estimate_fisher
 from app.embedding.head import Head
 from app.embedding.probe import load_probe
@@ -16,7 +17,7 @@ from app.reference.sets import Picture, Pool
 from benchmarks import embedding_quality
 from benchmarks.quality import measures, published, questions, tasks
 from benchmarks.quality.changes import CHANGES, changed_sets
-from benchmarks.quality.figures import Collection, best, mean_feature_distances
+from benchmarks.quality.figures import Collection, best, comparisons, mean_feature_distances
 from benchmarks.quality.methods import METHODS, Cells, Workshop
 from benchmarks.quality.published import (
     balanced_rows,
@@ -47,14 +48,20 @@ def shades(per_shade: dict[str, int], *, styles: tuple[str, ...] = ("plain",)) -
     return questions.halved(Pool("here", "none", ("shades",), tuple(drawn)), "shade")
 
 
-def twin(name: str, first: Pool, second: Pool | None = None, fact: str = "shade") -> TwinTask:
+def twin(
+    name: str,
+    first: Pool,
+    second: Pool | None = None,
+    fact: str = "shade",
+    source: str = "squares",
+) -> TwinTask:
     return questions.twin(
         name,
         first,
         second,
         images="squares",
         question="which shade",
-        path=("drawn", "squares", "all", "all", name),
+        path=("drawn", source, "all", "all", name),
         fact=fact,
     )
 
@@ -77,6 +84,19 @@ def test_only_the_named_rivals_compete() -> None:
     pools = np.array(["x", "x", "y"])
     found = measures.find_twins(distances, pools[:, None] == pools[None, :])
     assert found.ranks.tolist() == [[1, 0], [0, 1], [0, 0]]
+
+
+def test_each_half_ranks_its_rivals_by_its_own_distances() -> None:
+    from_a = np.array([[1.0, 2.0], [2.0, 1.0]])
+    from_b = np.array([[1.0, 0.5], [2.0, 1.0]])
+    assert measures.find_twins(from_a, back=from_b).ranks.tolist() == [[0, 0], [0, 1]]
+
+
+def test_a_task_is_told_where_guessing_would_hardly_be_right_as_often() -> None:
+    # of 40 coin tosses, 28 or more heads come with probability 0.0083, 27 or more with 0.0192
+    assert measures.is_told(28 / 40, 40, 2)
+    assert not measures.is_told(27 / 40, 40, 2)
+    assert measures.is_told(27 / 40, 40, 4)
 
 
 def test_the_interval_is_that_of_the_share_and_closes_where_all_tasks_agree() -> None:
@@ -245,6 +265,7 @@ def test_squares_of_batch_means_are_the_fisher_over_the_batch_size(tmp_path: Pat
         features,
         estimator="exact",
         draws=2,
+        tolerance=None,
         seed=0,
         batch_size=16,
         on_batch=lambda _: None,
@@ -310,10 +331,83 @@ def test_centred_correlation_takes_off_what_all_sets_share() -> None:
     rows = [{"mean_feature": shift + v} for v in np.eye(3)]
     columns = [{"mean_feature": shift + 2 * v} for v in np.eye(3)]
     distances = mean_feature_distances()
-    assert (distances["centred correlation"](rows, columns).argmin(axis=1) == [0, 1, 2]).all()
-    assert distances["cosine"](rows, columns).max() < 0.01
+    centred, cosine = (distances[name] for name in ("centred correlation", "cosine"))
+    assert (centred(rows, columns, []).argmin(axis=1) == [0, 1, 2]).all()
+    assert cosine(rows, columns, []).max() < 0.01
 
 
+def made_up(tmp_path: Path) -> Collection:
+    """Two tasks of each of two sources, and cells of `ours` in which halves are nearly alike.
+
+    The tasks of the source `lines` are answered by guessing.
+    """
+    sets = [
+        *twin_sets(
+            twin(f"{source} {i}", shades(dict.fromkeys(classes, 40)), source=source)
+            for source, i, classes in (
+                ("squares", 0, ("dark", "grey")),
+                ("squares", 1, ("dark", "light")),
+                ("lines", 0, ("grey", "light")),
+                ("lines", 1, ("dark", "grey", "light")),
+            )
+        )
+    ]
+    cells, generator = Cells(tmp_path), np.random.default_rng(2)
+    bases = {s.task: generator.lognormal(size=(2, 60)) for s in sets}
+    for s in sets:
+        vector, domain = bases[s.task] * generator.lognormal(0, 0.1, (2, 60))
+        cell = {"vector": vector, "domain": domain, "mean_feature": vector}
+        counts = {"n_images": len(s.images.images), "n_classes": len(s.classes)}
+        right = 0.95 if s.path[1] == "squares" else 1 / len(s.classes)
+        cells.save(METHODS["ours"], s, {**cell, **counts, "cv_accuracy": np.float64(right)})
+    return Collection(tuple(sets), (), cells, 1e-6)
+
+
+def test_nothing_of_the_querys_source_centres_it(tmp_path: Path) -> None:
+    collection = made_up(tmp_path)
+    default = comparisons(collection)["ours"][0]
+    twins = collection.twins(default, 20)
+    assert twins is not None
+    assert default.name == "ours, combined"
+
+    def rows(sets: list[QualitySet]) -> np.ndarray:
+        found = [collection.cells.load(METHODS["ours"], s) or {} for s in sets]
+        return np.stack([np.concatenate([cell["vector"], cell["domain"]]) for cell in found])
+
+    every = [s for s in collection.sets if s.size == 20]
+    halves = {half: [s for s in every if s.half == half] for half in ("A", "B")}
+    assert [s.task for s in halves["A"]] == [task.task for task in twins.tasks]
+    for half, other, seen in (("A", "B", twins.distances), ("B", "A", twins.back.T)):
+        for i, query in enumerate(halves[half]):
+            strangers = rows([s for s in every if s.path[1] != query.path[1]])
+            assert len(strangers) == 4
+            expected = one_to_many(
+                rows([query])[0],
+                rows(halves[other]),
+                "combined",
+                epsilon=1e-6,
+                population=Population.of(strangers.astype(np.float32), 1e-6),
+            )
+            assert seen[i] == pytest.approx(expected, abs=1e-5)
+
+
+def test_tasks_that_the_probe_only_guesses_are_left_out_of_the_told_ones(tmp_path: Path) -> None:
+    collection = made_up(tmp_path)
+    found = report(collection, permutations=9)["ours"]
+    assert found["distance"] == "ours, combined"
+    assert (found["tasks_20"], found["tasks_20_told"]) == (4, 2)
+    assert found["twin_first_20"] == found["twin_first_20_told"] == 1.0
+
+
+def test_one_source_alone_has_nothing_to_be_centred_on(tmp_path: Path) -> None:
+    collection = made_up(tmp_path)
+    squares = tuple(s for s in collection.sets if s.path[1] == "squares")
+    rows = comparisons(replace(collection, sets=squares))["ours"]
+    assert rows[0].name == "ours, cosine"
+    assert not any(row.centred for row in rows)
+
+
+@pytest.mark.slow
 def test_cells_are_made_once_by_any_shard_and_become_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -323,7 +417,9 @@ def test_cells_are_made_once_by_any_shard_and_become_figures(
     path = ("drawn", "squares", "all", "all", "all")
     questioned = QuestionedPool("squares", path, pool, {"shade": "which shade"})
     sets = (
-        *twin_sets([twin("shades", plain, turned), twin("styles", pool, fact="style")]),
+        *twin_sets(
+            [twin("shades", plain, turned), twin("styles", pool, fact="style", source="lines")]
+        ),
         *label_sets([questioned]),
     )
     changed = tuple(s for s in changed_sets(sets) if s.question == "jpeg-75")
@@ -341,12 +437,14 @@ def test_cells_are_made_once_by_any_shard_and_become_figures(
     embedding_quality.make_cells(work, workshop, cells)
     assert capsys.readouterr().out == ""
 
-    found = report(Collection(sets, changed, cells), epsilon=probe.card.epsilon, permutations=19)
+    found = report(Collection(sets, changed, cells, probe.card.epsilon), permutations=19)
     wanted = {"twin_first_20", "twin_first_10", "mean_rank_20", "taxonomy_rho"}
     wanted |= {"label_twin_first_20", "label_twin_first_10"}
     for method in ("ours", "published", "mean_feature"):
         assert wanted <= found[method].keys()
         assert 0 <= found[method]["twin_first_20"] <= 1
+    assert found["ours"]["distance"] == "ours, combined"
+    assert {"tasks_20_told", "label_tasks_20_told"} <= found["published"].keys()
     assert found["ours"]["tasks_20"] == found["ours"]["label_tasks_20"] == 2
     assert found["ours"]["jpeg_75_found"] == 1.0
     assert "twin_first_20" in found["two_by_two"]["mc-fixed"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,9 +19,10 @@ from app.embedding import dataset
 from app.embedding.archive import ArchiveLimits
 from app.embedding.dataset import LabelledImages, read_labelled_images
 from app.embedding.image import decode_image
+from app.embedding.layout import named_members
 from app.embedding.report import IntakeReport
 from app.errors import Cancelled, Refused, Task2VecError, TooLarge
-from tests.images import labelled_files, make_tar, make_zip, png
+from tests.images import drawing, encode, labelled_files, make_tar, make_zip, png
 
 SIZE = 16
 LIMITS = ArchiveLimits()
@@ -375,6 +379,88 @@ def test_cancel_ends_the_reading() -> None:
 
     with pytest.raises(Cancelled):
         read(make_zip(labelled_files(2, 20)), on_progress=cancel)
+
+
+@pytest.mark.parametrize("decoders", [2, 7])
+def test_number_of_decoders_changes_nothing(decoders: int) -> None:
+    files = labelled_files(3, 8, size=90)
+    files |= {
+        f"jpeg/{i}.jpg": encode(drawing("ring", i, 150 + 40 * (i % 3)), "JPEG") for i in range(9)
+    }
+    files |= {"circle/cut.png": files["circle/001.png"][:-40], "ring/no.png": RED[:30]}
+    files |= {"square/copy.png": files["circle/002.png"], "a.txt": b"text"}
+    seen: dict[int, list[tuple[int, int]]] = {1: [], decoders: []}
+
+    def read_by(decoders: int) -> tuple[LabelledImages, IntakeReport]:
+        heard = seen[decoders]
+        return read(make_zip(files), decoders=decoders, on_progress=lambda *at: heard.append(at))
+
+    alone, report = read_by(1)
+    together, other_report = read_by(decoders)
+    assert same(together, alone)
+    assert other_report == report
+    assert seen[decoders] == seen[1]
+    at = alone.digests.index(hashlib.sha256(files["jpeg/4.jpg"]).hexdigest())
+    assert np.array_equal(alone.pixels[at], decode_image(files["jpeg/4.jpg"], SIZE, 10**7))
+
+
+def test_files_read_ahead_of_the_decoders_are_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead: list[bytes] = []  # read and not decoded
+    most = {"files": 0, "bytes": 0}
+
+    def members(*arguments: Any) -> Iterator[tuple[str, bytes]]:
+        for name, data in named_members(*arguments):
+            ahead.append(data)
+            most["files"] = max(most["files"], len(ahead))
+            most["bytes"] = max(most["bytes"], sum(map(len, ahead)))
+            yield name, data
+
+    def decode(data: bytes, *arguments: Any) -> Any:
+        time.sleep(0.002)  # slower than reading
+        pixels = decode_image(data, *arguments)
+        ahead.remove(data)
+        return pixels
+
+    monkeypatch.setattr(dataset, "named_members", members)
+    monkeypatch.setattr(dataset, "decode_image", decode)
+    files = labelled_files(3, 20, size=16)
+    read(make_zip(files), decoders=3)
+    assert 3 < most["files"] <= 2 * 3 + 1  # one is in hand, waiting for its turn
+    largest = max(map(len, files.values()))
+    assert most["bytes"] > 2 * largest
+    most |= {"files": 0, "bytes": 0}
+    read(make_zip(files), decoders=3, limits=ArchiveLimits(max_entry_bytes=largest))
+    assert most["bytes"] <= 2 * largest
+
+
+def test_cancel_drops_what_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoded: list[float] = []
+
+    def decode(*arguments: Any) -> Any:
+        pixels = decode_image(*arguments)
+        time.sleep(0.02)
+        decoded.append(time.monotonic())
+        return pixels
+
+    def cancel(done: int, total: int) -> None:
+        if done == 1:
+            raise Cancelled("cancelled", "The job was cancelled.", "")
+
+    monkeypatch.setattr(dataset, "decode_image", decode)
+    threads = threading.active_count()
+    with pytest.raises(Cancelled):
+        read(make_zip(labelled_files(2, 20)), decoders=2, on_progress=cancel)
+    assert len(decoded) <= 4  # the first, and those that were under way
+    assert threading.active_count() == threads
+
+
+def test_what_goes_wrong_in_a_decoder_ends_the_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(dataset, "decode_image", decode)
+    with pytest.raises(MemoryError):
+        read(make_zip(labelled_files(2, 20)), decoders=2)
 
 
 def test_large_sets_live_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.embedding.distance import METRICS, one_to_many, one_to_one, pairwise
+from app.embedding.distance import METRICS, Population, one_to_many, one_to_one, pairwise, unit_rows
 from app.errors import InvalidRequest
 
 EPS = 1e-12
@@ -19,8 +19,19 @@ pairs = arrays(np.float32, (2, 8), elements=entries)
 
 
 def distance(a: np.ndarray, b: np.ndarray, metric: str) -> float:
-    """From source a to target b."""
-    return one_to_one(b, a, metric, epsilon=EPS, trivial=1e-3)
+    """From source a to target b; where both parts count, its domain part is a made-up one."""
+    a, b = rows(np.stack([a, b]), metric)
+    population = None
+    if METRICS[metric].part == "both":
+        population = Population(*np.zeros((2, len(a) // 2), np.float32))
+    return one_to_one(b, a, metric, epsilon=EPS, trivial=1e-3, population=population)
+
+
+def rows(vectors: np.ndarray, metric: str) -> np.ndarray:
+    """(M, D), or with a domain part (M, 2 D): alive where the vector is, and unlike it."""
+    if METRICS[metric].part == "vector":
+        return vectors
+    return np.concatenate([vectors, np.sqrt(vectors) * (1 + np.arange(vectors.shape[1]) % 3)], 1)
 
 
 @pytest.mark.parametrize("metric", SYMMETRIC)
@@ -90,7 +101,10 @@ def test_asymmetric_prefers_the_source_further_from_the_trivial_task() -> None:
 
 @pytest.mark.parametrize("metric", METRICS)
 def test_pairwise_agrees_with_single_pairs(metric: str) -> None:
-    matrix = pairwise(VECTORS, metric, epsilon=EPS, trivial=1e-3)
+    population = Population(*np.zeros((2, VECTORS.shape[1]), np.float32))
+    matrix = pairwise(
+        rows(VECTORS, metric), metric, epsilon=EPS, trivial=1e-3, population=population
+    )
     for i in range(len(VECTORS)):
         for j in range(len(VECTORS)):
             assert matrix[i, j] == pytest.approx(distance(VECTORS[i], VECTORS[j], metric), abs=1e-9)
@@ -120,3 +134,42 @@ def test_unknown_metrics_and_unequal_lengths_are_refused() -> None:
         one_to_many(VECTORS[0, :9], VECTORS, "cosine", epsilon=EPS)
     with pytest.raises(InvalidRequest, match="trivial"):
         one_to_many(VECTORS[0], VECTORS, "asymmetric", epsilon=EPS)
+
+
+def test_parts_compare_by_correlation_about_the_population() -> None:
+    """From the definition, in logarithms of another base, which correlation does not see."""
+    vectors, domains = np.exp(generator.normal(-8, 2, (2, 5, 40)))
+    tasks = np.concatenate([vectors, domains], axis=1)
+    population = Population.of(tasks, EPS)
+    label, domain = np.log(vectors) - np.log(domains), np.log(domains)
+    correlations = []
+    for part in (label, domain):
+        part = part - part.mean(axis=1, keepdims=True)
+        part = part - part.mean(axis=0)
+        unit = part / np.linalg.norm(part, axis=1, keepdims=True)
+        correlations.append(unit @ unit.T)
+    expected = {
+        "label": 1 - correlations[0],
+        "domain": 1 - correlations[1],
+        "combined": 1 - (2 * correlations[0] + correlations[1]) / 3,
+    }
+    for metric, matrix in expected.items():
+        found = pairwise(tasks, metric, epsilon=EPS, population=population)
+        np.testing.assert_allclose(found, matrix, atol=1e-5)
+        unit = unit_rows(tasks, metric, epsilon=EPS, population=population)
+        np.testing.assert_allclose(1 - unit @ unit.T, found, atol=1e-9)
+
+
+def test_scale_is_complexity_and_no_distance_of_parts() -> None:
+    tasks = np.concatenate([VECTORS, np.sqrt(VECTORS)], axis=1)
+    louder = tasks * np.r_[np.full(50, 100.0), np.full(50, 7.0)]
+    population = Population.of(tasks, EPS)
+    for metric in ("label", "domain", "combined"):
+        moved = one_to_one(louder[0], tasks[0], metric, epsilon=EPS, population=population)
+        assert moved == pytest.approx(0.0, abs=1e-6)
+
+
+def test_parts_without_a_population_are_refused() -> None:
+    tasks = np.concatenate([VECTORS, VECTORS], axis=1)
+    with pytest.raises(InvalidRequest, match="reference library"):
+        one_to_many(tasks[0], tasks, "combined", epsilon=EPS)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.embedding.fisher import _Tally, estimate_fisher, logit_directions
+from app.embedding.directions import DOMAIN_PENALTY, logit_directions
+from app.embedding.fisher import estimate_fisher
 from app.embedding.head import Head, fit_head
 from app.embedding.probe import Probe, load_probe
 from app.embedding.recorder import Recorder
+from app.embedding.sample_mean import SampleMean
 from tests.probes import coloured_noise, original_network, probe_card
 from tests.reference.naive_fisher import naive_fisher
 
@@ -43,6 +45,7 @@ def fisher_of(probe, images, head, features, estimator="exact", draws=2, seed=0,
         features,
         estimator=estimator,
         draws=draws,
+        tolerance=None,
         seed=seed,
         batch_size=batch_size,
         on_batch=lambda done: None,
@@ -181,7 +184,7 @@ def test_tally_gives_the_stratified_mean_and_error() -> None:
     labels = np.repeat([0, 1, 2], [5, 9, 1])
     means = generator.gamma(2.0, 1.0, (15, 4))
     weights = (15 / (3 * np.array([5, 9, 1])))[labels]
-    tally = _Tally(4)
+    tally = SampleMean(4)
     for rows in (slice(0, 3), slice(3, 8), slice(8, 15)):
         tally.add(means[rows], np.zeros((len(means[rows]), 4)), weights[rows], labels[rows])
     vector, draw_error, sampling_error = tally.result()
@@ -197,6 +200,7 @@ def test_tally_gives_the_stratified_mean_and_error() -> None:
 
 def test_sampling_error_covers_other_images_under_the_same_head(double_probe: Probe) -> None:
     head, _ = head_of(double_probe, coloured_noise(30, 2))
+    head = replace(head, left_out=())
     runs = []
     for seed in range(10):
         images = coloured_noise(30, 2, seed=seed + 1)
@@ -210,8 +214,23 @@ def test_sampling_error_covers_other_images_under_the_same_head(double_probe: Pr
     assert 0.7 < np.median(ratio) < 1.4
 
 
+def test_sampling_error_covers_other_images_and_the_head_they_give(double_probe: Probe) -> None:
+    """Everything anew: other images, their own penalty, their own head."""
+    runs = []
+    for seed in range(10):
+        images = coloured_noise(40, 2, seed=seed + 1)
+        head, features = head_of(double_probe, images)
+        runs.append(fisher_of(double_probe, images, head, features, batch_size=40))
+    vectors = np.stack([run.vector for run in runs])
+    alive = (vectors > 0).all(axis=0)
+    errors = np.stack([run.sampling_error for run in runs])[:, alive] / vectors[:, alive]
+    claimed = np.sqrt((errors**2).mean(axis=0))
+    ratio = claimed / np.log(vectors[:, alive]).std(axis=0, ddof=1)
+    assert 0.6 < np.median(ratio) < 1.6
+
+
 def test_one_image_a_class_leaves_a_sampling_error_of_all_images() -> None:
-    tally = _Tally(1)
+    tally = SampleMean(1)
     means = np.array([[1.0], [2.0], [6.0]])
     tally.add(means, np.zeros((3, 1)), np.ones(3), np.arange(3))
     vector, _, sampling_error = tally.result()
@@ -223,7 +242,7 @@ def test_one_image_a_class_leaves_a_sampling_error_of_all_images() -> None:
 def test_the_domain_part_is_the_fisher_of_random_labels_whatever_is_asked(
     double_probe: Probe, n: int
 ) -> None:
-    """In expectation J^T S J with S the covariance of the features; the labels have no say."""
+    """In expectation the Fisher of ridge regression on random labels; no real label has a say."""
     images = coloured_noise(n, 3)
     other = replace(images, labels=np.arange(n) % 2, classes=("even", "odd"))
     parts = []
@@ -242,7 +261,8 @@ def test_the_domain_part_is_the_fisher_of_random_labels_whatever_is_asked(
     with Recorder(double_probe) as recorder:
         recorder.forward(images.pixels)
         for length, axis in zip(singular, axes, strict=True):
-            direction = np.tile(length * axis / head.scale, (n, 1))
+            ridge = length / (length**2 + DOMAIN_PENALTY)
+            direction = np.tile(ridge * axis / head.scale, (n, 1))
             expected += recorder.backward(direction).mean(axis=0)
     alive = expected > 0
     assert np.median(draws[alive] / expected[alive]) == pytest.approx(1.0, abs=0.1)

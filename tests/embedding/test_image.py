@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import struct
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.embedding.image import UnreadableImageError, decode_image, image_format
+from app.embedding import image as image_module
+from app.embedding.image import PixelBudget, UnreadableImageError, decode_image, image_format
 from tests.images import drawing, encode
 
 SIZE = 32
@@ -150,6 +154,49 @@ def test_gif_shows_its_first_frame() -> None:
     frames = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue", "lime")]
     data = encode(frames[0], "GIF", save_all=True, append_images=frames[1:])
     assert tuple(pixels(data)[4, 4]) == (255, 0, 0)
+
+
+def test_pixels_decoded_at_a_time_are_bounded() -> None:
+    budget = PixelBudget(10)
+    held: list[int] = []
+    most: list[int] = []
+    failed: list[int] = []
+
+    def decode(pixels: int) -> None:
+        try:
+            with budget.take(pixels):
+                held.append(pixels)
+                most.append(sum(held))
+                if pixels == 3:
+                    raise ValueError
+                time.sleep(0.001)
+                held.remove(pixels)
+        except ValueError:
+            held.remove(pixels)
+            failed.append(pixels)
+
+    sizes = [4, 6, 25, 1, 5, 3, 9, 2] * 5
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(decode, sizes))
+    assert len(most) == len(sizes)
+    assert len(failed) == 5
+    assert max(total for total in most if total != 25) <= 10  # 25 is alone: it makes no other sum
+
+
+@pytest.mark.parametrize(("progressive", "share"), [(False, 1 / 64), (True, 1)])
+def test_a_large_jpeg_counts_as_what_is_held_of_it(
+    monkeypatch: pytest.MonkeyPatch, progressive: bool, share: float
+) -> None:
+    taken: list[int] = []
+
+    class Noted(PixelBudget):
+        def take(self, pixels: int) -> AbstractContextManager[None]:
+            taken.append(pixels)
+            return super().take(pixels)
+
+    monkeypatch.setattr(image_module, "_BUDGET", Noted(10**6))
+    pixels(encode(drawing("ring", 1, 1024), "JPEG", progressive=progressive))
+    assert taken == [int(1024 * 1024 * share)]
 
 
 def test_large_jpeg_by_draft_looks_like_the_whole_one() -> None:

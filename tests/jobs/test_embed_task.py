@@ -532,20 +532,23 @@ def test_set_that_the_new_probe_cannot_embed_stays_in_its_space(
 
 def test_recipe_digest_changes_with_all_that_decides_the_numbers(settings: Settings) -> None:
     one, two = Blob("1" * 64, 1), Blob("2" * 64, 1)
-    asked: list[tuple[tuple[Blob, ...], str, str, dict[str, object]]] = [
-        ((one,), "auto", "space", {}),
-        ((one, two), "auto", "space", {}),
-        ((two, one), "auto", "space", {}),
-        ((one,), "multi_label", "space", {}),
-        ((one,), "auto", "other", {}),
-        ((one,), "auto", "space", {"estimator": "exact"}),
-        ((one,), "auto", "space", {"draws": 3}),
-        ((one,), "auto", "space", {"seed": 1}),
+    asked: list[tuple[tuple[Blob, ...], str, str, str, dict[str, object]]] = [
+        ((one,), "auto", "space", "float32", {}),
+        ((one, two), "auto", "space", "float32", {}),
+        ((two, one), "auto", "space", "float32", {}),
+        ((one,), "multi_label", "space", "float32", {}),
+        ((one,), "auto", "other", "float32", {}),
+        ((one,), "auto", "space", "bfloat16", {}),
+        ((one,), "auto", "space", "float32", {"estimator": "exact"}),
+        ((one,), "auto", "space", "float32", {"draws": 3}),
+        ((one,), "auto", "space", "float32", {"tolerance": 0.1}),
+        ((one,), "auto", "space", "float32", {"tolerance": None}),
+        ((one,), "auto", "space", "float32", {"seed": 1}),
     ]
     digests = [
-        recipe_digest(blobs, kind, space, settings.model_copy(update=change))
-        for blobs, kind, space, change in asked
+        recipe_digest(blobs, kind, space, precision, settings.model_copy(update=change))
+        for blobs, kind, space, precision, change in asked
     ]
     assert len(set(digests)) == len(asked)
-    other = settings.model_copy(update={"threads": 1, "port": 1})
-    assert recipe_digest((one,), "auto", "space", other) == digests[0]
+    other = settings.model_copy(update={"threads": 1, "embedding_memory_mib": 512})
+    assert recipe_digest((one,), "auto", "space", "float32", other) == digests[0]

@@ -153,7 +153,11 @@ def test_worker_reads_the_very_settings_of_its_parent(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = settings.model_copy(
-        update={"source_prefixes": ("file:///a b/", "https://host/x/"), "port": 81}
+        update={
+            "source_prefixes": ("file:///a b/", "https://host/x/"),
+            "port": 81,
+            "tolerance": None,
+        }
     )
     for name, value in child_environment(settings, {}).items():
         monkeypatch.setenv(name, value)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.embedding.distance import Population
 from app.embedding.vector import TaskEmbedding
 from app.errors import DifferentSpaces
 from app.reference.library import task_card, write_library
@@ -66,6 +67,29 @@ def test_the_trivial_constant_is_the_median_live_entry(tmp_path: Path) -> None:
     write_library(tmp_path / "p.npz", [entry(str(i), of) for i, of in enumerate(made)])
     with np.load(tmp_path / "p.npz") as library:
         assert library["trivial"] == 3
+
+
+def test_an_error_far_above_its_entry_is_kept_as_the_largest_there_is(tmp_path: Path) -> None:
+    from app.store.reference import _entries
+
+    of = embedding(1)
+    of = replace(of, sampling_error=of.vector * np.float32(1e6))
+    write_library(tmp_path / "p.npz", [entry("a", of)])
+    with np.load(tmp_path / "p.npz") as library:
+        ((_, read),) = _entries(library)
+    np.testing.assert_allclose(read.sampling_error, read.vector * 2**15.5, rtol=0.001)
+
+
+def test_the_population_is_that_of_all_tasks(tmp_path: Path) -> None:
+    made = [embedding(seed) for seed in (1, 2, 3)]
+    write_library(tmp_path / "p.npz", [entry(str(seed), of) for seed, of in enumerate(made)])
+    rows = np.stack([np.concatenate([of.vector, of.domain]) for of in made])
+    expected = Population.of(rows, EPSILON)
+    with np.load(tmp_path / "p.npz") as library:
+        np.testing.assert_array_equal(library["population_label"], expected.label)
+        np.testing.assert_array_equal(library["population_domain"], expected.domain)
+        assert library["population_label"].dtype == np.float32
+        assert np.ptp(library["population_label"]) > 0.1
 
 
 def test_the_same_embeddings_give_the_same_bytes_in_any_order(tmp_path: Path) -> None:

@@ -24,6 +24,11 @@ def test_a_shipped_library_lies_in_its_probes_space(path: Path) -> None:
         assert str(library["space_id"]) == probe.space_id
         assert library["vector"].shape[1] == probe.dim
         assert float(library["epsilon"]) == probe.card.epsilon
+        for name in ("population_label", "population_domain"):
+            assert library[name].shape == (probe.dim,)
+            assert library[name].dtype == np.float32
+            assert np.isfinite(library[name]).all()
+            assert library[name].std() > 0.1  # log2 units: filters do differ
 
 
 def test_the_default_library_is_whole_and_every_task_may_be_shipped() -> None:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from sqlalchemy.orm import Session
 
 from app.embedding.vector import TaskEmbedding
+from app.reference.library import task_card, write_library
 from app.store import embeddings, jobs, tasks
 from app.store.blobs import Blob
 from app.store.intake import Intake
@@ -79,3 +81,21 @@ def ready_task(
     row = embeddings.add(session, tenant, recipe or f"recipe of {task.id}", embedding)
     jobs.finish_job(session, job.id, start.token, "succeeded", intake=INTAKE, embedding=row)
     return task
+
+
+def ship(models_dir: Path, made: dict[str, TaskEmbedding], probe: str = "probe") -> Path:
+    """A reference library of made-up tasks."""
+    path = models_dir / "reference" / f"{probe}.npz"
+    cards = [
+        task_card(embedding, name=name, tags=["reference", "glyphs"], source="a set", licence="MIT")
+        for name, embedding in made.items()
+    ]
+    write_library(path, list(zip(cards, made.values(), strict=True)))
+    return path
+
+
+def without(path: Path, *names: str) -> None:
+    """The library file, less some of its arrays."""
+    with np.load(path) as library:
+        arrays = {name: library[name] for name in library if name not in names}
+    np.savez(path, **arrays)

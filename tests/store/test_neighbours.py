@@ -1,18 +1,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from sqlalchemy import delete
 
-from app.embedding.distance import METRICS, one_to_many
+from app.embedding.distance import METRICS, Population, one_to_many
 from app.errors import DifferentSpaces, InvalidRequest
-from app.store import jobs, tasks
+from app.store import jobs, reference, tasks
 from app.store.neighbours import Query, Ranking, neighbours
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task, now
 from app.store.vectors import IndexCache
-from tests.store.samples import MORE, accept_task, make_embedding, ready_task
+from tests.store.samples import MORE, accept_task, make_embedding, ready_task, ship
 
 
 def names(ranking: Ranking) -> list[str]:
@@ -27,13 +29,33 @@ def fill(database: Database, count: int, *, tenant: str = "acme") -> list[Task]:
         ]
 
 
-@pytest.mark.parametrize("metric", ["cosine", "jsd", "kl", "asymmetric_kl", "entropy", "domain"])
-def test_neighbours_are_those_of_exhaustive_exact_ranking(database: Database, metric: str) -> None:
+def both_of(seed: int) -> np.ndarray:
+    embedding = make_embedding(seed)
+    return np.concatenate([embedding.vector, embedding.domain])
+
+
+def with_library(database: Database, directory: Path, seeds: range) -> Population:
+    """The population that a library of those made-up tasks brings."""
+    ship(directory, {f"shipped {seed}": make_embedding(seed) for seed in seeds})
+    with database.session() as session:
+        reference.load_reference(session, directory)
+        population = reference.population(session, "space")
+    assert population is not None
+    return population
+
+
+@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"asymmetric"}))
+def test_neighbours_are_those_of_exhaustive_exact_ranking(
+    database: Database, metric: str, tmp_path: Path
+) -> None:
     made = fill(database, 12)
-    part = METRICS[metric].part
-    query = getattr(make_embedding(0), part)
-    targets = np.stack([getattr(make_embedding(seed), part) for seed in range(12)])
-    expected = one_to_many(query, targets, metric, epsilon=1e-9)
+    population = with_library(database, tmp_path, range(100, 103))
+    rows = np.stack([both_of(seed) for seed in range(12)])
+    if METRICS[metric].part == "vector":
+        rows = rows[:, :24]
+    expected = one_to_many(rows[0], rows, metric, epsilon=1e-9, population=population)
+    with database.session() as session:  # whose tasks are not what this is about
+        session.execute(delete(Task).where(Task.tenant == PUBLIC))
     with database.session(read_only=True) as session:
         ranking = neighbours(
             session,
@@ -48,6 +70,44 @@ def test_neighbours_are_those_of_exhaustive_exact_ranking(database: Database, me
     assert names(ranking) == [f"acme {seed}" for seed in order]
     np.testing.assert_allclose([n.distance for n in ranking.neighbours], expected[order])
     assert (ranking.exact, ranking.ranked, ranking.metric) == (True, 12, metric)
+
+
+@pytest.mark.parametrize("search_candidates", [100, 8], ids=["exact", "index"])
+def test_the_default_metric_is_combined_where_the_space_has_a_population(
+    database: Database, tmp_path: Path, search_candidates: int
+) -> None:
+    fill(database, 12)
+
+    def nearest(metric: str | None = None) -> Ranking:
+        with database.session(read_only=True) as session:
+            return neighbours(
+                session,
+                IndexCache(),
+                "acme",
+                make_embedding(4),
+                k=3,
+                metric=metric,
+                search_candidates=search_candidates,
+            )
+
+    before = nearest()
+    population = with_library(database, tmp_path, range(100, 103))
+    after = nearest()
+    assert (before.metric, after.metric) == ("cosine", "combined")
+    assert names(after) == names(nearest("combined"))
+    assert names(after)[0] == "acme 4"
+    assert {neighbour.noise_floor for neighbour in after.neighbours} == {None}
+    seeds = [int(name.split()[-1]) for name in names(after)]
+    expected = one_to_many(
+        both_of(4),
+        np.stack([both_of(seed) for seed in seeds]),
+        "combined",
+        epsilon=1e-9,
+        population=population,
+    )
+    np.testing.assert_allclose(  # the library's own are kept rounded
+        [neighbour.distance for neighbour in after.neighbours], expected, atol=0.01
+    )
 
 
 def test_tenants_see_their_own_and_the_library_only(database: Database) -> None:
@@ -166,11 +226,12 @@ def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database) -> None
     assert floors == {"noisy": 0.2, "quiet": 0.05}
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"cosine", "asymmetric"}))
+@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"cosine"}))
 def test_a_metric_other_than_the_floors_own_has_no_noise_floor(
-    database: Database, metric: str
+    database: Database, metric: str, tmp_path: Path
 ) -> None:
     fill(database, 2)
+    with_library(database, tmp_path, range(100, 102))
     with database.session(read_only=True) as session:
         ranking = neighbours(
             session,
@@ -182,6 +243,7 @@ def test_a_metric_other_than_the_floors_own_has_no_noise_floor(
             search_candidates=100,
         )
     assert [neighbour.noise_floor for neighbour in ranking.neighbours] == [None, None]
+    assert ranking.metric == metric
 
 
 def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
@@ -200,6 +262,16 @@ def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
         ("cosine", Query("space", np.full(24, np.nan, np.float32)), "vector-invalid"),
         ("cosine", Query("space", np.full(24, -1, np.float32)), "vector-invalid"),
         ("asymmetric", Query("space", make_embedding().vector), "trivial-unknown"),
+        (
+            "label",
+            Query("space", make_embedding().vector, make_embedding().domain),
+            "population-unknown",
+        ),
+        (
+            "combined",
+            Query("space", make_embedding().vector, -make_embedding().domain),
+            "vector-invalid",
+        ),
     ],
 )
 def test_what_cannot_be_ranked_is_refused(

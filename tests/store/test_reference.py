@@ -7,24 +7,12 @@ import numpy as np
 import pytest
 from sqlalchemy import func, select
 
-from app.embedding.vector import TaskEmbedding
-from app.reference.library import task_card, write_library
 from app.store import embeddings, reference, tasks
 from app.store.neighbours import neighbours
 from app.store.session import Database
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task
 from app.store.vectors import IndexCache
-from tests.store.samples import make_embedding
-
-
-def ship(models_dir: Path, made: dict[str, TaskEmbedding], probe: str = "probe") -> Path:
-    path = models_dir / "reference" / f"{probe}.npz"
-    cards = [
-        task_card(embedding, name=name, tags=["reference", "glyphs"], source="a set", licence="MIT")
-        for name, embedding in made.items()
-    ]
-    write_library(path, list(zip(cards, made.values(), strict=True)))
-    return path
+from tests.store.samples import make_embedding, ship, without
 
 
 def task_ids(database: Database) -> set[str]:
@@ -73,6 +61,54 @@ def test_the_library_becomes_public_tasks_that_everyone_finds(
     np.testing.assert_allclose(stored.sampling_error, stored.vector * 0.2, rtol=0.2)
 
 
+def test_the_library_brings_the_population_of_its_space(database: Database, tmp_path: Path) -> None:
+    path = ship(tmp_path, {"flags": make_embedding(1), "digits": make_embedding(2)})
+    load(database, tmp_path)
+    with database.session(read_only=True) as session:
+        kept = reference.population(session, "space")
+        assert reference.population(session, "elsewhere") is None
+    assert kept is not None
+    with np.load(path) as library:
+        np.testing.assert_array_equal(kept.label, library["population_label"])
+        np.testing.assert_array_equal(kept.domain, library["population_domain"])
+        assert kept.label.dtype == np.float32
+
+    ship(tmp_path, {"flags": make_embedding(3)})
+    load(database, tmp_path)
+    with database.session(read_only=True) as session:
+        renewed = reference.population(session, "space")
+    assert renewed is not None
+    assert not np.array_equal(renewed.label, kept.label)
+
+
+def test_a_library_without_a_population_still_loads(database: Database, tmp_path: Path) -> None:
+    path = ship(tmp_path, {"flags": make_embedding(1)})
+    without(path, "population_label", "population_domain")
+    assert load(database, tmp_path) == 1
+    with database.session(read_only=True) as session:
+        assert reference.population(session, "space") is None
+        ranking = neighbours(
+            session, IndexCache(), "anyone", make_embedding(1), k=1, search_candidates=100
+        )
+    assert ranking.metric == "cosine"
+
+
+@pytest.mark.parametrize("population", [np.zeros(3, np.float32), np.full(24, np.nan, np.float32)])
+def test_a_population_of_other_filters_is_told_of(
+    database: Database,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    population: np.ndarray,
+) -> None:
+    path = ship(tmp_path, {"flags": make_embedding(1)})
+    with np.load(path) as library:
+        arrays = dict(library)
+    means = {"population_label": population, "population_domain": population}
+    np.savez(path, **arrays | means)
+    assert load(database, tmp_path) == 0
+    assert "reference.unreadable" in caplog.messages
+
+
 def test_an_unchanged_library_is_left_alone(database: Database, tmp_path: Path) -> None:
     ship(tmp_path, {"flags": make_embedding(1)})
     assert load(database, tmp_path) == 1
@@ -117,9 +153,7 @@ def test_a_library_that_does_not_fit_is_told_of_and_changes_nothing(
     ship(tmp_path, {"flags": make_embedding(1)})
     load(database, tmp_path)
     path = ship(tmp_path, {"fonts": make_embedding(2)})
-    with np.load(path) as library:
-        arrays = {name: library[name] for name in library if name != "noise_floor"}
-    np.savez(path, **arrays)
+    without(path, "noise_floor")
     ship(tmp_path, {"flags": make_embedding(3)}, "zebra")  # the next one is loaded all the same
     with caplog.at_level(logging.ERROR, "task2vec"):
         assert load(database, tmp_path) == 1

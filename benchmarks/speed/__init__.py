@@ -1,0 +1,1 @@
+"""The parts of `benchmarks.embedding_speed`: networks, pictures, passes, job, machine."""
