@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from app.embedding.head import Labels
+from app.embedding.regression import Labels
 
 Array = npt.NDArray[np.float64]
 

@@ -22,7 +22,8 @@ import numpy.typing as npt
 from app.embedding.dataset import LabelledImages
 from app.embedding.embed import embed_images
 from app.embedding.fisher import estimate_fisher
-from app.embedding.head import PENALTIES, Head, fit_head
+from app.embedding.head import Head, fit_head
+from app.embedding.penalty import PENALTIES
 from app.embedding.probe import BATCH_SIZE, Probe
 from app.embedding.vector import Estimator
 from benchmarks.quality import published

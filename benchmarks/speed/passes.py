@@ -17,9 +17,10 @@ from app.catalogue import ProbeCard
 from app.embedding.dataset import LabelledImages
 from app.embedding.distance import one_to_one
 from app.embedding.fisher import estimate_fisher
-from app.embedding.head import Labels, fit_head
+from app.embedding.head import fit_head
 from app.embedding.probe import Probe
 from app.embedding.recorder import Recorder
+from app.embedding.regression import Labels
 from benchmarks.speed.networks import plain_network
 
 Pixels = npt.NDArray[np.uint8]

@@ -162,8 +162,9 @@ def test_other_failures_of_a_pass_are_not_taken_for_want_of_memory(
         embed_images(coloured_noise(40, 2), probe, batch_size=32)
 
 
-def test_the_head_reports_while_it_fits(probe: Probe) -> None:
-    """A stop is heard at every step of the optimiser, not once a penalty."""
+def test_the_head_reports_while_it_fits(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop is heard while a penalty is tried, not once a penalty."""
+    monkeypatch.setattr("app.embedding.penalty.POLL_SECONDS", 1e-5)
     seen: list[Progress] = []
     embed_images(coloured_noise(40, 2), probe, on_progress=seen.append)
     steps = [p.done for p in seen if p.phase == "head"]

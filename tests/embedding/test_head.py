@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from app.embedding import head as head_module
-from app.embedding.head import FALLBACK_PENALTY, Head, fit_head
+from app.embedding import regression
+from app.embedding.head import Head, fit_head
+from app.embedding.penalty import FALLBACK_PENALTY, FOLDS, PENALTIES
 
 
 def task(n: int, d: int, n_classes: int, signal: float, seed: int = 0):
@@ -31,7 +32,7 @@ def fit(features, labels, digests, n_classes) -> Head:
 def test_the_optimum_is_scikit_learns(
     chunk: int, n_classes: int, n: int, d: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(head_module, "CHUNK_IMAGES", chunk)
+    monkeypatch.setattr(regression, "CHUNK_IMAGES", chunk)
     features, labels, digests = task(n, d, n_classes, 0.5)
     head = fit(features, labels, digests, n_classes)
     strength = 1.0 / (head.penalty * n)
@@ -120,7 +121,7 @@ def test_the_size_of_chunks_changes_nothing(
         labels = np.stack([labels == 0, labels > 0, np.arange(n) % 2 == 0], axis=1)
     heads = []
     for chunk in (n, n - 1, 16, 7):
-        monkeypatch.setattr(head_module, "CHUNK_IMAGES", chunk)
+        monkeypatch.setattr(regression, "CHUNK_IMAGES", chunk)
         heads.append(fit(features.astype(np.float32), labels, digests, 3))
     whole = heads[0]
     for head in heads[1:]:
@@ -136,7 +137,7 @@ def test_short_memory_of_the_optimiser_leads_to_the_same_head(
 ) -> None:
     features, labels, digests = task(60, 90, 4, 0.4)
     head = fit(features, labels, digests, 4)
-    monkeypatch.setattr(head_module, "HISTORY_BYTES", 0)
+    monkeypatch.setattr(regression, "HISTORY_BYTES", 0)
     other = fit(features, labels, digests, 4)
     assert other.penalty == pytest.approx(head.penalty, rel=1e-6)
     np.testing.assert_allclose(other.weight, head.weight, atol=1e-6)
@@ -236,7 +237,7 @@ def test_the_penalty_is_a_vote_and_so_steadier_than_any_single_choice() -> None:
         voted.append(np.log(fit_head(features, labels, 2, digests).penalty))
         scores = {
             penalty: fit_head(features, labels, 2, digests, penalties=(penalty,)).cv_log_likelihood
-            for penalty in head_module.PENALTIES
+            for penalty in PENALTIES
         }
         best.append(np.log(max(scores, key=scores.get)))
     assert np.std(voted) < 0.8 * np.std(best)
@@ -246,7 +247,7 @@ def test_the_penalty_is_a_vote_and_so_steadier_than_any_single_choice() -> None:
 def test_each_left_out_head_is_the_one_its_images_alone_would_give() -> None:
     features, labels, digests = task(60, 20, 3, 0.5)
     head = fit_head(features, labels, 3, digests, penalties=(0.3,))
-    assert len(head.left_out) == head_module.FOLDS
+    assert len(head.left_out) == FOLDS
     assert head.left_out_share == 1.0
     assert all(other.penalty == 0.3 for other in head.left_out)
     spread = np.std([other.weight for other in head.left_out], axis=0).max()
