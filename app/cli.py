@@ -39,7 +39,16 @@ if TYPE_CHECKING:
 
 LabelKind = Literal["auto", "single_label", "multi_label"]
 MetricName = Literal[
-    "combined", "label", "domain", "cosine", "jsd", "kl", "entropy", "asymmetric", "asymmetric_kl"
+    "combined",
+    "label",
+    "discriminant",
+    "domain",
+    "cosine",
+    "jsd",
+    "kl",
+    "entropy",
+    "asymmetric",
+    "asymmetric_kl",
 ]
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130

@@ -14,7 +14,8 @@ import numpy as np
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.dataset import AskedLabelKind, read_labelled_images
-from app.embedding.distance import Population, default_metric, get_metric, pairwise
+from app.embedding.distance import default_metric, get_metric, pairwise
+from app.embedding.parts import Population, row_of
 from app.embedding.report import IntakeReport
 from app.embedding.vector import TaskEmbedding, require_one_space
 from app.folder import open_archive
@@ -77,12 +78,9 @@ def compare_here(
     space_id = require_one_space([embedding.space_id for embedding in embeddings])
     trivial, population = _of_library(models_dir, space_id)
     chosen = get_metric(metric or default_metric(population))
-    rows = np.stack([embedding.vector for embedding in embeddings])
-    if chosen.part == "both":
-        domains = np.stack([embedding.domain for embedding in embeddings])
-        rows = np.concatenate([rows, domains], axis=1)
+    whole = chosen.compares == "parts"
     distances = pairwise(
-        rows,
+        np.stack([row_of(each) if whole else each.vector for each in embeddings]),
         chosen.name,
         epsilon=embeddings[0].epsilon,
         trivial=trivial,

@@ -13,9 +13,11 @@ Twin retrieval: both halves of every task are embedded. The twin of a half is it
 rivals are the other halves of all other tasks of that size, of both kinds. Label sensitivity: the
 rivals are the other questions on the same pool's other half, and then those on all pools' other
 halves. A rival as near as the twin counts as nearer. Intervals are bootstrapped over tasks. The
-mean feature has the best of three distances, figure by figure. Distances of both parts of an
-embedding are centred on tasks of other sources than the query's, so that nothing of its family
-helps. The last line is JSON; `label_twin_first_*` there is among all pools,
+mean feature has the best of three distances, figure by figure. Distances of an embedding's parts
+are centred on tasks of other sources than the query's, so that nothing of its family helps. Two
+samples of a task, the halves of a same-style twin, also show whether the stated errors of an
+embedding are as large as they should be: nine filters in ten should differ by less than 1.645 of
+them. The last line is JSON; `label_twin_first_*` there is among all pools,
 `label_twin_first_*_same_pool` on the same.
 
 `*_told` counts only the tasks whose question the probe answers better than chance in both halves

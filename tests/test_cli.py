@@ -21,7 +21,8 @@ from app import terminal
 from app.api import schemas
 from app.cli import EXTRAS, LabelKind, MetricName, app
 from app.embedding import dataset
-from app.embedding.distance import METRICS, Population, one_to_one
+from app.embedding.distance import METRICS, one_to_one
+from app.embedding.parts import Population, row_of
 from app.settings import Settings, shared_directory
 from app.store.session import Database
 from tests.images import make_zip, png
@@ -170,8 +171,8 @@ def test_the_metric_is_the_default_of_the_space_and_is_named(tmp_path: Path) -> 
     assert "combined distance" in shown
     assert named["distances"] == bare["distances"]
     assert old["metric"] == "cosine"
-    rows = [np.concatenate([each.vector, each.domain]) for each in map(make_embedding, range(7))]
-    population = Population.of(np.stack(rows[5:7]), 1e-9)
+    rows = [row_of(make_embedding(seed)) for seed in range(7)]
+    population = Population.of(np.stack(rows[5:7])[:, :48], 1e-9)
     expected = one_to_one(rows[0], rows[1], "combined", epsilon=1e-9, population=population)
     assert answer["distances"][0][1] == pytest.approx(expected)
 

@@ -22,7 +22,8 @@ from app.api.repeats import Post
 from app.api.resources import Reached
 from app.api.schemas import DistancesAnswer, DistancesQuery, MetricName
 from app.api.tasks import present_embedding
-from app.embedding.distance import METRICS, Population, default_metric, pairwise
+from app.embedding.distance import METRICS, default_metric, pairwise
+from app.embedding.parts import Population
 from app.embedding.vector import require_one_space
 from app.errors import NotFound, TooManyRequests
 from app.store import embeddings, reference
@@ -116,7 +117,7 @@ def _read(session: Session, tenant: str, asked: DistancesQuery) -> _Compared:
     row_of_seq = {seq: row for row, seq in enumerate(dict.fromkeys(seqs))}
     return _Compared(
         metric,
-        embeddings.matrix(session, list(row_of_seq), METRICS[metric].part),
+        embeddings.matrix(session, list(row_of_seq), METRICS[metric].compares),
         [row_of_seq[seq] for seq in seqs],
         space_id,
         embeddings.get_space(session, space_id).epsilon,

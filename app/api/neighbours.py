@@ -102,11 +102,7 @@ def post_neighbours(
             reached,
             session,
             tenant,
-            VectorAsked(
-                asked.space_id,
-                asked.vector,
-                asked.domain,
-            ),
+            VectorAsked(asked.space_id, asked.vector, asked.domain, asked.discriminants),
             k=asked.k,
             metric=asked.metric,
             tag=asked.tag,

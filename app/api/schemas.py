@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
-from app.embedding.vector import TaskEmbedding, Vector
+from app.embedding.vector import RANK, TaskEmbedding, Vector
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -36,7 +36,16 @@ SpaceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
 
 LabelKindAsked = Literal["auto", "single_label", "multi_label"]
 MetricName = Literal[
-    "combined", "label", "domain", "cosine", "jsd", "kl", "entropy", "asymmetric", "asymmetric_kl"
+    "combined",
+    "label",
+    "discriminant",
+    "domain",
+    "cosine",
+    "jsd",
+    "kl",
+    "entropy",
+    "asymmetric",
+    "asymmetric_kl",
 ]
 MetricAsked = Annotated[
     MetricName | None, Field(description="none: the default of the space, which the answer names")
@@ -166,6 +175,7 @@ class EmbeddingAnswer(Answer):
     noise_floor: float
     vector: list[float]
     domain: list[float]
+    discriminants: list[list[float]]
     label: list[float]
     draw_error: list[float]
     sampling_error: list[float]
@@ -182,6 +192,7 @@ class EmbeddingAnswer(Answer):
             noise_floor=embedding.noise_floor,
             vector=embedding.vector.tolist(),
             domain=embedding.domain.tolist(),
+            discriminants=embedding.discriminants.tolist(),
             label=embedding.label.tolist(),
             draw_error=embedding.draw_error.tolist(),
             sampling_error=embedding.sampling_error.tolist(),
@@ -196,7 +207,7 @@ MAX_ENTRIES = 1_000_000
 _MAX_ENTRY = 3e38  # float32 holds it
 
 
-def _entries(sent: Any) -> Vector:
+def _numbers(sent: Any, least: float) -> Vector:
     """Checked as one array: a report on each of a million wrong numbers helps nobody."""
     if not isinstance(sent, list) or not 1 <= len(sent) <= MAX_ENTRIES:
         raise ValueError(f"not a list of 1 to {MAX_ENTRIES} numbers")
@@ -206,9 +217,22 @@ def _entries(sent: Any) -> Vector:
         entries = np.array(sent, dtype=np.float64)
     except OverflowError as error:
         raise ValueError(f"holds a number above {_MAX_ENTRY:g}") from error
-    if not ((entries >= 0) & (entries <= _MAX_ENTRY)).all():
-        raise ValueError(f"holds a number that is not between 0 and {_MAX_ENTRY:g}")
+    if not ((entries >= least) & (entries <= _MAX_ENTRY)).all():
+        raise ValueError(f"holds a number that is not between {least:g} and {_MAX_ENTRY:g}")
     return entries.astype(np.float32)
+
+
+def _entries(sent: Any) -> Vector:
+    return _numbers(sent, 0.0)
+
+
+def _axes(sent: Any) -> Vector:
+    if not isinstance(sent, list) or len(sent) != RANK:
+        raise ValueError(f"not a list of {RANK} rows")
+    rows = [_numbers(row, -_MAX_ENTRY) for row in sent]
+    if len({len(row) for row in rows}) > 1:
+        raise ValueError("its rows differ in length")
+    return np.stack(rows)
 
 
 Entries = Annotated[
@@ -226,14 +250,35 @@ Entries = Annotated[
 ]
 
 
+Axes = Annotated[
+    np.ndarray,
+    PlainValidator(_axes),
+    PlainSerializer(lambda axes: axes.tolist()),
+    WithJsonSchema(
+        {
+            "type": "array",
+            "items": {
+                "type": "array",
+                "items": {"type": "number", "minimum": -_MAX_ENTRY, "maximum": _MAX_ENTRY},
+                "minItems": 1,
+                "maxItems": MAX_ENTRIES,
+            },
+            "minItems": RANK,
+            "maxItems": RANK,
+        }
+    ),
+]
+
+
 class VectorQuery(Body):
     """A query by numbers, as `GET /tasks/{id}/embedding` gives them.
 
-    `combined`, which most spaces have as their default, compares `domain` too.
+    `combined`, which most spaces have as their default, compares all three arrays.
     """
 
     vector: Entries
-    domain: Entries | None = Field(None, description="for a metric that compares both parts")
+    domain: Entries | None = Field(None, description="for a metric that compares parts")
+    discriminants: Axes | None = Field(None, description="for a metric that compares parts")
     space_id: SpaceId
     k: int = Field(10, ge=1, le=1000)
     metric: MetricAsked = None

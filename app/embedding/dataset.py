@@ -8,7 +8,6 @@ that of (labels, digest of the file's bytes): neither names nor the archive's or
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,7 +22,8 @@ from app.embedding.archive import ArchiveLimits
 from app.embedding.image import PREPROCESSING, Pixels, UnreadableImageError, decode_image
 from app.embedding.layout import LabelledFile, LabelledFiles, find_files, named_members
 from app.embedding.report import IntakeReport, report_intake
-from app.errors import Refused, Unavailable
+from app.embedding.spool import spooled
+from app.errors import Refused
 
 __all__ = [
     "PREPROCESSING",
@@ -39,7 +39,6 @@ AskedLabelKind = Literal["auto"] | LabelKind
 
 MAX_CLASSES = 5_000
 MAX_DECODERS = 16
-IN_MEMORY_BYTES = 256 * 2**20  # pixels beyond this live in a temporary file without a name
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def read_labelled_images(
     kind = _settle_kind(label_kind, found)
     row_of = _arrange(found, kind)
     rows = sorted(set(row_of.values()), key=lambda row: (row.labels, row.digest))
-    pixels = _allocate(len(rows), size)
+    pixels = spooled((len(rows), size, size, 3), np.uint8)
     unreadable = _decode(
         archives,
         found,
@@ -170,28 +169,6 @@ def _arrange(found: LabelledFiles, kind: LabelKind) -> dict[LabelledFile, _Row]:
             "Check that folders (or the column `label`) name classes, not single images.",
         )
     return row_of
-
-
-def _allocate(n_images: int, size: int) -> Pixels:
-    """(n_images, size, size, 3), in memory or, if large, in a file that nobody else can open."""
-    shape = (n_images, size, size, 3)
-    n_bytes = n_images * size * size * 3
-    if n_bytes <= IN_MEMORY_BYTES:
-        return np.empty(shape, np.uint8)
-    with tempfile.TemporaryFile() as file:
-        try:
-            if hasattr(os, "posix_fallocate"):
-                # A file without its blocks would kill the process by a signal on a full disk.
-                os.posix_fallocate(file.fileno(), 0, n_bytes)
-            else:
-                file.truncate(n_bytes)
-        except OSError as error:
-            raise Unavailable(
-                "no-space",
-                f"There is no room for {n_bytes:,} bytes of pixels in {tempfile.gettempdir()}.",
-                "Free space there, or point TMPDIR to a larger disk.",
-            ) from error
-        return np.memmap(file, np.uint8, "r+", shape=shape)
 
 
 def _decode(

@@ -1,78 +1,52 @@
-"""Distances between task embeddings, element by element over filters, in numpy alone.
+"""Distances between task embeddings, in numpy alone.
 
-With e + eps for each entry, a and b denote two embeddings, u = a / (a + b), v = b / (a + b);
-precisions a, b are read as variances s = 1 / a, t = 1 / b of zero-mean Gaussians. Filters that are
-dead (zero) in both are left out of a pair's distance.
+Metrics on vectors go element by element over filters: with e + eps for each entry, a and b denote
+two embeddings, u = a / (a + b), v = b / (a + b); precisions a, b are read as variances s = 1 / a,
+t = 1 / b of zero-mean Gaussians. Filters that are dead (zero) in both are left out of a pair's
+distance.
 
-An embedding's domain part is log2 of the Fisher of its images with no question asked, its label
-part what log2 of the task's Fisher adds to that. Each is centred on its own mean over live filters
-and on a population's, and two parts compare by correlation: `label`, `domain` and, of both,
-`combined`. On unit vectors that is an inner product.
+`label`, `domain`, `discriminant` and, of all three, `combined` are one less how alike the parts of
+two embeddings are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from app.embedding.parts import Array, Parts, Population, Rows, Weights, chunks
 from app.errors import InvalidRequest
-
-Array = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.float32] | Array
 
 ALPHA = 0.15
 """Weight of the distance to the trivial task (Achille et al. 2019, section 4.2)."""
-LABEL_SHARE = 2 / 3
-"""Of the label part in `combined`. From 1/2 to 4/5 twins of public tasks are found about as often
-(`benchmarks/embedding_quality.py`)."""
-CHUNK_ENTRIES = 4_000_000
-"""Matrix entries worked on at a time: bounds memory to some 100 MB."""
+COMBINED = Weights(label=4 / 9, domain=1 / 9, discriminants=4 / 9)
+"""Twins of public tasks are found about as often with the label part's share halved, the
+discriminants' halved, or the domain's doubled (`benchmarks/embedding_quality.py`)."""
 
-
-Part = Literal["vector", "both"]
+Compared = Literal["vector", "parts"]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
     """A distance by name.
 
-    `part`       which arrays of an embedding it compares: rows are `vector` (D,), or `both`, vector
-                 and domain in one (2 D,)
+    `compares`   the rows it takes: an embedding's `vector` (D,), or all its `parts` in one
+                 (`parts.row_of`)
     `symmetric`  whether d(a, b) = d(b, a)
     `formula`    of metrics on `vector`: takes a (D,), B (M, D), a mask (M, D) of filters that count
-    `weights`    of metrics on `both`: of the label and of the domain part's correlation
+    `weights`    of metrics on `parts`
     """
 
     name: str
     symmetric: bool
-    part: Part
+    compares: Compared
     description: str
     formula: Callable[[Array, Array, npt.NDArray[np.bool_]], Array] | None = None
-    weights: tuple[float, float] = (0.0, 0.0)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Population:
-    """Means over many tasks of a space of their centred parts: what all tasks have in common.
-
-    `label`, `domain`  (D,) float32, in log2 units
-    """
-
-    label: npt.NDArray[np.float32]
-    domain: npt.NDArray[np.float32]
-
-    @classmethod
-    def of(cls, rows: Rows, epsilon: float) -> Population:
-        """From tasks (M, 2 D), vector and domain; a filter's mean is over those it lives in."""
-        means = []
-        for values, alive in _centred_parts(rows, epsilon):
-            counts = np.maximum(alive.sum(axis=0), 1)
-            means.append((values.sum(axis=0) / counts).astype(np.float32))
-        return cls(*means)
+    weights: Weights = field(default_factory=Weights)
 
 
 def default_metric(population: Population | None) -> str:
@@ -92,8 +66,7 @@ def one_to_many(
 ) -> Array:
     """(M,) distances between one embedding (D,) and M others (M, D), exact, float64.
 
-    Metrics on `both` take rows of vector and domain, (2 D,) and (M, 2 D), and need the space's
-    `population`.
+    Metrics on `parts` take rows of all parts and need the space's `population`.
 
     For `asymmetric` and `asymmetric_kl` the rows are the sources and the query is the target: how
     good each source is to start from. `trivial` (the flat Fisher of the trivial task, a positive
@@ -102,13 +75,13 @@ def one_to_many(
     Raises InvalidRequest for an unknown metric, unequal lengths, negative or non-finite entries.
     """
     chosen = get_metric(metric)
-    _check_rows(query[None], targets)
+    _check_rows(query[None], targets, chosen, population)
     if chosen.formula is None:
-        unit = unit_rows(query[None], metric, epsilon=epsilon, population=population)[0]
+        asked = Parts.of(query[None], epsilon, population)
         result = np.empty(len(targets))
-        for part in _chunks(targets):
-            rows = unit_rows(targets[part], metric, epsilon=epsilon, population=population)
-            result[part] = _one_less(rows @ unit)
+        for part in chunks(targets):
+            found = Parts.of(targets[part], epsilon, population)
+            result[part] = _one_less(found.alike(asked, chosen.weights)[:, 0])
         return result
     distances = _distances(query, targets, chosen.formula, epsilon)
     if chosen.name == "asymmetric":
@@ -143,10 +116,10 @@ def pairwise(
     """(M, M) distances; entry [i, j] is from source i to target j. Symmetric ones exactly so."""
     m = len(vectors)
     chosen = get_metric(metric)
-    _check_rows(vectors, vectors)
+    _check_rows(vectors, vectors, chosen, population)
     if chosen.formula is None:
-        unit = unit_rows(vectors, metric, epsilon=epsilon, population=population)
-        result = _one_less(unit @ unit.T)
+        parts = Parts.of(vectors, epsilon, population)
+        result = _one_less(parts.alike(parts, chosen.weights))
         np.fill_diagonal(result, 0.0)
         return (result + result.T) / 2
     result = np.zeros((m, m))
@@ -160,54 +133,10 @@ def pairwise(
     return result
 
 
-def unit_rows(rows: Rows, metric: str, *, epsilon: float, population: Population | None) -> Array:
-    """Rows (M, 2 D) of vector and domain as points (M, 2 D + 2) of inner products 1 - distance.
-
-    For metrics on `both`. Filters dead in a task stand where the population does, at 0. A part that
-    stands there with all its filters correlates with nothing but its like: what each part has one
-    more entry for. Raises InvalidRequest where there is no population.
-    """
-    if population is None:
-        raise InvalidRequest(
-            "population-unknown",
-            f"The metric {metric!r} needs a population of tasks of this space to be centred on.",
-            "Build the reference library of this probe, or use another metric.",
-        )
-    means = (population.label, population.domain)
-    parts = []
-    for (values, alive), mean, weight in zip(
-        _centred_parts(rows, epsilon), means, get_metric(metric).weights, strict=True
-    ):
-        part = np.where(alive, values - mean, 0.0)
-        norms = np.linalg.norm(part, axis=1, keepdims=True)
-        unit = np.divide(part, norms, out=part, where=norms > 0)
-        parts.append(np.sqrt(weight) * np.concatenate([unit, norms == 0], axis=1))
-    return np.concatenate(parts, axis=1)
-
-
-def _centred_parts(rows: Rows, epsilon: float) -> list[tuple[Array, npt.NDArray[np.bool_]]]:
-    """Label and domain part (M, D) in log2, less their own mean over live filters; which are."""
-    vector, domain = np.split(np.asarray(rows, np.float64), 2, axis=1)
-    of_images = np.log2(domain + epsilon)
-    asked = np.log2(vector + epsilon) - of_images
-    found = []
-    for values, alive in ((asked, (vector > 0) & (domain > 0)), (of_images, domain > 0)):
-        counts = np.maximum(alive.sum(axis=1, keepdims=True), 1)
-        mean = np.where(alive, values, 0.0).sum(axis=1, keepdims=True) / counts
-        found.append((np.where(alive, values - mean, 0.0), alive))
-    return found
-
-
 def _one_less(products: Array) -> Array:
     """Rounding may carry a product with itself past 1."""
     result: Array = np.clip(1.0 - products, 0.0, 2.0)
     return result
-
-
-def _chunks(rows: Rows) -> Iterator[slice]:
-    step = max(1, CHUNK_ENTRIES // max(1, rows.shape[1]))
-    for start in range(0, len(rows), step):
-        yield slice(start, start + step)
 
 
 def _distances(
@@ -219,7 +148,7 @@ def _distances(
     target_task = np.asarray(query, np.float64)
     alive, a = target_task > 0, target_task + epsilon
     result = np.empty(len(targets))
-    for part in _chunks(targets):
+    for part in chunks(targets):
         block = np.asarray(targets[part], np.float64)
         result[part] = formula(a, block + epsilon, (block > 0) | alive)
     return result
@@ -235,7 +164,7 @@ def _to_trivial(sources: Rows, trivial: float | None, epsilon: float) -> Array:
         )
     result = np.empty(len(sources))
     flat = np.full(sources.shape[1], trivial)
-    for part in _chunks(sources):
+    for part in chunks(sources):
         block = np.asarray(sources[part], np.float64)
         result[part] = _cosine(flat, block + epsilon, block > 0)
     return result
@@ -252,15 +181,18 @@ def get_metric(name: str) -> Metric:
     return METRICS[name]
 
 
-def _check_rows(query: Rows, targets: Rows) -> None:
+def _check_rows(query: Rows, targets: Rows, metric: Metric, population: Population | None) -> None:
     if targets.ndim != 2 or query.shape[1:] != targets.shape[1:]:
         raise InvalidRequest(
             "length-mismatch",
             f"Embeddings of {query.shape[-1]} and {targets.shape[-1]} entries do not compare.",
             "Compare embeddings of one probe.",
         )
+    signed = None
+    if metric.compares == "parts":  # discriminants point either way
+        signed = 0 if population is None else 2 * len(population.label)
     for rows in (query, targets):
-        if not np.isfinite(rows).all() or (rows < 0).any():
+        if not np.isfinite(rows).all() or (rows[:, :signed] < 0).any():
             raise InvalidRequest(
                 "vector-invalid",
                 "An embedding holds a negative, infinite or NaN entry.",
@@ -332,23 +264,30 @@ METRICS: dict[str, Metric] = {
         Metric(
             "combined",
             True,
-            "both",
-            "one less the correlation of both parts, the label's counting twice",
-            weights=(LABEL_SHARE, 1 - LABEL_SHARE),
+            "parts",
+            "the label, discriminant and domain distances weighted 4, 4 and 1",
+            weights=COMBINED,
         ),
         Metric(
             "label",
             True,
-            "both",
-            "one less the correlation of what the question adds to the images",
-            weights=(1.0, 0.0),
+            "parts",
+            "one less the correlation of what the question adds to the images, filter by filter",
+            weights=Weights(label=1.0),
+        ),
+        Metric(
+            "discriminant",
+            True,
+            "parts",
+            "one less the overlap of the responses that tell the classes apart",
+            weights=Weights(discriminants=1.0),
         ),
         Metric(
             "domain",
             True,
-            "both",
+            "parts",
             "one less the correlation of the images alone",
-            weights=(0.0, 1.0),
+            weights=Weights(domain=1.0),
         ),
         Metric(
             "asymmetric",

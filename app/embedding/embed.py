@@ -1,4 +1,4 @@
-"""From labelled images to a task embedding: features, head, Fisher, errors, provenance."""
+"""From labelled images to a task embedding: features, head, Fisher, discriminants, errors."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import numpy as np
 from app import __version__
 from app.embedding.batches import batch_size_for, in_batches
 from app.embedding.dataset import LabelledImages
+from app.embedding.discriminants import discriminants
 from app.embedding.fisher import MOST_DRAWS, estimate_fisher, passes_of
 from app.embedding.head import fit_head
 from app.embedding.image import PREPROCESSING
 from app.embedding.probe import BATCH_SIZE, Probe
+from app.embedding.spool import spooled
 from app.embedding.vector import Estimator, Provenance, TaskEmbedding
 from app.errors import InvalidRequest
 
@@ -64,11 +66,13 @@ def embed_images(
     if tolerance is None and passes_of("exact", draws, images.label_kind, n_classes) <= draws:
         estimator = "exact"
 
-    features = np.empty((n, probe.n_features), np.float32)
+    kinds = probe.response_kinds
+    features = spooled((n, probe.n_features), np.float32)
+    responses = spooled((n, len(kinds)), np.float32)
     for rows, found in in_batches(
-        np.arange(n), batch_size, lambda part: probe.features(images.pixels[part])
+        np.arange(n), batch_size, lambda part: probe.look(images.pixels[part])
     ):
-        features[rows] = found.float().numpy(force=True)
+        features[rows], responses[rows] = (seen.float().numpy(force=True) for seen in found)
         report(Progress("features", int(rows[-1]) + 1, n))
     head = fit_head(
         features,
@@ -92,6 +96,7 @@ def embed_images(
     return TaskEmbedding(
         vector=fisher.vector.astype(np.float32),
         domain=fisher.domain.astype(np.float32),
+        discriminants=discriminants(responses, kinds, images.labels, n_classes, images.digests),
         draw_error=fisher.draw_error.astype(np.float32),
         sampling_error=fisher.sampling_error.astype(np.float32),
         noise_floor=fisher.noise_floor,

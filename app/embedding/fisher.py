@@ -44,6 +44,9 @@ Stop = Literal["exact", "tolerance", "draws"]
 MOST_DRAWS = 16
 PILOT_IMAGES = 48
 PILOT_DRAWS = 2
+DOMAIN_LOOKS = 128
+"""At most so many images, chosen by their bytes, are asked without a question: what they share is
+known well before a large set has been gone through."""
 HEAD_IMAGES = 16
 """So many images show how the Fisher moves when the head is fitted without a part of the set."""
 
@@ -87,7 +90,9 @@ def estimate_fisher(
     batch_size: int,
     on_batch: Callable[[int], None],
 ) -> FisherEstimate:
-    """One forward pass over the images, as many backward passes as it has draws, and one more.
+    """One forward pass over the images and as many backward passes as it has draws.
+
+    Some images run once more: those without a question, and those under a head of less.
 
     Memory grows with the batch, not with the number of images.
 
@@ -98,28 +103,21 @@ def estimate_fisher(
     """
     order = _by_class(images)
     with Recorder(probe) as recorder:
-        looks = _Looks(
-            recorder,
-            images,
-            head,
-            domain_span(features, images.digests, head.scale),
-            estimator,
-            seed,
-            batch_size,
-        )
+        looks = _Looks(recorder, images, head, estimator, seed, batch_size)
+        domain = _domain(looks, domain_span(features, images.digests, head.scale))
         exact = replace(looks, estimator="exact")
         passes = passes_of("exact", draws, head.label_kind, len(images.classes))
         if estimator == "exact" or (tolerance is not None and passes == 1):
-            estimate = _measured(exact, order, None, passes, probe, on_batch)
+            estimate = _measured(exact, domain, order, None, passes, probe, on_batch)
         else:
             on_batch(0)
             pilot = _Pilot.of(looks, order)
             count = draws if tolerance is None else pilot.needed(tolerance, draws, probe)
             while True:
                 if tolerance is not None and passes <= count:
-                    estimate = _measured(exact, order, None, passes, probe, on_batch)
+                    estimate = _measured(exact, domain, order, None, passes, probe, on_batch)
                     break
-                estimate = _measured(looks, order, pilot, count, probe, on_batch)
+                estimate = _measured(looks, domain, order, pilot, count, probe, on_batch)
                 if tolerance is not None and estimate.noise_floor <= tolerance:
                     estimate = replace(estimate, stopped="tolerance")
                     break
@@ -144,7 +142,6 @@ class _Looks:
     recorder: Recorder
     images: LabelledImages
     head: Head
-    span: Array
     estimator: Estimator
     seed: int
     batch_size: int
@@ -171,15 +168,14 @@ class _Looks:
             v *= np.sqrt(head.image_weights(self.images.labels[rows]))
         return head.to_features(v)
 
-    def squares(self, rows: Rows, count: int) -> tuple[Array, Array]:
-        """(B, count, D) per-image filter means, one draw each, and (B, D) of the domain part."""
+    def squares(self, rows: Rows, count: int) -> Array:
+        """(B, count, D) per-image filter means, one draw each."""
         pooled = self.recorder.forward(self.images.pixels[rows])
         of_draws = [
             self.recorder.backward(self.directions(self.head, pooled, rows, index))
             for index in range(count)
         ]
-        domain = domain_directions(self.span, self.digests(rows), self.seed)
-        return np.stack(of_draws, axis=1), self.recorder.backward(domain)
+        return np.stack(of_draws, axis=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +184,8 @@ class _Pilot:
 
     `rows`     (P,) their numbers, by class and digest
     `weights`  (P,)
-    `means`, `variances`, `domain`
-               (P, D) of each image: mean of its draws, variance of that mean, domain part
+    `means`, `variances`
+               (P, D) of each image: mean of its draws, variance of that mean
     `spread`   (D,) variance of a single draw over its expected square, all images alike
     `share`    the set's sum of squared weights over the square of their sum, over the pilot's
     """
@@ -198,7 +194,6 @@ class _Pilot:
     weights: Array
     means: Array
     variances: Array
-    domain: Array
     spread: Array
     share: float
     seed: int
@@ -213,7 +208,7 @@ class _Pilot:
                 rows, looks.batch_size, lambda part: looks.squares(part, PILOT_DRAWS)
             )
         ]
-        squares = np.concatenate([squares for squares, _ in found])
+        squares = np.concatenate(found)
         single = squares.var(axis=1, ddof=1)
         weights, _ = looks.weights(rows)
         every, _ = looks.weights(order)
@@ -224,7 +219,6 @@ class _Pilot:
             weights,
             squares.mean(axis=1),
             single / PILOT_DRAWS,
-            np.concatenate([domain for _, domain in found]),
             np.divide(varied, seen, out=np.zeros_like(varied), where=seen > 0),
             float((every**2).sum() / every.sum() ** 2 * weights.sum() ** 2 / (weights**2).sum()),
             looks.seed,
@@ -246,6 +240,7 @@ class _Pilot:
 
 def _measured(
     looks: _Looks,
+    domain: Array,
     order: Rows,
     pilot: _Pilot | None,
     count: int,
@@ -259,10 +254,10 @@ def _measured(
     exact = looks.estimator == "exact"
     known = pilot if pilot is not None and count <= PILOT_DRAWS else None
     seen = np.zeros(len(order), dtype=bool) if known is None else np.isin(order, known.rows)
-    mean, domain = SampleMean(probe.dim), np.zeros(probe.dim)
+    mean = SampleMean(probe.dim)
     done = taken = 0
 
-    def add(stop: int, means: Array, variances: Array, of_domain: Array) -> None:
+    def add(stop: int, means: Array, variances: Array) -> None:
         """The images up to `stop` in order: fresh ones from the arrays, others from the pilot."""
         nonlocal done
         rows, old = order[done:stop], seen[done:stop]
@@ -270,30 +265,29 @@ def _measured(
             at = np.searchsorted(known_places, np.arange(done, stop)[old])
             means = _merged(old, known.means[at], means)
             variances = _merged(old, known.variances[at], variances)
-            of_domain = _merged(old, known.domain[at], of_domain)
         weights, strata = looks.weights(rows)
         mean.add(means, variances, weights, strata)
-        domain[:] += of_domain.sum(axis=0)
         done = stop
         on_batch(done)
 
     known_places, fresh_places = np.flatnonzero(seen), np.flatnonzero(~seen)
-    for rows, (squares, of_domain) in in_batches(
+    for rows, squares in in_batches(
         order[fresh_places], looks.batch_size, lambda part: looks.squares(part, count)
     ):
         taken += len(rows)
         stop = int(fresh_places[taken - 1]) + 1
         if exact:
-            add(stop, squares.sum(axis=1), np.zeros_like(of_domain), of_domain)
+            means = squares.sum(axis=1)
+            add(stop, means, np.zeros_like(means))
         else:
-            add(stop, squares.mean(axis=1), _variances(squares, pilot), of_domain)
+            add(stop, squares.mean(axis=1), _variances(squares, pilot))
     if done < len(order):
         none = np.zeros((0, probe.dim))
-        add(len(order), none, none, none)
+        add(len(order), none, none)
     vector, draw_error, sampling_error = mean.result()
     return FisherEstimate(
         vector=vector,
-        domain=domain / len(order),
+        domain=domain,
         draw_error=draw_error,
         sampling_error=sampling_error,
         estimator=looks.estimator,
@@ -301,6 +295,20 @@ def _measured(
         noise_floor=noise_floor(vector, draw_error, probe.card.epsilon, looks.seed),
         stopped="exact" if exact else "draws",
     )
+
+
+def _domain(looks: _Looks, span: Array) -> Array:
+    """(D,) the filter means for random labels in place of the question."""
+    rows = by_digest(looks.images.digests)[:DOMAIN_LOOKS]
+
+    def look(part: Rows) -> Array:
+        looks.recorder.forward(looks.images.pixels[part])
+        directions = domain_directions(span, looks.digests(part), looks.seed)
+        return looks.recorder.backward(directions)
+
+    squares = np.concatenate([found for _, found in in_batches(rows, looks.batch_size, look)])
+    mean: Array = squares.mean(axis=0)
+    return mean
 
 
 def _merged(old: npt.NDArray[np.bool_], of_old: Array, of_new: Array) -> Array:

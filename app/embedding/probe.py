@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from app.catalogue import ProbeCard, Weights
 from app.embedding.folding import fold_batch_norms
 from app.embedding.image import PREPROCESSING
+from app.embedding.responses import Observer, Stage, stages_of
 from app.embedding.vector import space_digest
 from app.errors import InvalidRequest, Unavailable
 
@@ -55,6 +56,7 @@ class FilterLayer:
 class Probe:
     """A loaded probe.
 
+    `stages`            where its responses are looked at
     `n_features`        d, the width of the pooled features
     `activation_bytes`  what the outputs of all layers take for one image
     `digest`            of weights, layers, epsilon, input size and normalisation
@@ -64,6 +66,7 @@ class Probe:
     network: nn.Module
     device: torch.device
     layers: tuple[FilterLayer, ...]
+    stages: tuple[Stage, ...]
     n_features: int
     activation_bytes: int
     digest: str
@@ -83,7 +86,13 @@ class Probe:
 
     @property
     def space_id(self) -> str:
-        return space_digest(self.digest, PREPROCESSING)
+        return space_digest(self.digest, PREPROCESSING, [stage.name for stage in self.stages])
+
+    @property
+    def response_kinds(self) -> npt.NDArray[np.int64]:
+        """(K,) for every response the number of its stage and statistic."""
+        channels = [stage.channels for stage in self.stages for _statistic in range(2)]
+        return np.repeat(np.arange(len(channels)), channels)
 
     def normalise(self, pixels: Pixels) -> Tensor:
         """(B, S, S, 3) uint8 RGB to the network's (B, 3, S, S) input on its device."""
@@ -96,9 +105,14 @@ class Probe:
 
     def features(self, pixels: Pixels) -> Tensor:
         """(B, S, S, 3) uint8 RGB to pooled features (B, d), without a graph."""
-        with torch.inference_mode():
+        return self.look(pixels)[0]
+
+    def look(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
+        """The same, and the responses (B, K) of the stages."""
+        with torch.inference_mode(), Observer(self.stages) as observer:
             pooled: Tensor = self.network(self.normalise(filled(pixels)))
-        return pooled[: len(pixels)]
+            responses = observer.responses()
+        return pooled[: len(pixels)], responses[: len(pixels)]
 
     def warm_up(self) -> None:
         """One pass, so that the first task does not pay for allocations and kernel choice."""
@@ -137,6 +151,7 @@ def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch
         network=network,
         device=target,
         layers=layers,
+        stages=stages_of(network),
         n_features=n_features,
         activation_bytes=activation_bytes,
         digest=digest,

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,10 @@ from app.errors import DifferentSpaces, InvalidRequest
 Vector = npt.NDArray[np.float32]
 Estimator = Literal["hutchinson", "mc", "exact"]
 
-METHOD_VERSION = 2
+METHOD_VERSION = 3
 """Raised by hand whenever the same images through the same probe would give other numbers."""
+RANK = 4
+"""Rows of an embedding's discriminants."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,9 @@ class TaskEmbedding:
 
     `vector`          (D,) float32, filter means of the Fisher diagonal; >= 0, dead filters 0
     `domain`          (D,) float32, the same for the images with no question asked
+    `discriminants`   (RANK, K) float32, principal axes of the Fisher information of the probe's
+                      responses, each as long as the root of what it holds; K = 0 in embeddings
+                      of an earlier version
     `draw_error`      (D,) float32, standard error of `vector` that more draws would reduce
     `sampling_error`  (D,) float32, standard error of `vector` from having these images, not others
     `noise_floor`     cosine distance expected between two embeddings of this task, fresh randomness
@@ -65,6 +71,7 @@ class TaskEmbedding:
 
     vector: Vector
     domain: Vector
+    discriminants: Vector
     draw_error: Vector
     sampling_error: Vector
     noise_floor: float
@@ -89,6 +96,20 @@ class TaskEmbedding:
                     "An embedding's entries are finite and at least 0.",
                 )
 
+        axes = self.discriminants
+        if axes.ndim != 2 or len(axes) != RANK or axes.dtype != np.float32:
+            raise InvalidRequest(
+                "embedding-malformed",
+                f"`discriminants` is {axes.dtype} of shape {axes.shape}, "
+                f"not float32 of {RANK} rows.",
+                f"Send a float32 array of {RANK} rows.",
+            )
+        if not np.isfinite(axes).all():
+            raise InvalidRequest(
+                "embedding-malformed",
+                "`discriminants` holds non-finite numbers.",
+                "Its entries are finite.",
+            )
         if not (0 <= self.noise_floor < np.inf and 0 < self.epsilon < np.inf):
             raise InvalidRequest(
                 "embedding-malformed",
@@ -113,6 +134,7 @@ class TaskEmbedding:
             buffer,
             vector=self.vector,
             domain=self.domain,
+            discriminants=self.discriminants,
             label=self.label,
             draw_error=self.draw_error,
             sampling_error=self.sampling_error,
@@ -136,6 +158,9 @@ class TaskEmbedding:
                 return cls(
                     vector=data["vector"],
                     domain=data["domain"],
+                    discriminants=(
+                        data["discriminants"] if "discriminants" in data else no_discriminants()
+                    ),
                     draw_error=data["draw_error"],
                     sampling_error=data["sampling_error"],
                     noise_floor=float(data["noise_floor"]),
@@ -159,19 +184,24 @@ class TaskEmbedding:
             ) from error
 
 
+def no_discriminants() -> Vector:
+    """(RANK, 0), of an embedding made before there were any."""
+    return np.empty((RANK, 0), np.float32)
+
+
 def provenance_from(values: dict[str, Any]) -> Provenance:
     """A Provenance from its JSON form; fields that a later version added are left out."""
     known = {field.name for field in fields(Provenance)}
     return Provenance(**{name: value for name, value in values.items() if name in known})
 
 
-def space_digest(probe_digest: str, preprocessing: str) -> str:
+def space_digest(probe_digest: str, preprocessing: str, stages: Iterable[str]) -> str:
     """The `space_id`: what two embeddings must share to be comparable.
 
-    Probe (weights, layers, epsilon: all in `probe_digest`), preprocessing and METHOD_VERSION;
-    never seed, draws, estimator or code version.
+    Probe (weights, layers, epsilon: all in `probe_digest`), preprocessing, the stages whose
+    responses are looked at, and METHOD_VERSION; never seed, draws, estimator or code version.
     """
-    parts = f"{probe_digest}\n{preprocessing}\n{METHOD_VERSION}"
+    parts = f"{probe_digest}\n{preprocessing}\n{' '.join(stages)}\n{METHOD_VERSION}"
     return hashlib.sha256(parts.encode()).hexdigest()[:16]
 
 

@@ -2,6 +2,7 @@
 
 `vector`, `domain`  (T, D) float16, log2(e + epsilon) on a grid of 1/16: within 2.2 % of each entry,
                     well below most draw errors; dead filters lie at log2(epsilon)
+`discriminants`     (T, RANK, K) float16, each task's of unit Frobenius norm
 `draw_error`, `sampling_error`
                     (T, D) float16, relative to the vector's entries, within 19 % of themselves;
                     at most 46,341 times an entry
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.embedding.distance import Population
+from app.embedding.parts import Population
 from app.embedding.vector import TaskEmbedding, require_one_space
 
 _LOG_STEP = 1 / 16
@@ -71,6 +72,7 @@ def write_library(path: Path, entries: Sequence[Entry]) -> None:
             stream,
             vector=_logs(vectors, epsilon),
             domain=_logs(domains, epsilon),
+            discriminants=_scaled(np.stack([e.discriminants for e in embeddings])),
             draw_error=_relative(np.stack([e.draw_error for e in embeddings]), vectors),
             sampling_error=_relative(np.stack([e.sampling_error for e in embeddings]), vectors),
             noise_floor=np.array([embedding.noise_floor for embedding in embeddings]),
@@ -91,6 +93,13 @@ def _logs(entries: npt.NDArray[np.float32], epsilon: float) -> npt.NDArray[np.fl
     logs = np.log2(entries.astype(np.float64) + epsilon)
     rounded = np.round(logs / _LOG_STEP) * _LOG_STEP
     return np.where(entries > 0, rounded, np.log2(epsilon)).astype(np.float16)
+
+
+def _scaled(axes: npt.NDArray[np.float32]) -> npt.NDArray[np.float16]:
+    """How much the responses tell is not compared, only which: float16 holds them at any size."""
+    norms = np.linalg.norm(axes, axis=(1, 2), keepdims=True)
+    unit: npt.NDArray[np.float32] = np.divide(axes, norms, out=np.zeros_like(axes), where=norms > 0)
+    return unit.astype(np.float16)
 
 
 def _relative(

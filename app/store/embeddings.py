@@ -11,14 +11,15 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
-from app.embedding.distance import Part
-from app.embedding.vector import TaskEmbedding, Vector, provenance_from
+from app.embedding.distance import Compared
+from app.embedding.vector import RANK, TaskEmbedding, Vector, provenance_from
 from app.errors import DifferentSpaces, NotFound
 from app.store.tables import PUBLIC, Embedding, Task
 
 Matrix = npt.NDArray[np.float32]
 
-_CHUNK_ROWS = 128  # of the default probe some 10 MB, of both parts 20 MB
+_CHUNK_ROWS = 128  # of the default probe some 10 MB, of all parts 20 MB
+_PARTS = (Embedding.vector, Embedding.domain, Embedding.discriminants)
 _UNUSED = (
     Embedding.tenant != PUBLIC,
     ~exists().where(Task.embedding_seq == Embedding.seq),
@@ -28,13 +29,18 @@ _UNUSED = (
 
 @dataclass(frozen=True, slots=True)
 class Space:
+    """`dimensions` of a vector, `responses` of a row of discriminants."""
+
     dimensions: int
+    responses: int
     epsilon: float
 
 
 def get_space(session: Session, space_id: str) -> Space:
     """What all embeddings of the space share; DifferentSpaces where the store holds none of it."""
-    query = select(func.length(Embedding.vector), Embedding.epsilon)
+    query = select(
+        func.length(Embedding.vector), func.length(Embedding.discriminants), Embedding.epsilon
+    )
     found = session.execute(query.where(Embedding.space_id == space_id).limit(1)).first()
     if found is None:
         raise DifferentSpaces(
@@ -42,8 +48,9 @@ def get_space(session: Session, space_id: str) -> Space:
             f"No embedding here lies in the space {space_id!r}.",
             "Embed with a probe of this service, and take `space_id` from what it gives.",
         )
-    size_bytes, epsilon = found
-    return Space(size_bytes // np.dtype(np.float32).itemsize, epsilon)
+    vector_bytes, axes_bytes, epsilon = found
+    size = np.dtype(np.float32).itemsize
+    return Space(vector_bytes // size, axes_bytes // (size * RANK), epsilon)
 
 
 def find(session: Session, tenant: str, recipe_digest: str) -> Embedding | None:
@@ -65,6 +72,7 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
         space_id=embedding.space_id,
         vector=_to_bytes(embedding.vector),
         domain=_to_bytes(embedding.domain),
+        discriminants=_to_bytes(embedding.discriminants),
         draw_error=_to_bytes(embedding.draw_error),
         sampling_error=_to_bytes(embedding.sampling_error),
         complexity=embedding.complexity,
@@ -90,6 +98,7 @@ def load(session: Session, embedding_seq: int) -> TaskEmbedding:
     return TaskEmbedding(
         vector=_from_bytes(row.vector),
         domain=_from_bytes(row.domain),
+        discriminants=_from_bytes(row.discriminants).reshape(RANK, -1),
         draw_error=_from_bytes(row.draw_error),
         sampling_error=_from_bytes(row.sampling_error),
         noise_floor=row.noise_floor,
@@ -99,20 +108,20 @@ def load(session: Session, embedding_seq: int) -> TaskEmbedding:
     )
 
 
-def matrix(session: Session, seqs: Sequence[int], part: Part = "vector") -> Matrix:
+def matrix(session: Session, seqs: Sequence[int], compared: Compared = "vector") -> Matrix:
     """(M, D) of one space, rows in the order of `seqs`, which may repeat; (0, 0) of none.
 
-    Of `both`, vector and domain in one row: (M, 2 D).
+    Of `parts`, all of them in one row: (M, 2 D + RANK K).
     """
-    pieces = [rows for _, rows in chunks(session, seqs, part)]
+    pieces = [rows for _, rows in chunks(session, seqs, compared)]
     return np.concatenate(pieces) if pieces else np.empty((0, 0), dtype=np.float32)
 
 
 def chunks(
-    session: Session, seqs: Sequence[int], part: Part = "vector"
+    session: Session, seqs: Sequence[int], compared: Compared = "vector"
 ) -> Iterator[tuple[list[int], Matrix]]:
     """The same in pieces, each with its seqs, so that memory stays bounded."""
-    arrays = (Embedding.vector,) if part == "vector" else (Embedding.vector, Embedding.domain)
+    arrays = (Embedding.vector,) if compared == "vector" else _PARTS
     for start in range(0, len(seqs), _CHUNK_ROWS):
         wanted = list(seqs[start : start + _CHUNK_ROWS])
         query = select(Embedding.seq, *arrays).where(Embedding.seq.in_(wanted))

@@ -9,46 +9,56 @@ import numpy as np
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from app.embedding.distance import Part, default_metric, get_metric, one_to_many
-from app.embedding.vector import TaskEmbedding, Vector
+from app.embedding.distance import Compared, default_metric, get_metric, one_to_many
+from app.embedding.vector import RANK, TaskEmbedding, Vector
 from app.errors import InvalidRequest
 from app.store import embeddings, reference
+from app.store.embeddings import Space
 from app.store.tables import PUBLIC, Embedding, Task, TaskTag
 from app.store.vectors import IndexCache
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What neighbours are asked of; `domain` may be missing where the metric leaves it out."""
+    """What neighbours are asked of; a metric on vectors needs nothing else."""
 
     space_id: str
     vector: Vector
     domain: Vector | None = None
+    discriminants: Vector | None = None
     noise_floor: float = 0.0
 
-    def part(self, part: Part, dimensions: int) -> Vector:
-        """(D,), of `both` (2 D,), if it can be of a space with so many dimensions."""
-        vector = self._checked("vector", self.vector, dimensions)
-        if part == "vector":
+    def row(self, compared: Compared, space: Space) -> Vector:
+        """(D,), or all parts in one, if they can be of that space."""
+        vector = self._checked("vector", self.vector, (space.dimensions,))
+        if compared == "vector":
             return vector
-        return np.concatenate([vector, self._checked("domain", self.domain, dimensions)])
+        domain = self._checked("domain", self.domain, (space.dimensions,))
+        axes = self._checked("discriminants", self.discriminants, (RANK, space.responses))
+        return np.concatenate([vector, domain, axes.ravel()])
 
     @staticmethod
-    def _checked(name: str, values: Vector | None, dimensions: int) -> Vector:
-        if values is None or values.shape != (dimensions,):
+    def _checked(name: str, values: Vector | None, shape: tuple[int, ...]) -> Vector:
+        if values is None or values.shape != shape:
             raise InvalidRequest(
                 "length-mismatch",
                 f"The metric compares `{name}`, of which the query has "
-                f"{0 if values is None else values.size} numbers and its space {dimensions}.",
+                f"{_shape(() if values is None else values.shape)} numbers and its space "
+                f"{_shape(shape)}.",
                 "Send the arrays as this service gave them, or choose another metric.",
             )
-        if not np.isfinite(values).all() or (values < 0).any():
+        signed = len(shape) == 2
+        if not np.isfinite(values).all() or (not signed and (values < 0).any()):
             raise InvalidRequest(
                 "vector-invalid",
                 f"`{name}` holds a negative, infinite or NaN entry.",
                 "Send finite entries of at least 0.",
             )
         return values
+
+
+def _shape(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) or "no"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +105,9 @@ def neighbours(
     asked = _resolve(session, query)
     population = reference.population(session, asked.space_id)
     metric = metric or default_metric(population)
-    part = get_metric(metric).part
+    compared = get_metric(metric).compares
     space = embeddings.get_space(session, asked.space_id)
-    target = asked.part(part, space.dimensions)
+    target = asked.row(compared, space)
     holders = _holders(session, tenant, asked.space_id, tag, exclude_task)
     seqs = sorted(holders)
     exact = len(seqs) <= search_candidates
@@ -107,7 +117,7 @@ def neighbours(
         seqs = sorted(found.tolist())
     t0 = reference.trivial(session, asked.space_id)
     ranked: list[tuple[float, int, float]] = []  # distance, task's seq, noise floor
-    for chunk, rows in embeddings.chunks(session, seqs, part):
+    for chunk, rows in embeddings.chunks(session, seqs, compared):
         distances = one_to_many(
             target, rows, metric, epsilon=space.epsilon, trivial=t0, population=population
         )
@@ -135,7 +145,13 @@ def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
     if isinstance(query, Query):
         return query
     embedding = embeddings.load(session, query) if isinstance(query, int) else query
-    return Query(embedding.space_id, embedding.vector, embedding.domain, embedding.noise_floor)
+    return Query(
+        embedding.space_id,
+        embedding.vector,
+        embedding.domain,
+        embedding.discriminants,
+        embedding.noise_floor,
+    )
 
 
 def _holders(

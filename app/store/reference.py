@@ -17,8 +17,8 @@ from sqlalchemy import delete, select
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
-from app.embedding.distance import Population
-from app.embedding.vector import TaskEmbedding, provenance_from
+from app.embedding.parts import Population
+from app.embedding.vector import TaskEmbedding, no_discriminants, provenance_from
 from app.store import embeddings
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task, TaskTag
 from app.telemetry import log_event
@@ -136,6 +136,7 @@ def _entries(
     epsilon = float(library["epsilon"])
     vectors = _from_logs(library["vector"], epsilon)
     domains = _from_logs(library["domain"], epsilon)
+    axes = library.get("discriminants")
     # Kept relative to the vector's entries.
     draw_errors = library["draw_error"].astype(np.float32) * vectors
     sampling_errors = library["sampling_error"].astype(np.float32) * vectors
@@ -145,6 +146,7 @@ def _entries(
             TaskEmbedding(
                 vector=vectors[row],
                 domain=domains[row],
+                discriminants=no_discriminants() if axes is None else axes[row].astype(np.float32),
                 draw_error=draw_errors[row],
                 sampling_error=sampling_errors[row],
                 noise_floor=float(library["noise_floor"][row]),

@@ -80,6 +80,8 @@ class Embedding(Base):
     space_id: Mapped[str] = mapped_column(String(64), index=True)
     vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     domain: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
+    # (RANK, K); empty in embeddings of before there were any.
+    discriminants: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     draw_error: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     sampling_error: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     complexity: Mapped[float] = mapped_column(Float)

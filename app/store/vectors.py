@@ -2,9 +2,9 @@
 
 The paper's cosine is normalised pairwise, so it is no inner product and no index can search it.
 What finds its neighbours, and those of every metric on vectors alone, is L2 between log-embeddings,
-each centred on its own mean. Metrics on both parts are inner products of unit vectors, and L2
-between those ranks as they do. Either is projected to few dimensions at random; exact ranking
-follows.
+each centred on its own mean. For metrics on parts it is L2 between points whose inner products rank
+tasks as these do, the discriminants about so. Either is projected to few dimensions at random;
+exact ranking follows.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy.typing as npt
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.embedding.distance import Population, get_metric, unit_rows
+from app.embedding.distance import get_metric
+from app.embedding.parts import Parts, Population, points_width
 from app.store import embeddings
 from app.store.embeddings import Space
 from app.store.tables import Embedding
@@ -32,7 +33,7 @@ PROJECTED_DIMENSIONS = 256
 
 
 class VectorIndex(Protocol):
-    """Ids are embeddings' seqs; rows (M, D) or (M, 2 D) are as the store keeps them."""
+    """Ids are embeddings' seqs; rows are as the store gives them."""
 
     @property
     def ids(self) -> Ids: ...
@@ -42,7 +43,7 @@ class VectorIndex(Protocol):
     def remove(self, ids: Ids) -> None: ...
 
     def search(self, row: Matrix, n: int, among: Ids | None = None) -> Ids:
-        """At most `n` ids, nearest to `row` (D,) first; only ids `among`, where given."""
+        """At most `n` ids, nearest to `row` first; only ids `among`, where given."""
         ...
 
 
@@ -111,7 +112,7 @@ class _Held:
 
 
 class IndexCache:
-    """One index per space for all metrics on vectors, and one for each metric on both parts.
+    """One index per space for all metrics on vectors, and one for each metric on parts.
 
     Each is brought in line with the database before it is used.
     """
@@ -129,7 +130,7 @@ class IndexCache:
     ) -> VectorIndex:
         """The index for that metric, holding what this session sees of the space.
 
-        Raises DifferentSpaces where that is nothing, InvalidRequest where the metric compares both
+        Raises DifferentSpaces where that is nothing, InvalidRequest where the metric compares
         parts and there is no `population`.
 
         Rows are compared by number and sum of their seqs, and as sets where those differ: on
@@ -150,7 +151,7 @@ class IndexCache:
                 # What is newer than this session's view was another thread's to add, and stays.
                 index.remove(gone[gone <= present.max()])
                 missing = np.setdiff1d(present, held).tolist()
-                for seqs, rows in embeddings.chunks(session, missing, get_metric(metric).part):
+                for seqs, rows in embeddings.chunks(session, missing, get_metric(metric).compares):
                     index.add(np.array(seqs, dtype=np.int64), rows)
         return index
 
@@ -158,20 +159,20 @@ class IndexCache:
         self, space_id: str, space: Space, metric: str, population: Population | None
     ) -> FaissIndex:
         """A new one where there is none, or where the library brought another population."""
-        both = get_metric(metric).part == "both"
-        key = (space_id, metric if both else "logs")
-        centre = population if both else None
+        chosen = get_metric(metric)
+        of_parts = chosen.compares == "parts"
+        key = (space_id, metric if of_parts else "logs")
+        centre = population if of_parts else None
         held = self._indexes.get(key)
         if held is not None and _same(held.population, centre):
             return held.index
 
         def points(rows: Matrix) -> Matrix:
-            if not both:
+            if not of_parts:
                 return centred_logs(rows, space.epsilon)
-            unit = unit_rows(rows, metric, epsilon=space.epsilon, population=centre)
-            return unit.astype(np.float32)
+            return Parts.of(rows, space.epsilon, centre).points(chosen.weights)
 
-        width = 2 * space.dimensions + 2 if both else space.dimensions
+        width = points_width(space.dimensions) if of_parts else space.dimensions
         index = FaissIndex(width, points, seed=int.from_bytes(space_id.encode()))
         self._indexes[key] = _Held(index, centre)
         return index

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from app.embedding.distance import METRICS, Population, get_metric, one_to_many, unit_rows
+from app.embedding.distance import METRICS, get_metric, one_to_many
+from app.embedding.parts import Parts, Population
 from benchmarks.quality import measures
 from benchmarks.quality.changes import CHANGES
 from benchmarks.quality.measures import Agreement, Array, Flags, Retrieval, Stability
@@ -116,7 +117,7 @@ class Figures:
 def by_metric(name: str, epsilon: float) -> Distances:
     """The service's distance of that name, in a space of that epsilon.
 
-    Metrics on both parts are centred on a population, row by row, that holds nothing of the row's
+    Metrics on parts are centred on a population, row by row, that holds nothing of the row's
     own source. The service centres every query on its one reference library, which may well hold
     pictures of the query's source: what is measured here is stricter.
     """
@@ -127,24 +128,32 @@ def by_metric(name: str, epsilon: float) -> Distances:
             [one_to_many(cell["vector"], targets, name, epsilon=epsilon) for cell in rows]
         )
 
-    def of_both(rows: Sequence[Cell], columns: Sequence[Cell], centres: Centres) -> Array:
-        queries, targets = _both_parts(rows), _both_parts(columns)
+    def of_parts(rows: Sequence[Cell], columns: Sequence[Cell], centres: Centres) -> Array:
+        queries, targets = _parts(rows), _parts(columns)
         result = np.empty((len(rows), len(columns)))
         for population in {id(centre): centre for centre in centres}.values():
             chosen = [i for i, centre in enumerate(centres) if centre is population]
-            a, b = (
-                unit_rows(some, name, epsilon=epsilon, population=population)
-                for some in (queries[chosen], targets)
-            )
-            result[chosen] = 1.0 - a @ b.T
+            a, b = (Parts.of(some, epsilon, population) for some in (queries[chosen], targets))
+            result[chosen] = 1.0 - a.alike(b, get_metric(name).weights)
         return result
 
-    return of_vectors if get_metric(name).part == "vector" else of_both
+    return of_vectors if get_metric(name).compares == "vector" else of_parts
 
 
-def _both_parts(cells: Iterable[Cell]) -> npt.NDArray[np.float32]:
-    """(M, 2 D): vector and domain."""
-    rows = [np.concatenate([cell["vector"], cell["domain"]]) for cell in cells]
+def _with_error(cell: Cell) -> tuple[Array, Array]:
+    """Vector and its standard error, both kinds together."""
+    vector, drawn, sampled = (
+        cell[name].astype(np.float64) for name in ("vector", "draw_error", "sampling_error")
+    )
+    return vector, np.hypot(drawn, sampled)
+
+
+def _parts(cells: Iterable[Cell]) -> npt.NDArray[np.float32]:
+    """(M, 2 D + RANK K): vector, domain and discriminants."""
+    rows = [
+        np.concatenate([cell["vector"], cell["domain"], cell["discriminants"].ravel()])
+        for cell in cells
+    ]
     return np.stack(rows).astype(np.float32)
 
 
@@ -190,12 +199,12 @@ def comparisons(collection: Collection) -> dict[str, list[Comparison]]:
     symmetric = [
         metric
         for metric in METRICS.values()
-        if metric.symmetric and (several or metric.part == "vector")
+        if metric.symmetric and (several or metric.compares == "vector")
     ]
     symmetric.sort(key=lambda metric: metric.name != default)
     return {
         "ours": [
-            Comparison(f"ours, {m.name}", ours, by_metric(m.name, epsilon), m.part == "both")
+            Comparison(f"ours, {m.name}", ours, by_metric(m.name, epsilon), m.compares == "parts")
             for m in symmetric
         ],
         "published": [Comparison("published, cosine", published, by_metric("cosine", epsilon))],
@@ -282,6 +291,21 @@ class Collection:
         columns = np.array(found).reshape(-1, 2)
         return columns[:, 0], columns[:, 1]
 
+    def coverage(self, size: int) -> Array:
+        """(T,) of same-style twins: how often two samples of a task differ as their errors say.
+
+        By the sampling and the draw error of both halves; 0.90 is wanted.
+        """
+        method = METHODS["ours"]
+        chosen = [s for s in self.sets if s.kind == "same-style" and s.size == size]
+        _, a, b = self._pairs(method, chosen)
+        return np.array(
+            [
+                measures.covered(*_with_error(one), *_with_error(other))
+                for one, other in zip(a, b, strict=True)
+            ]
+        )
+
     def _labels(self, comparison: Comparison, size: int) -> LabelTwins | None:
         chosen = [s for s in self.sets if s.kind == "label" and s.size == size]
         tasks, a, b = self._pairs(comparison.method, chosen)
@@ -347,7 +371,8 @@ class Collection:
             chosen = [s for s in self.sets if s.size == size]
             there = [(s.path[1], cell) for s in chosen if (cell := self.cells.load(method, s))]
             sources = np.array([source for source, _ in there])
-            rows = _both_parts(cell for _, cell in there) if there else np.empty((0, 0))
+            cells = [np.concatenate([cell["vector"], cell["domain"]]) for _, cell in there]
+            rows = np.stack(cells) if there else np.empty((0, 0))
             self._known[key] = {
                 source: Population.of(rows[sources != source], self.epsilon)
                 for source in {s.path[1] for s in chosen}

@@ -19,6 +19,8 @@ Flags = npt.NDArray[np.bool_]
 RESAMPLES = 2_000
 PERMUTATIONS = 999
 TOLD_P = 0.01
+COVERED_ERRORS = 1.645
+"""Standard errors either side that hold 0.90 of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,32 @@ def find_twins(
     return Retrieval(np.stack([from_a, from_b], axis=1).astype(np.float64))
 
 
+def weighed_elsewhere(
+    parts: Sequence[tuple[Array, Array]],
+    sources: Sequence[str],
+    weights: Sequence[Sequence[float]],
+) -> Retrieval:
+    """Twins found by weighted sums of distances, weighted for each source as suits the others best.
+
+    What a choice of weights by these very tasks would be worth on tasks of a source not seen yet.
+
+    `parts`    (T, T) distances as seen from A and from B, of each part
+    `sources`  (T,), at least two
+    `weights`  those to choose from: one number a part, each set tried
+    """
+    there, back = (np.stack(seen) for seen in zip(*parts, strict=True))
+    tried = [
+        find_twins(np.tensordot(w, there, axes=1), back=np.tensordot(w, back, axes=1)).ranks
+        for w in weights
+    ]
+    of = np.array(sources)
+    ranks = np.empty_like(tried[0])
+    for source in set(sources):
+        found = [float(np.mean(each[of != source] == 0)) for each in tried]
+        ranks[of == source] = tried[int(np.argmax(found))][of == source]
+    return Retrieval(ranks)
+
+
 def is_told(accuracy: float, n_images: int, n_classes: int) -> bool:
     """Whether so many held-out answers are right that guessing would hardly give as many.
 
@@ -92,6 +120,17 @@ def is_told(accuracy: float, n_images: int, n_classes: int) -> bool:
     right = round(accuracy * n_images)
     test = binomtest(right, n_images, 1 / n_classes, alternative="greater")
     return bool(test.pvalue < TOLD_P)
+
+
+def covered(one: Array, one_error: Array, other: Array, other_error: Array) -> float:
+    """Share of filters, alive in both, whose logarithms lie within COVERED_ERRORS of each other.
+
+    In standard errors of their difference: 0.90 of them should, if the errors are what they say.
+    """
+    alive = (one > 0) & (other > 0)
+    a, b = one[alive], other[alive]
+    error = np.hypot(one_error[alive] / a, other_error[alive] / b)
+    return float(np.mean(np.abs(np.log(a / b)) <= COVERED_ERRORS * error))
 
 
 def tree_distances(paths: Sequence[Sequence[str]]) -> Array:

@@ -108,6 +108,7 @@ class Workshop:
         return {
             "vector": embedding.vector,
             "domain": embedding.domain,
+            "discriminants": embedding.discriminants,
             "draw_error": embedding.draw_error,
             "sampling_error": embedding.sampling_error,
             "complexity": np.float64(embedding.complexity),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,9 @@ from benchmarks.quality.measures import Flags, Retrieval
 from benchmarks.quality.methods import METHODS
 from benchmarks.quality.tasks import LABEL_SIZES, REFERENCE_SIZE, SIZES
 
+PARTS = ("ours, label", "ours, domain", "ours, discriminant")
+SHARES = (0.0, 0.125, 0.25, 0.5, 1.0, 2.0)
+"""Weights of a part that are tried."""
 _NAME = 36  # characters
 _MISSES_SHOWN = 40
 
@@ -41,6 +45,8 @@ def report(collection: Collection, *, permutations: int) -> dict[str, Any]:
         "two_by_two": {row.comparison.method.name: row.to_json() for row in groups["two_by_two"]},
         "published_default": _published_default(collection),
         "complexity": _complexity(collection),
+        "error_coverage": _coverage(collection),
+        "weighed_elsewhere": _weighed_elsewhere(groups["ours"]),
     }
     return result
 
@@ -156,6 +162,33 @@ def _complexity(collection: Collection) -> dict[str, float]:
             result[name] = measures.spearman(complexity, error)
     told = ", ".join(f"{name} {rho:.2f}" for name, rho in result.items())
     print(f"Complexity against cross-validated error, Spearman's rho: {told}\n")
+    return result
+
+
+def _coverage(collection: Collection) -> dict[str, float]:
+    """Mean over twins of the share of filters in which they differ no more than errors allow."""
+    found = {size: collection.coverage(size) for size in SIZES}
+    result = {str(size): float(shares.mean()) for size, shares in found.items() if len(shares)}
+    told = ", ".join(f"{share:.2f} at {size}" for size, share in result.items())
+    print(f"Filters of same-style twins within 90 % of their errors: {told}\n")
+    return result
+
+
+def _weighed_elsewhere(rows: Sequence[Figures]) -> dict[str, float]:
+    """The shares of `combined` had its weights been chosen without the tasks of each source."""
+    of_parts = [row for row in rows if row.comparison.name in PARTS]
+    sizes = [size for size in SIZES if of_parts and all(size in row.twins for row in of_parts)]
+    result = {}
+    for size in sizes:
+        twins = [row.twins[size] for row in of_parts]
+        found = measures.weighed_elsewhere(
+            [(each.distances, each.back) for each in twins],
+            [task.path[1] for task in twins[0].tasks],
+            list(product(SHARES, repeat=len(twins))),
+        )
+        result[str(size)] = found.first
+    told = ", ".join(f"{share:.3f} at {size}" for size, share in result.items())
+    print(f"Twins first with weights chosen on the tasks of other sources alone: {told}\n")
     return result
 
 

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from app.api.main import create_app
 from app.api.resources import Resources
-from app.embedding.vector import TaskEmbedding
+from app.embedding.vector import RANK, TaskEmbedding
 from app.reference.library import task_card, write_library
 from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, workers
@@ -30,6 +30,7 @@ SPACE = "a" * 16
 OTHER_SPACE = "b" * 16
 LIBRARY_SPACE = "c" * 16
 DIMENSIONS = 64
+RESPONSES = 10
 DIMENSIONS_OF = {SPACE: DIMENSIONS, OTHER_SPACE: 48, LIBRARY_SPACE: DIMENSIONS}
 
 
@@ -47,9 +48,11 @@ ARCHIVE = archive_of({"cat/1.png": b"first", "dog/2.png": b"second"})
 def embedding_of(seed: int, space_id: str = SPACE) -> TaskEmbedding:
     rng = np.random.default_rng(seed)
     vector, domain, error = np.exp(rng.normal(size=(3, DIMENSIONS_OF[space_id]))).astype(np.float32)
+    discriminants = rng.normal(size=(RANK, RESPONSES)).astype(np.float32)
     return TaskEmbedding(
         vector=vector,
         domain=domain,
+        discriminants=discriminants,
         draw_error=error,
         sampling_error=error,
         noise_floor=0.01,

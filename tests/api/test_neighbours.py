@@ -7,11 +7,11 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import pytest
 
 from app.api import bodies, distances, uploads
 from app.embedding.distance import METRICS, one_to_one, pairwise
+from app.embedding.parts import row_of
 from app.store import reference
 from tests.api.conftest import (
     ARCHIVE,
@@ -113,7 +113,7 @@ def test_a_vector_finds_the_task_it_came_from(service: Service) -> None:
     task_id = service.ready(seed=1)
     service.ready(seed=2)
     told = service.client.get(f"/v1/tasks/{task_id}/embedding").json()
-    body = {key: told[key] for key in ("vector", "domain", "space_id")}
+    body = {key: told[key] for key in ("vector", "domain", "discriminants", "space_id")}
     for metric in ("cosine", "jsd"):
         answer = service.client.post("/v1/neighbours", json={**body, "metric": metric}).json()
         assert answer["task"] is None
@@ -125,7 +125,7 @@ def test_a_vector_is_ranked_by_the_default_of_its_space(service: Service) -> Non
     there, here = service.ready(seed=9, space_id=LIBRARY_SPACE), service.ready(seed=9)
     for task_id, metric in ((there, "combined"), (here, "cosine")):
         told = service.client.get(f"/v1/tasks/{task_id}/embedding").json()
-        body = {key: told[key] for key in ("vector", "domain", "space_id")}
+        body = {key: told[key] for key in ("vector", "domain", "discriminants", "space_id")}
         answer = service.client.post("/v1/neighbours", json=body).json()
         assert answer["metric"] == metric
         assert answer["neighbours"][0]["id"] == task_id
@@ -164,12 +164,9 @@ def test_every_metric_can_be_asked_for_where_there_is_a_library(
         population = reference.population(session, LIBRARY_SPACE)
         trivial = reference.trivial(session, LIBRARY_SPACE)
     target, source = (embedding_of(seed, LIBRARY_SPACE) for seed in (8, 7))
-    both = METRICS[metric].part == "both"
+    whole = METRICS[metric].compares == "parts"
     expected = one_to_one(
-        *(
-            np.concatenate([each.vector, each.domain]) if both else each.vector
-            for each in (target, source)
-        ),
+        *(row_of(each) if whole else each.vector for each in (target, source)),
         metric,
         epsilon=1e-12,
         trivial=trivial,
@@ -179,9 +176,9 @@ def test_every_metric_can_be_asked_for_where_there_is_a_library(
     assert matrix[0][1] == pytest.approx(expected, abs=1e-6)
 
 
-def test_metrics_on_both_parts_need_a_library(service: Service) -> None:
+def test_metrics_on_parts_need_a_library(service: Service) -> None:
     ids = [service.ready(seed=seed) for seed in (1, 2)]
-    for metric in ("combined", "label", "domain"):
+    for metric in ("combined", "label", "discriminant", "domain"):
         body = {"tasks": ids, "metric": metric}
         answer = service.client.post("/v1/distances", json=body)
         assert_problem(answer, 422, "population-unknown")
@@ -208,12 +205,23 @@ def test_vectors_that_are_no_embedding_are_refused(service: Service) -> None:
     assert_problem(service.client.post("/v1/neighbours", json=elsewhere), 409, "unknown-space")
 
 
-def test_a_metric_on_both_parts_asks_for_the_domain_part(service: Service) -> None:
-    vector = embedding_of(1, LIBRARY_SPACE).vector.tolist()
-    body = {"vector": vector, "space_id": LIBRARY_SPACE}
-    for metric in ({}, {"metric": "domain"}):
-        answer = service.client.post("/v1/neighbours", json=body | metric)
+def test_a_metric_on_parts_asks_for_all_of_them(service: Service) -> None:
+    embedding = embedding_of(1, LIBRARY_SPACE)
+    body = {"vector": embedding.vector.tolist(), "space_id": LIBRARY_SPACE}
+    domain, axes = embedding.domain.tolist(), embedding.discriminants.tolist()
+    for sent in (
+        {},
+        {"metric": "domain"},
+        {"domain": domain},
+        {"discriminants": axes},
+        {"domain": domain, "discriminants": [row[:-1] for row in axes]},
+    ):
+        answer = service.client.post("/v1/neighbours", json=body | sent)
         assert_problem(answer, 422, "length-mismatch")
+    for strange in (axes[:-1], [*axes[:-1], axes[0][:-1]], [[True], [1], [1], [1]], "axes"):
+        sent = {"domain": domain, "discriminants": strange}
+        answer = service.client.post("/v1/neighbours", json=body | sent)
+        assert_problem(answer, 422, "request-invalid")
     answer = service.client.post("/v1/neighbours", json=body | {"metric": "cosine"}).json()
     assert answer["metric"] == "cosine"
 

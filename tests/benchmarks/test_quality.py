@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from app.embedding.distance import Population, one_to_many
+from app.embedding.distance import one_to_many
 from app.embedding.fisher import estimate_fisher
 from app.embedding.head import Head
+from app.embedding.parts import Population
 from app.embedding.probe import load_probe
+from app.embedding.vector import RANK
 from app.reference import pictures
 from app.reference.sets import Picture, Pool
 from benchmarks import embedding_quality
@@ -92,6 +94,20 @@ def test_each_half_ranks_its_rivals_by_its_own_distances() -> None:
     assert measures.find_twins(from_a, back=from_b).ranks.tolist() == [[0, 0], [0, 1]]
 
 
+def test_weights_are_chosen_without_the_source_they_are_judged_on() -> None:
+    """Each source's tasks are found by one part, and the other source's by the other."""
+    generator = np.random.default_rng(0)
+    sources = ["a"] * 6 + ["b"] * 6
+    noise = generator.random((2, 12, 12)) + 1
+    for part, rows in enumerate((slice(0, 6), slice(6, 12))):
+        noise[part, rows, rows] -= 5 * np.eye(6)  # the twin is nearest
+        noise[part, np.arange(12)[6 * (1 - part) :][:6], np.arange(12)[6 * (1 - part) :][:6]] += 9
+    parts = [(each, each) for each in noise]
+    either = [(1.0, 0.0), (0.0, 1.0)]
+    assert measures.weighed_elsewhere(parts, sources, either).first == 0
+    assert measures.weighed_elsewhere(parts, ["a", "b"] * 6, either).first == 0.5
+
+
 def test_a_task_is_told_where_guessing_would_hardly_be_right_as_often() -> None:
     # of 40 coin tosses, 28 or more heads come with probability 0.0083, 27 or more with 0.0192
     assert measures.is_told(28 / 40, 40, 2)
@@ -108,6 +124,18 @@ def test_the_interval_is_that_of_the_share_and_closes_where_all_tasks_agree() ->
     assert low < found.first < high
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.25)
     assert measures.Retrieval(np.zeros((5, 2))).first_interval == (1.0, 1.0)
+
+
+def test_nine_in_ten_filters_of_two_samples_differ_by_what_their_errors_allow() -> None:
+    generator = np.random.default_rng(0)
+    truth, errors = generator.lognormal(size=20_000), (0.05, 0.12)
+    one, other = (truth * np.exp(generator.normal(0, error, 20_000)) for error in errors)
+    share = measures.covered(one, one * errors[0], other, other * errors[1])
+    assert share == pytest.approx(0.9, abs=0.01)
+    one[::2] = other[::3] = 0  # dead filters say nothing
+    share = measures.covered(one, one * errors[0], other, other * errors[1])
+    assert share == pytest.approx(0.9, abs=0.01)
+    assert measures.covered(truth, truth * 0, 1.1 * truth, truth * 0) == 0
 
 
 def test_tree_distance_counts_the_levels_up_to_the_common_ancestor() -> None:
@@ -356,7 +384,15 @@ def made_up(tmp_path: Path) -> Collection:
     bases = {s.task: generator.lognormal(size=(2, 60)) for s in sets}
     for s in sets:
         vector, domain = bases[s.task] * generator.lognormal(0, 0.1, (2, 60))
-        cell = {"vector": vector, "domain": domain, "mean_feature": vector}
+        axes = np.outer(np.ones(RANK), vector)
+        cell = {
+            "vector": vector,
+            "domain": domain,
+            "mean_feature": vector,
+            "draw_error": 0.1 * vector,
+            "sampling_error": 0.1 * vector,
+            "discriminants": axes * np.arange(1, RANK + 1)[:, None],
+        }
         counts = {"n_images": len(s.images.images), "n_classes": len(s.classes)}
         right = 0.95 if s.path[1] == "squares" else 1 / len(s.classes)
         cells.save(METHODS["ours"], s, {**cell, **counts, "cv_accuracy": np.float64(right)})
@@ -372,7 +408,8 @@ def test_nothing_of_the_querys_source_centres_it(tmp_path: Path) -> None:
 
     def rows(sets: list[QualitySet]) -> np.ndarray:
         found = [collection.cells.load(METHODS["ours"], s) or {} for s in sets]
-        return np.stack([np.concatenate([cell["vector"], cell["domain"]]) for cell in found])
+        names = ("vector", "domain", "discriminants")
+        return np.stack([np.concatenate([cell[name].ravel() for name in names]) for cell in found])
 
     every = [s for s in collection.sets if s.size == 20]
     halves = {half: [s for s in every if s.half == half] for half in ("A", "B")}
@@ -386,7 +423,7 @@ def test_nothing_of_the_querys_source_centres_it(tmp_path: Path) -> None:
                 rows(halves[other]),
                 "combined",
                 epsilon=1e-6,
-                population=Population.of(strangers.astype(np.float32), 1e-6),
+                population=Population.of(strangers[:, :120].astype(np.float32), 1e-6),
             )
             assert seen[i] == pytest.approx(expected, abs=1e-5)
 

@@ -466,7 +466,7 @@ def test_what_goes_wrong_in_a_decoder_ends_the_reading(monkeypatch: pytest.Monke
 def test_large_sets_live_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
     data = make_zip({**labelled_files(2, 5), "circle/cut.png": RED[:30]})
     in_memory, _ = read(data)
-    monkeypatch.setattr(dataset, "IN_MEMORY_BYTES", 1000)
+    monkeypatch.setattr("app.embedding.spool.IN_MEMORY_BYTES", 1000)
     in_file, _ = read(data)
     assert isinstance(in_file.pixels, np.memmap)
     assert same(in_file, in_memory)

@@ -48,7 +48,7 @@ def test_a_gpu_gives_the_processors_embedding(network: str, tmp_path: Path) -> N
     images = coloured_noise(70, 3)
     cpu, gpu = (embed_images(images, load_probe(card, name)) for name in ("cpu", "cuda"))
     assert gpu.provenance.device.startswith("cuda")
-    for part in ("vector", "domain"):
+    for part in ("vector", "domain", "discriminants"):
         a, b = (getattr(found, part).astype(np.float64) for found in (cpu, gpu))
         assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-3, part
 

@@ -6,7 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.embedding.distance import METRICS, Population, one_to_many, one_to_one, pairwise, unit_rows
+from app.embedding.distance import COMBINED, METRICS, one_to_many, one_to_one, pairwise
+from app.embedding.parts import SKETCH, Parts, Population, Weights, points_width
+from app.embedding.vector import RANK
 from app.errors import InvalidRequest
 
 EPS = 1e-12
@@ -19,19 +21,20 @@ pairs = arrays(np.float32, (2, 8), elements=entries)
 
 
 def distance(a: np.ndarray, b: np.ndarray, metric: str) -> float:
-    """From source a to target b; where both parts count, its domain part is a made-up one."""
+    """From source a to target b; where parts count, the others are made up from it."""
+    population = Population(*np.zeros((2, len(a)), np.float32))
     a, b = rows(np.stack([a, b]), metric)
-    population = None
-    if METRICS[metric].part == "both":
-        population = Population(*np.zeros((2, len(a) // 2), np.float32))
     return one_to_one(b, a, metric, epsilon=EPS, trivial=1e-3, population=population)
 
 
 def rows(vectors: np.ndarray, metric: str) -> np.ndarray:
-    """(M, D), or with a domain part (M, 2 D): alive where the vector is, and unlike it."""
-    if METRICS[metric].part == "vector":
+    """(M, D), or with a domain part, alive where the vector is and unlike it, and discriminants."""
+    if METRICS[metric].compares == "vector":
         return vectors
-    return np.concatenate([vectors, np.sqrt(vectors) * (1 + np.arange(vectors.shape[1]) % 3)], 1)
+    domains = np.sqrt(vectors) * (1 + np.arange(vectors.shape[1]) % 3)
+    first = vectors[:, :8].astype(np.float64)
+    axes = np.stack([np.cos(first * k) * (first.sum(axis=1) > 0)[:, None] for k in range(RANK)], 1)
+    return np.concatenate([vectors, domains, axes.reshape(len(vectors), -1)], axis=1)
 
 
 @pytest.mark.parametrize("metric", SYMMETRIC)
@@ -113,10 +116,18 @@ def test_pairwise_agrees_with_single_pairs(metric: str) -> None:
         assert not matrix.diagonal().any()
 
 
-def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = one_to_many(VECTORS[0], VECTORS, "cosine", epsilon=EPS)
-    monkeypatch.setattr("app.embedding.distance.CHUNK_ENTRIES", 120)
-    np.testing.assert_array_equal(one_to_many(VECTORS[0], VECTORS, "cosine", epsilon=EPS), whole)
+@pytest.mark.parametrize("metric", ["cosine", "combined"])
+def test_chunks_change_nothing(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks, population = rows(VECTORS, metric), Population(*np.zeros((2, 50), np.float32))
+
+    def found() -> tuple[np.ndarray, np.ndarray]:
+        near = one_to_many(tasks[0], tasks, metric, epsilon=EPS, population=population)
+        return near, pairwise(tasks, metric, epsilon=EPS, population=population)
+
+    whole = found()
+    monkeypatch.setattr("app.embedding.parts._CHUNK_ENTRIES", 260)
+    for one, other in zip(found(), whole, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-15)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
@@ -136,40 +147,92 @@ def test_unknown_metrics_and_unequal_lengths_are_refused() -> None:
         one_to_many(VECTORS[0], VECTORS, "asymmetric", epsilon=EPS)
 
 
-def test_parts_compare_by_correlation_about_the_population() -> None:
-    """From the definition, in logarithms of another base, which correlation does not see."""
-    vectors, domains = np.exp(generator.normal(-8, 2, (2, 5, 40)))
-    tasks = np.concatenate([vectors, domains], axis=1)
-    population = Population.of(tasks, EPS)
-    label, domain = np.log(vectors) - np.log(domains), np.log(domains)
-    correlations = []
-    for part in (label, domain):
+def made_up_tasks(count: int, responses: int = 6) -> np.ndarray:
+    """(count, 2 * 40 + RANK * responses), drawn anew at every call."""
+    vectors, domains = np.exp(generator.normal(-8, 2, (2, count, 40)))
+    axes = generator.normal(size=(count, RANK * responses))
+    return np.concatenate([vectors, domains, axes], axis=1)
+
+
+def test_parts_compare_as_they_are_defined() -> None:
+    """Correlations in logarithms of another base, which they do not see; overlaps of whole F."""
+    tasks = made_up_tasks(5)
+    population = Population.of(tasks[:, :80], EPS)
+    vectors, domains, axes = np.split(tasks, [40, 80], axis=1)
+    alike = []
+    for part in (np.log(vectors) - np.log(domains), np.log(domains)):
         part = part - part.mean(axis=1, keepdims=True)
         part = part - part.mean(axis=0)
         unit = part / np.linalg.norm(part, axis=1, keepdims=True)
-        correlations.append(unit @ unit.T)
+        alike.append(unit @ unit.T)
+    fisher = np.stack([a.T @ a for a in axes.reshape(5, RANK, -1)]).reshape(5, -1)
+    fisher /= np.linalg.norm(fisher, axis=1, keepdims=True)
+    alike.append(np.sqrt(fisher @ fisher.T))
     expected = {
-        "label": 1 - correlations[0],
-        "domain": 1 - correlations[1],
-        "combined": 1 - (2 * correlations[0] + correlations[1]) / 3,
+        "label": 1 - alike[0],
+        "domain": 1 - alike[1],
+        "discriminant": 1 - alike[2],
+        "combined": 1 - (4 * alike[0] + alike[1] + 4 * alike[2]) / 9,
     }
     for metric, matrix in expected.items():
         found = pairwise(tasks, metric, epsilon=EPS, population=population)
         np.testing.assert_allclose(found, matrix, atol=1e-5)
-        unit = unit_rows(tasks, metric, epsilon=EPS, population=population)
-        np.testing.assert_allclose(1 - unit @ unit.T, found, atol=1e-9)
+
+
+def test_points_order_tasks_about_as_their_distances_do() -> None:
+    tasks = made_up_tasks(60, responses=30)
+    tasks[1] = tasks[0] * np.exp(generator.normal(0, 0.5, tasks.shape[1]))
+    population = Population.of(tasks[:, :80], EPS)
+    parts = Parts.of(tasks, EPS, population)
+    for weights in (COMBINED, Weights(discriminants=1.0), Weights(label=1.0)):
+        points = parts.points(weights)
+        assert points.shape == (60, points_width(40)) == (60, 82 + SKETCH)
+        assert (points[0] @ points[2:].T).max() < points[0] @ points[1]
+    exactly = parts.alike(parts, Weights(label=1.0))
+    np.testing.assert_allclose(points @ points.T, exactly, atol=1e-5)
+    squared = Parts.of(tasks, EPS, population).points(Weights(discriminants=1.0))
+    overlap = parts.alike(parts, Weights(discriminants=1.0)) ** 2
+    assert np.abs(squared @ squared.T - overlap).max() < 12 / np.sqrt(SKETCH)
+
+
+def test_discriminants_are_the_same_in_any_turn_and_size() -> None:
+    tasks = made_up_tasks(3)
+    population = Population.of(tasks[:, :80], EPS)
+    turned = tasks.copy()
+    turn = np.linalg.qr(generator.normal(size=(RANK, RANK)))[0]
+    turned[:, 80:] = 7.0 * (turn @ tasks[:, 80:].reshape(3, RANK, -1)).reshape(3, -1)
+    for metric in ("discriminant", "combined"):
+        moved = one_to_many(turned[0], tasks, metric, epsilon=EPS, population=population)
+        still = one_to_many(tasks[0], tasks, metric, epsilon=EPS, population=population)
+        np.testing.assert_allclose(moved, still, atol=1e-12)
+
+
+def test_responses_that_tell_nothing_are_like_nothing_else() -> None:
+    tasks = made_up_tasks(3)
+    tasks[:2, 80:] = 0
+    population = Population.of(tasks[:, :80], EPS)
+    found = pairwise(tasks, "discriminant", epsilon=EPS, population=population)
+    np.testing.assert_allclose(found[0], [0, 0, 1], atol=1e-12)
 
 
 def test_scale_is_complexity_and_no_distance_of_parts() -> None:
-    tasks = np.concatenate([VECTORS, np.sqrt(VECTORS)], axis=1)
-    louder = tasks * np.r_[np.full(50, 100.0), np.full(50, 7.0)]
-    population = Population.of(tasks, EPS)
+    tasks = rows(VECTORS, "combined")
+    louder = tasks.copy()
+    louder[:, :50] *= 100.0
+    louder[:, 50:100] *= 7.0
+    population = Population.of(tasks[:, :100], EPS)
     for metric in ("label", "domain", "combined"):
         moved = one_to_one(louder[0], tasks[0], metric, epsilon=EPS, population=population)
         assert moved == pytest.approx(0.0, abs=1e-6)
 
 
 def test_parts_without_a_population_are_refused() -> None:
-    tasks = np.concatenate([VECTORS, VECTORS], axis=1)
+    tasks = rows(VECTORS, "combined")
     with pytest.raises(InvalidRequest, match="reference library"):
         one_to_many(tasks[0], tasks, "combined", epsilon=EPS)
+
+
+def test_embeddings_of_before_have_no_parts_to_compare() -> None:
+    tasks, population = np.tile(VECTORS, 2), Population(*np.zeros((2, 50), np.float32))
+    with pytest.raises(InvalidRequest, match="Embed the tasks again"):
+        one_to_many(tasks[0], tasks, "combined", epsilon=EPS, population=population)

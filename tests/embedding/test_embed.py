@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -16,7 +17,7 @@ from app.embedding.dataset import LabelledImages
 from app.embedding.distance import one_to_one
 from app.embedding.embed import Progress, embed_images
 from app.embedding.probe import Probe, load_probe
-from app.embedding.vector import TaskEmbedding
+from app.embedding.vector import RANK, TaskEmbedding
 from app.errors import Cancelled, InvalidRequest, Unavailable
 from app.settings import shared_directory
 from tests.probes import coloured_noise, probe_card
@@ -70,7 +71,7 @@ def test_batch_size_and_order_change_nothing(
     )
     first = embed_images(images, pretrained, estimator=estimator, batch_size=37)
     second = embed_images(other, pretrained, estimator=estimator, batch_size=16)
-    for part in ("vector", "domain", "draw_error", "sampling_error"):
+    for part in ("vector", "domain", "discriminants", "draw_error", "sampling_error"):
         if first.draw_error.any() or part != "draw_error":
             assert relative(second, first, part) < 1e-5, part
     assert one_to_one(first.vector, second.vector, "cosine", epsilon=1e-12) < 1e-9
@@ -162,6 +163,17 @@ def test_other_failures_of_a_pass_are_not_taken_for_want_of_memory(
         embed_images(coloured_noise(40, 2), probe, batch_size=32)
 
 
+def test_what_has_a_row_an_image_may_lie_in_files(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = coloured_noise(40, 2)
+    in_memory = embed_images(images, probe)
+    monkeypatch.setattr("app.embedding.spool.IN_MEMORY_BYTES", 1_000)
+    in_files = embed_images(images, probe)
+    for part in ("vector", "domain", "discriminants"):
+        np.testing.assert_array_equal(getattr(in_files, part), getattr(in_memory, part))
+
+
 def test_the_head_reports_while_it_fits(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stop is heard while a penalty is tried, not once a penalty."""
     monkeypatch.setattr("app.embedding.penalty.POLL_SECONDS", 1e-5)
@@ -226,11 +238,26 @@ def test_npz_gives_back_the_embedding(probe: Probe, tmp_path: Path) -> None:
     path.write_bytes(embedding.to_npz())
     found = TaskEmbedding.from_npz(path)
     np.testing.assert_array_equal(found.vector, embedding.vector)
+    np.testing.assert_array_equal(found.discriminants, embedding.discriminants)
     assert found.provenance == embedding.provenance
     assert found.space_id == probe.space_id
     with np.load(path) as data:
-        assert {"vector", "domain", "label", "draw_error", "sampling_error", "complexity",
+        assert {"vector", "domain", "discriminants", "label", "draw_error", "sampling_error", "complexity",
                 "noise_floor", "provenance"} <= set(data.files)  # fmt: skip
+
+
+def test_an_npz_of_before_has_no_discriminants_and_is_read(probe: Probe, tmp_path: Path) -> None:
+    embedding = embed_images(coloured_noise(8, 2), probe)
+    with np.load(io.BytesIO(embedding.to_npz())) as data:
+        older = {name: data[name] for name in data.files if name != "discriminants"}
+    np.savez(tmp_path / "older.npz", **older)
+    found = TaskEmbedding.from_npz(tmp_path / "older.npz")
+    assert found.discriminants.shape == (RANK, 0)
+    assert one_to_one(found.vector, embedding.vector, "cosine", epsilon=1e-12) == 0
+    axes = embedding.discriminants
+    for broken in (axes[:2], axes * np.float32(np.nan), axes.astype(np.float64)):
+        with pytest.raises(InvalidRequest, match="discriminants"):
+            replace(embedding, discriminants=broken)
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 torn", b"\x80\x04pickle"])

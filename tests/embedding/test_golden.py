@@ -46,7 +46,7 @@ def embedding() -> TaskEmbedding:
 
 
 def test_the_default_space_keeps_its_name(embedding: TaskEmbedding) -> None:
-    assert embedding.space_id == "c512810864e5865a"
+    assert embedding.space_id == "350107d14671d663"
 
 
 def test_the_same_images_keep_their_embedding(embedding: TaskEmbedding) -> None:
@@ -68,3 +68,10 @@ def test_the_same_images_keep_their_embedding(embedding: TaskEmbedding) -> None:
         -29.23,
     ]
     np.testing.assert_allclose(logs, pinned, atol=0.1)
+
+
+def test_the_same_images_keep_their_discriminants(embedding: TaskEmbedding) -> None:
+    axes = embedding.discriminants
+    lengths = np.linalg.norm(axes, axis=1)
+    np.testing.assert_allclose(lengths, [0.04747, 0.03165, 0.02948, 0], rtol=0.02)
+    assert axes[0, 891] == pytest.approx(0.004584, rel=0.02)

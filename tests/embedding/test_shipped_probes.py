@@ -25,16 +25,16 @@ from tests.reference.naive_fisher import naive_fisher
 
 CARDS = load_cards(shared_directory("models"), ProbeCard)
 PACKAGED = [name for name, card in CARDS.items() if card.weights.source.startswith("package:")]
-SHAPES = {  # filters, layers, features
-    "convnext_atto": (11_640, 40, 320),
-    "resnet18": (4_800, 20, 512),
-    "resnet34": (8_512, 36, 512),
-    "resnet50": (26_560, 53, 2048),
-    "tf_efficientnet_lite0": (21_008, 49, 1280),
-    "tf_efficientnet_lite1": (26_832, 64, 1280),
-    "tf_efficientnet_lite2": (29_048, 64, 1280),
-    "vit_small_patch14_dinov2": (41_856, 49, 384),
-    "vit_small_patch16_224": (41_856, 49, 384),
+SHAPES = {  # filters, layers, features, responses
+    "convnext_atto": (11_640, 40, 320, 1_200),
+    "resnet18": (4_800, 20, 512, 2_048),
+    "resnet34": (8_512, 36, 512, 2_048),
+    "resnet50": (26_560, 53, 2048, 7_808),
+    "tf_efficientnet_lite0": (21_008, 49, 1280, 1_024),
+    "tf_efficientnet_lite1": (26_832, 64, 1280, 1_024),
+    "tf_efficientnet_lite2": (29_048, 64, 1280, 1_120),
+    "vit_small_patch14_dinov2": (41_856, 49, 384, 9_216),
+    "vit_small_patch16_224": (41_856, 49, 384, 9_216),
 }
 
 
@@ -54,7 +54,8 @@ def test_a_card_measures_each_convolution_and_block_and_neither_head_nor_norm(
 ) -> None:
     card = CARDS[name]
     probe = load_probe(seeded(card, tmp_path, card.input_size), "cpu")
-    assert (probe.dim, len(probe.layers), probe.n_features) == SHAPES[name]
+    found = (probe.dim, len(probe.layers), probe.n_features, len(probe.response_kinds))
+    assert found == SHAPES[name]
     names = [layer.name for layer in probe.layers]
     assert names == [
         name

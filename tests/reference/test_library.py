@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.embedding.distance import Population
-from app.embedding.vector import TaskEmbedding
+from app.embedding.parts import Population
+from app.embedding.vector import RANK, TaskEmbedding
 from app.errors import DifferentSpaces
 from app.reference.library import task_card, write_library
 from tests import provenance
@@ -21,9 +21,11 @@ def embedding(seed: int) -> TaskEmbedding:
     generator = np.random.default_rng(seed)
     vector = 10 ** generator.uniform(-11, -1, 400)
     vector[::4] = 0
+    discriminants = generator.normal(size=(RANK, 12)) * 10.0**seed
     return TaskEmbedding(
         vector=vector.astype(np.float32),
         domain=(vector * generator.uniform(0.2, 5, 400)).astype(np.float32),
+        discriminants=discriminants.astype(np.float32),
         draw_error=(vector * generator.uniform(0.01, 1, 400)).astype(np.float32),
         sampling_error=(vector * generator.uniform(0.01, 1, 400)).astype(np.float32),
         noise_floor=0.01 * seed,

@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.embedding.vector import TaskEmbedding
+from app.embedding.vector import RANK, TaskEmbedding
 from app.reference.library import task_card, write_library
 from app.store import embeddings, jobs, tasks
 from app.store.blobs import Blob
 from app.store.intake import Intake
 from app.store.tables import Job, Task
 from tests.provenance import PROVENANCE
+
+RESPONSES = 10
 
 ARCHIVE = Blob("a" * 64, 1_000)
 MORE = Blob("b" * 64, 2_000)
@@ -32,9 +34,11 @@ def make_embedding(
     logs = generator.normal(-4, 1.5, (2, dimensions))
     vector, domain = np.exp(logs).astype(np.float32)
     vector[-1] = 0
+    discriminants = generator.normal(size=(RANK, RESPONSES)).astype(np.float32)
     return TaskEmbedding(
         vector=vector,
         domain=domain,
+        discriminants=discriminants,
         draw_error=vector * np.float32(0.1),
         sampling_error=vector * np.float32(0.2),
         noise_floor=noise_floor,

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from sqlalchemy import delete
 
-from app.embedding.distance import METRICS, Population, one_to_many
+from app.embedding.distance import METRICS, one_to_many
+from app.embedding.parts import Population, row_of
+from app.embedding.vector import TaskEmbedding
 from app.errors import DifferentSpaces, InvalidRequest
 from app.store import jobs, reference, tasks
 from app.store.neighbours import Query, Ranking, neighbours
@@ -29,11 +31,6 @@ def fill(database: Database, count: int, *, tenant: str = "acme") -> list[Task]:
         ]
 
 
-def both_of(seed: int) -> np.ndarray:
-    embedding = make_embedding(seed)
-    return np.concatenate([embedding.vector, embedding.domain])
-
-
 def with_library(database: Database, directory: Path, seeds: range) -> Population:
     """The population that a library of those made-up tasks brings."""
     ship(directory, {f"shipped {seed}": make_embedding(seed) for seed in seeds})
@@ -50,8 +47,8 @@ def test_neighbours_are_those_of_exhaustive_exact_ranking(
 ) -> None:
     made = fill(database, 12)
     population = with_library(database, tmp_path, range(100, 103))
-    rows = np.stack([both_of(seed) for seed in range(12)])
-    if METRICS[metric].part == "vector":
+    rows = np.stack([row_of(make_embedding(seed)) for seed in range(12)])
+    if METRICS[metric].compares == "vector":
         rows = rows[:, :24]
     expected = one_to_many(rows[0], rows, metric, epsilon=1e-9, population=population)
     with database.session() as session:  # whose tasks are not what this is about
@@ -99,8 +96,8 @@ def test_the_default_metric_is_combined_where_the_space_has_a_population(
     assert {neighbour.noise_floor for neighbour in after.neighbours} == {None}
     seeds = [int(name.split()[-1]) for name in names(after)]
     expected = one_to_many(
-        both_of(4),
-        np.stack([both_of(seed) for seed in seeds]),
+        row_of(make_embedding(4)),
+        np.stack([row_of(make_embedding(seed)) for seed in seeds]),
         "combined",
         epsilon=1e-9,
         population=population,
@@ -253,6 +250,10 @@ def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
         neighbours(session, IndexCache(), "acme", foreign, k=1, search_candidates=100)
 
 
+def parts_of(embedding: TaskEmbedding) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return embedding.vector, embedding.domain, embedding.discriminants
+
+
 @pytest.mark.parametrize(
     ("metric", "query", "code"),
     [
@@ -264,7 +265,7 @@ def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
         ("asymmetric", Query("space", make_embedding().vector), "trivial-unknown"),
         (
             "label",
-            Query("space", make_embedding().vector, make_embedding().domain),
+            Query("space", *parts_of(make_embedding())),
             "population-unknown",
         ),
         (

@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from app.embedding.distance import METRICS, Population, one_to_many, unit_rows
-from app.embedding.vector import TaskEmbedding
+from app.embedding.distance import COMBINED, METRICS, one_to_many
+from app.embedding.parts import Parts, Population, row_of
 from app.errors import DifferentSpaces, InvalidRequest
 from app.store import embeddings, tasks
 from app.store.session import Database
@@ -25,10 +25,6 @@ def index() -> FaissIndex:
     index.add(IDS[:20], VECTORS[:20])
     index.add(IDS[20:], VECTORS[20:])
     return index
-
-
-def both_of(made: list[TaskEmbedding]) -> np.ndarray:
-    return np.stack([np.concatenate([each.vector, each.domain]) for each in made])
 
 
 def by_brute_force(query: int) -> np.ndarray:
@@ -84,65 +80,65 @@ def test_the_cache_follows_the_database(database: Database) -> None:
     assert len(held("elsewhere")) == 1
 
 
-def test_metrics_on_vectors_share_an_index_and_those_on_both_parts_have_one_each(
+def test_metrics_on_vectors_share_an_index_and_those_on_parts_have_one_each(
     database: Database,
 ) -> None:
     made = [make_embedding(seed) for seed in range(6)]
-    rows = both_of(made)
-    population = Population.of(rows, EPSILON)
+    rows = np.stack([row_of(each) for each in made])
+    population = Population.of(rows[:, :48], EPSILON)
     with database.session() as session:
         seqs = [ready_task(session, embedding).embedding_seq for embedding in made]
     indexes = IndexCache()
     with database.session(read_only=True) as session:
         found = {name: indexes.sync(session, "space", name, population) for name in METRICS}
         assert indexes.sync(session, "space", "label", population) is found["label"]
-    on_vectors = [name for name, metric in METRICS.items() if metric.part == "vector"]
+    on_vectors = [name for name, metric in METRICS.items() if metric.compares == "vector"]
     assert len({id(found[name]) for name in on_vectors}) == 1
     assert len({id(index) for index in found.values()}) == 1 + len(METRICS) - len(on_vectors)
     for name, metric in METRICS.items():
         for seq, row in zip(seqs, rows, strict=True):
-            asked = row[: 24 if metric.part == "vector" else 48]
+            asked = row[: 24 if metric.compares == "vector" else None]
             assert found[name].search(asked, 1).tolist() == [seq]
 
 
-def test_an_index_of_both_parts_proposes_what_is_near_by_their_metric(database: Database) -> None:
+def test_an_index_of_parts_proposes_what_is_near_by_their_metric(database: Database) -> None:
     made = [make_embedding(seed) for seed in range(40)]
-    rows = both_of(made)
-    population = Population.of(rows, EPSILON)
+    rows = np.stack([row_of(each) for each in made])
+    population = Population.of(rows[:, :48], EPSILON)
     with database.session() as session:
         seqs = np.array([ready_task(session, embedding).embedding_seq for embedding in made])
     with database.session(read_only=True) as session:
         index = IndexCache().sync(session, "space", "combined", population)
     exact = one_to_many(rows[0], rows, "combined", epsilon=EPSILON, population=population)
-    unit = unit_rows(rows, "combined", epsilon=EPSILON, population=population)
+    unit = Parts.of(rows, EPSILON, population).points(COMBINED)
     seed = int.from_bytes(b"space")
     projection = np.random.default_rng(seed).standard_normal((unit.shape[1], 256), dtype=np.float32)
     projected = np.linalg.norm((unit - unit[0]) @ projection, axis=1)
     found = index.search(rows[0], 40)
     np.testing.assert_array_equal(found, seqs[np.argsort(projected)])
-    assert set(seqs[np.argsort(exact)[:5]]) <= set(found[:15])
+    assert set(seqs[np.argsort(exact)[:5]]) <= set(found[:20])
 
 
 def test_another_population_makes_another_index(database: Database) -> None:
     made = [make_embedding(seed) for seed in range(4)]
-    rows = both_of(made)
+    rows = np.stack([row_of(each) for each in made])
     with database.session() as session:
         for embedding in made:
             ready_task(session, embedding)
     indexes = IndexCache()
     with database.session(read_only=True) as session:
         before, same, after = (
-            indexes.sync(session, "space", "combined", Population.of(rows[:n], EPSILON))
+            indexes.sync(session, "space", "combined", Population.of(rows[:n, :48], EPSILON))
             for n in (3, 3, 4)
         )
-        logs = indexes.sync(session, "space", "cosine", Population.of(rows, EPSILON))
+        logs = indexes.sync(session, "space", "cosine", Population.of(rows[:, :48], EPSILON))
         assert indexes.sync(session, "space", "cosine") is logs
     assert same is before
     assert after is not before
     assert sorted(after.ids) == sorted(before.ids)
 
 
-def test_an_index_of_both_parts_needs_a_population(database: Database) -> None:
+def test_an_index_of_parts_needs_a_population(database: Database) -> None:
     with database.session() as session:
         ready_task(session, make_embedding())
     indexes = IndexCache()
@@ -164,7 +160,7 @@ def test_what_is_stored_comes_back_bit_for_bit(database: Database) -> None:
         stored = embeddings.load(session, row.seq)
     assert stored.provenance == embedding.provenance
     assert (stored.space_id, stored.epsilon) == ("space", embedding.epsilon)
-    for name in ("vector", "domain", "draw_error", "sampling_error"):
+    for name in ("vector", "domain", "discriminants", "draw_error", "sampling_error"):
         np.testing.assert_array_equal(getattr(stored, name), getattr(embedding, name))
 
 
@@ -178,9 +174,9 @@ def test_a_matrix_keeps_the_order_asked_for(
     order = [3, 0, 0, 2, 1]
     with database.session(read_only=True) as session:
         vectors = embeddings.matrix(session, [seqs[n] for n in order])
-        both = embeddings.matrix(session, [seqs[n] for n in order], "both")
+        whole = embeddings.matrix(session, [seqs[n] for n in order], "parts")
     np.testing.assert_array_equal(vectors, [made[n].vector for n in order])
-    np.testing.assert_array_equal(both, both_of([made[n] for n in order]))
+    np.testing.assert_array_equal(whole, [row_of(made[n]) for n in order])
 
 
 def test_a_matrix_of_nothing_is_empty(database: Database) -> None:
