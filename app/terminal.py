@@ -312,11 +312,15 @@ def upload_bar() -> Progress:
 
 
 def show_progress(bars: Progress, bar: Any, progress: Row) -> None:
-    """Puts one progress event of a job onto its bar; an ended job shows how it ended."""
+    """Puts one progress event of a job onto its bar; an ended job shows how it ended.
+
+    One that succeeded is done, whatever its last count was before it ended.
+    """
     ended = progress["state"] not in {"queued", "running"}
+    done = progress["state"] == "succeeded"
     bars.update(
         bar,
-        completed=progress["done"],
+        completed=progress["total"] if done else progress["done"],
         total=progress["total"] or None,
         phase=progress["state"] if ended else progress["phase"],
         remaining_seconds=progress["remaining_seconds"],

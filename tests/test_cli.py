@@ -404,6 +404,15 @@ def test_the_choices_are_those_of_the_service() -> None:
     assert set(get_args(LabelKind)) == {"auto", *get_args(dataset.LabelKind)}
 
 
+@pytest.mark.parametrize(("state", "shown"), [("succeeded", 104), ("failed", 96), ("running", 96)])
+def test_a_bar_is_full_only_when_the_job_succeeded(state: str, shown: int) -> None:
+    bars = terminal.progress_bars()
+    bar = bars.add_task("set", phase="queued", total=None)
+    progress = {"state": state, "phase": "fisher", "done": 96, "total": 104}
+    terminal.show_progress(bars, bar, {**progress, "remaining_seconds": None})
+    assert (bars.tasks[0].completed, bars.tasks[0].total) == (shown, 104)
+
+
 def test_control_characters_of_a_name_never_reach_the_terminal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
