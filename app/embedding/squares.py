@@ -81,7 +81,7 @@ class _Tokens(Input):
         b, length, d = self._inputs.shape
         c = gradient.shape[-1]
         gradient = gradient.reshape(b, length, c)
-        price = 1.0 if gradient.dtype.itemsize >= 4 else HALF_PRICE
+        price = _price(gradient)
         if price * length * (c + d) >= c * d:
             return row_norms(gradient, self._inputs)
         if self._gram is None:
@@ -119,7 +119,7 @@ class _Windows(Input):
         framed = _grouped(framed.reshape(b, -1, c_out)[:, :length], groups)
         c, d = c_out // groups, module.in_channels // groups
         taps = module.kernel_size[0] * module.kernel_size[1]
-        price = 1.0 if gradient.dtype.itemsize >= 4 else HALF_PRICE
+        price = _price(gradient)
         if self._gram is not None or price * length * (c + d + taps) < c * d * taps:
             if self._gram is None:
                 self._gram = self._summed_gram(length)
