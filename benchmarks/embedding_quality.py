@@ -4,6 +4,7 @@
     python -m benchmarks.embedding_quality                  all cells, then the figures
     python -m benchmarks.embedding_quality --shard 1/2      half of the cells alone
     python -m benchmarks.embedding_quality --figures        the figures of what cells there are
+    python -m benchmarks.embedding_quality --sources flags  its tasks alone, and no others' as rivals
     python -m benchmarks.embedding_quality --quick          digits alone, which need no package
 
 The image sets are packages, fetched into --cache-dir. A cell is one method on one labelled set; it
@@ -106,6 +107,8 @@ def list_sets(sets: Iterable[QualitySet]) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     sets = tasks.few_sets() if options.quick else tasks.sets(options.cache_dir)
+    if options.sources:
+        sets = tuple(s for s in sets if s.path[1] in options.sources)
     if options.list:
         list_sets(sets)
         return
@@ -138,6 +141,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N")
     parser.add_argument("--methods", type=_methods, default=list(METHODS), metavar="A,B")
     parser.add_argument("--sizes", type=_numbers, default=[], metavar="10,20")
+    parser.add_argument(
+        "--sources", type=_names, default=[], metavar="A,B", help="sets of these alone"
+    )
     parser.add_argument("--published-tasks", type=int, default=PUBLISHED_TASKS, metavar="K")
     return parser.parse_args(arguments)
 
@@ -147,6 +153,10 @@ def _shard(text: str) -> tuple[int, int]:
     if not 1 <= int(index) <= int(count):
         raise argparse.ArgumentTypeError(f"{text} is not one of 1/N to N/N")
     return int(index), int(count)
+
+
+def _names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def _methods(text: str) -> list[str]:
