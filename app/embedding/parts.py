@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -138,8 +139,7 @@ class Parts:
         F has K^2 entries, and the root of an inner product is none: `SKETCH` products of its rows
         with random signs on both sides stand for it. For proposing candidates, not for ranking.
         """
-        responses = self.discriminants.shape[2]
-        left, right = 1.0 - 2.0 * np.random.default_rng(0).integers(0, 2, (2, responses, SKETCH))
+        left, right = _signs(self.discriminants.shape[2])
         sketch = ((self.discriminants @ left) * (self.discriminants @ right)).sum(axis=1)
         pieces: Sequence[Array] = (
             np.sqrt(weights.label) * self.label,
@@ -158,6 +158,13 @@ def chunks(rows: Rows) -> Iterator[slice]:
     step = max(1, _CHUNK_ENTRIES // max(1, rows.shape[1]))
     for start in range(0, max(1, len(rows)), step):
         yield slice(start, start + step)
+
+
+@cache
+def _signs(responses: int) -> npt.NDArray[np.float32]:
+    """(2, K, SKETCH), always the same."""
+    drawn = np.random.default_rng(0).integers(0, 2, (2, responses, SKETCH), np.int8)
+    return np.where(drawn, np.float32(1), np.float32(-1))
 
 
 def _overlaps(a: Array, b: Array) -> Array:
