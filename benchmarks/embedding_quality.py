@@ -4,7 +4,7 @@
     python -m benchmarks.embedding_quality                  all cells, then the figures
     python -m benchmarks.embedding_quality --shard 1/2      half of the cells alone
     python -m benchmarks.embedding_quality --figures        the figures of what cells there are
-    python -m benchmarks.embedding_quality --sources flags  its tasks alone, and no others' as rivals
+    python -m benchmarks.embedding_quality --sources flags  its tasks alone, no others' as rivals
     python -m benchmarks.embedding_quality --quick          digits alone, which need no package
 
 The image sets are packages, fetched into --cache-dir. A cell is one method on one labelled set; it
