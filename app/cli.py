@@ -29,6 +29,7 @@ from typer.core import TyperGroup
 
 from app import __version__, terminal
 from app.client import Client, ServerUnreachable
+from app.embedding.metric_names import MetricName
 from app.errors import Conflict, InvalidRequest, Task2VecError, Unavailable
 from app.folder import archive_name
 from app.settings import Settings, shared_directory
@@ -38,18 +39,6 @@ if TYPE_CHECKING:
     from app.store.session import Database
 
 LabelKind = Literal["auto", "single_label", "multi_label"]
-MetricName = Literal[
-    "combined",
-    "label",
-    "discriminant",
-    "domain",
-    "cosine",
-    "jsd",
-    "kl",
-    "entropy",
-    "asymmetric",
-    "asymmetric_kl",
-]
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -20,9 +20,10 @@ from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached
-from app.api.schemas import DistancesAnswer, DistancesQuery, MetricName
+from app.api.schemas import DistancesAnswer, DistancesQuery
 from app.api.tasks import present_embedding
 from app.embedding.distance import METRICS, default_metric, pairwise
+from app.embedding.metric_names import MetricName
 from app.embedding.parts import Population
 from app.embedding.vector import require_one_space
 from app.errors import NotFound, TooManyRequests

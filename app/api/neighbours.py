@@ -16,7 +16,6 @@ from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources
 from app.api.schemas import (
     ArchiveQuery,
-    MetricName,
     NeighbourRow,
     NeighboursAnswer,
     QueryAccepted,
@@ -26,6 +25,7 @@ from app.api.schemas import (
 from app.api.tasks import TaskIdPath, present_embedding
 from app.api.uploads import Upload, upload, upload_body
 from app.catalogue import ProbeCard
+from app.embedding.metric_names import MetricName
 from app.embedding.vector import TaskEmbedding
 from app.store import archives, cards, embeddings, tasks
 from app.store.idempotency import Answer

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
+from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
@@ -35,18 +36,6 @@ CardRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$
 SpaceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
 
 LabelKindAsked = Literal["auto", "single_label", "multi_label"]
-MetricName = Literal[
-    "combined",
-    "label",
-    "discriminant",
-    "domain",
-    "cosine",
-    "jsd",
-    "kl",
-    "entropy",
-    "asymmetric",
-    "asymmetric_kl",
-]
 MetricAsked = Annotated[
     MetricName | None, Field(description="none: the default of the space, which the answer names")
 ]
@@ -235,34 +224,33 @@ def _axes(sent: Any) -> Vector:
     return np.stack(rows)
 
 
+def _numbers_schema(least: float) -> dict[str, Any]:
+    return {
+        "type": "array",
+        "items": {"type": "number", "minimum": least, "maximum": _MAX_ENTRY},
+        "minItems": 1,
+        "maxItems": MAX_ENTRIES,
+    }
+
+
+def _to_list(array: Vector) -> Any:
+    return array.tolist()
+
+
 Entries = Annotated[
     np.ndarray,
     PlainValidator(_entries),
-    PlainSerializer(lambda entries: entries.tolist()),
-    WithJsonSchema(
-        {
-            "type": "array",
-            "items": {"type": "number", "minimum": 0, "maximum": _MAX_ENTRY},
-            "minItems": 1,
-            "maxItems": MAX_ENTRIES,
-        }
-    ),
+    PlainSerializer(_to_list),
+    WithJsonSchema(_numbers_schema(0)),
 ]
-
-
 Axes = Annotated[
     np.ndarray,
     PlainValidator(_axes),
-    PlainSerializer(lambda axes: axes.tolist()),
+    PlainSerializer(_to_list),
     WithJsonSchema(
         {
             "type": "array",
-            "items": {
-                "type": "array",
-                "items": {"type": "number", "minimum": -_MAX_ENTRY, "maximum": _MAX_ENTRY},
-                "minItems": 1,
-                "maxItems": MAX_ENTRIES,
-            },
+            "items": _numbers_schema(-_MAX_ENTRY),
             "minItems": RANK,
             "maxItems": RANK,
         }

@@ -24,8 +24,8 @@ from app.errors import InvalidRequest
 ALPHA = 0.15
 """Weight of the distance to the trivial task (Achille et al. 2019, section 4.2)."""
 COMBINED = Weights(label=4 / 9, domain=1 / 9, discriminants=4 / 9)
-"""Twins of public tasks are found about as often with the label part's share halved, the
-discriminants' halved, or the domain's doubled (`benchmarks/embedding_quality.py`)."""
+"""Chosen on twins of public tasks; `benchmarks/embedding_quality.py` prints what such a choice is
+worth on sources that it has not seen."""
 
 Compared = Literal["vector", "parts"]
 
