@@ -26,21 +26,26 @@ class Stage:
 
 
 def stages_of(network: nn.Module) -> tuple[Stage, ...]:
-    """Those that timm lists as the network's stages; InvalidRequest where it lists none."""
+    """Those that timm lists as the network's stages.
+
+    InvalidRequest where it lists none, or one that the network has no module for: with a stage left
+    out in silence, two versions of timm would look at different responses.
+    """
     listed: Any = getattr(network, "feature_info", None)
     modules = dict(network.named_modules())
-    found = [
-        Stage(str(info["module"]), modules[str(info["module"])], int(info["num_chs"]))
-        for info in listed or ()
-        if str(info["module"]) in modules
-    ]
-    if not found:
+    names = [str(info["module"]) for info in listed or ()]
+    missing = [name for name in names if name not in modules]
+    if missing or not names:
         raise InvalidRequest(
             "network-unsupported",
-            f"{type(network).__name__} does not say which of its modules are stages.",
+            f"{type(network).__name__} does not say which of its modules are stages"
+            + (f": it has no module {missing[0]!r}." if missing else "."),
             "Choose another network as the probe.",
         )
-    return tuple(found)
+    return tuple(
+        Stage(name, modules[name], int(info["num_chs"]))
+        for name, info in zip(names, listed, strict=True)
+    )
 
 
 class Observer:

@@ -66,6 +66,16 @@ def test_a_network_that_names_no_stages_is_refused() -> None:
         stages_of(nn.Sequential(nn.Conv2d(3, 4, 3)))
 
 
+def test_a_network_without_a_module_that_it_lists_is_refused() -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3))
+    network.feature_info = [  # type: ignore[assignment]
+        {"module": "0", "num_chs": 4},
+        {"module": "head", "num_chs": 4},
+    ]
+    with pytest.raises(InvalidRequest, match="no module 'head'"):
+        stages_of(network)
+
+
 def test_a_stage_of_other_channels_than_it_says_is_refused(tmp_path: Path) -> None:
     probe = load_probe(probe_card(tmp_path), "cpu")
     wrong = replace(probe.stages[0], channels=probe.stages[0].channels + 1)
