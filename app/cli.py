@@ -300,14 +300,25 @@ def neighbours(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many.")] = 10,
     metric: Metric = None,
     tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
+    label_kind: Annotated[
+        str | None, typer.Option(help="Only single_label or multi_label tasks.")
+    ] = None,
+    min_classes: Annotated[int | None, typer.Option(min=2, help="Of so many classes.")] = None,
+    max_classes: Annotated[int | None, typer.Option(min=2, help="Of no more classes.")] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Rank the tasks nearest to TASK by exact distance."""
+    filters = {
+        "tag": tag,
+        "label_kind": label_kind,
+        "min_classes": min_classes,
+        "max_classes": max_classes,
+    }
     with Client(server, key) as client:
         found = client.find_task(task)
-        answer = client.get(f"/v1/tasks/{found['id']}/neighbours", k=k, metric=metric, tag=tag)
+        answer = client.get(f"/v1/tasks/{found['id']}/neighbours", k=k, metric=metric, **filters)
     if as_json:
         _print_json(answer)
     else:

@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         description="URI prefixes (file:///data/sets/, https://host/sets/) that `source` may name",
     )
 
-    search_candidates: int = Field(500, ge=1)
+    search_candidates: int = Field(200, ge=1)
     max_job_attempts: int = Field(3, ge=1)
     poll_interval_seconds: float = Field(0.1, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)
@@ -80,6 +80,11 @@ class Settings(BaseSettings):
     def engine_path(self) -> Path:
         """The durable engine's own database file (it wants one to itself)."""
         return self.data_dir.absolute() / "jobs.sqlite"
+
+    @property
+    def index_dir(self) -> Path:
+        """Search indexes: a cache, which can be deleted while nothing runs."""
+        return self.data_dir.absolute() / "index"
 
     @property
     def blob_dir(self) -> Path:

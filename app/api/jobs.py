@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.api.auth import Tenant
-from app.api.neighbours import K, Metric, WithTag, rank
+from app.api.neighbours import Among, K, Metric, rank
 from app.api.problems import problems
 from app.api.resources import Reached, Reading, Writing
 from app.api.schemas import JobAnswer, JobPage, JobProgress, JobState, NeighboursAnswer
@@ -51,16 +51,16 @@ def get_job(
     job_id: JobIdPath,
     tenant: Tenant,
     session: Reading,
+    among: Among,
     k: K = 10,
     metric: Metric = None,
-    tag: WithTag = None,
 ) -> JobAnswer:
-    """`k`, `metric` and `tag` ask for the result of a query by archive; others have none."""
+    """The parameters ask for the result of a query by archive; others have none."""
     job = store.get_job(session, tenant, job_id)
     task, result = job.task, None
     if task.expires_at is not None and task.status == "ready" and task.embedding_seq is not None:
         embedding = embeddings.load(session, task.embedding_seq)
-        result = rank(reached, session, tenant, embedding, k=k, metric=metric, tag=tag)
+        result = rank(reached, session, tenant, embedding, k=k, metric=metric, among=among)
     return _answer(job, result)
 
 

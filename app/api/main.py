@@ -42,8 +42,8 @@ from app.api.schemas import (
 from app.settings import Settings, shared_directory
 from app.store import cards, reference
 from app.store.blobs import BlobStore
+from app.store.indexes import Indexes
 from app.store.session import Database
-from app.store.vectors import IndexCache
 from app.telemetry import log_event
 
 # Schemas that the OpenAPI document refers to by name, beside those that FastAPI sees by itself.
@@ -125,7 +125,7 @@ def _lifespan(settings: Settings) -> Any:
                 cards.sync_shipped(session, settings.models_dir)
                 loaded = reference.load_reference(session, settings.models_dir)
             service.state.resources = Resources(
-                settings, database, BlobStore(settings.blob_dir), IndexCache()
+                settings, database, BlobStore(settings.blob_dir), Indexes(settings.index_dir)
             )
             log_event("api.started", reference_tasks_written=loaded)
             yield

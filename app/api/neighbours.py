@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Annotated, Literal, cast
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from sqlalchemy.orm import Session
 
 from app.api import formats
@@ -25,12 +26,13 @@ from app.api.schemas import (
 from app.api.tasks import TaskIdPath, present_embedding
 from app.api.uploads import Upload, upload, upload_body
 from app.catalogue import ProbeCard
+from app.embedding.dataset import LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import TaskEmbedding
 from app.store import archives, cards, embeddings, tasks
 from app.store.idempotency import Answer
+from app.store.neighbours import Filters, neighbours
 from app.store.neighbours import Query as VectorAsked
-from app.store.neighbours import neighbours
 from app.store.tables import PUBLIC, now
 from app.telemetry import SEARCH_SECONDS
 
@@ -44,7 +46,18 @@ K = Annotated[int, Query(ge=1, le=1000)]
 Metric = Annotated[
     MetricName | None, Query(description="without it the default of the space, which is told")
 ]
-WithTag = Annotated[Tag | None, Query(description="only tasks with this tag")]
+
+
+def _filters(
+    tag: Annotated[Tag | None, Query(description="only tasks with this tag")] = None,
+    label_kind: Annotated[LabelKind | None, Query(description="only tasks of this kind")] = None,
+    min_classes: Annotated[int | None, Query(ge=2, description="only tasks of as many")] = None,
+    max_classes: Annotated[int | None, Query(ge=2, description="only tasks of no more")] = None,
+) -> Filters:
+    return Filters(tag, label_kind, min_classes, max_classes)
+
+
+Among = Annotated[Filters, Depends(_filters)]
 TableFormat = Annotated[Literal["json", "csv"] | None, Query(alias="format")]
 
 
@@ -59,15 +72,17 @@ def get_neighbours(
     task_id: TaskIdPath,
     tenant: Tenant,
     session: Reading,
+    among: Among,
     k: K = 10,
     metric: Metric = None,
-    tag: WithTag = None,
     wanted: TableFormat = None,
 ) -> NeighboursAnswer | Response:
     """Exact distances, nearest first; the task itself is not among them."""
     task = tasks.get_task(session, tenant, task_id)
     embedding = embeddings.load(session, present_embedding(task))
-    answer = rank(reached, session, tenant, embedding, k=k, metric=metric, tag=tag, task=task.id)
+    answer = rank(
+        reached, session, tenant, embedding, k=k, metric=metric, among=among, task=task.id
+    )
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(answer)
     return answer
@@ -105,7 +120,7 @@ def post_neighbours(
             VectorAsked(asked.space_id, asked.vector, asked.domain, asked.discriminants),
             k=asked.k,
             metric=asked.metric,
-            tag=asked.tag,
+            among=_of_body(asked),
         )
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(answer)
@@ -139,10 +154,10 @@ def _accept_query(
         task.expires_at = now() + timedelta(hours=UNKEPT_HOURS)
         archives.require_kept(session, reached.blobs, archive.sha256)
         # The question travels in the address: the job's result is its answer, worked out when read.
+        narrowed = {"metric": asked.metric, **asdict(_of_body(asked))}
         question = {
             "k": asked.k,
-            **({"metric": asked.metric} if asked.metric else {}),
-            **({"tag": asked.tag} if asked.tag else {}),
+            **{name: value for name, value in narrowed.items() if value is not None},
         }
         address = f"/v1/jobs/{job.id}"
         links = {"self": f"{address}?{urlencode(question)}", "events": f"{address}/events"}
@@ -159,7 +174,7 @@ def rank(
     *,
     k: int,
     metric: MetricName | None,
-    tag: str | None,
+    among: Filters,
     task: str | None = None,
 ) -> NeighboursAnswer:
     with SEARCH_SECONDS.time():
@@ -170,8 +185,7 @@ def rank(
             query,
             k=k,
             metric=metric,
-            tag=tag,
-            exclude_task=task,
+            filters=replace(among, exclude_task=task),
             search_candidates=reached.settings.search_candidates,
         )
     rows = [
@@ -196,8 +210,13 @@ def rank(
         space_id=query.space_id,
         metric=cast("MetricName", ranking.metric),
         exact=ranking.exact,
+        unindexed=ranking.unindexed,
         neighbours=rows,
     )
+
+
+def _of_body(asked: ArchiveQuery | VectorQuery) -> Filters:
+    return Filters(asked.tag, **asked.among.model_dump())
 
 
 def _csv(answer: NeighboursAnswer) -> Response:

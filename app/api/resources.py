@@ -11,8 +11,8 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.blobs import BlobStore
+from app.store.indexes import Indexes
 from app.store.session import Database
-from app.store.vectors import IndexCache
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +20,7 @@ class Resources:
     settings: Settings
     database: Database
     blobs: BlobStore
-    indexes: IndexCache
+    indexes: Indexes
 
 
 async def resources(request: Request) -> Resources:

@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
+from app.embedding.dataset import LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 
@@ -258,6 +259,14 @@ Axes = Annotated[
 ]
 
 
+class Among(Body):
+    """Which tasks may be neighbours."""
+
+    label_kind: LabelKind | None = None
+    min_classes: int | None = Field(None, ge=2)
+    max_classes: int | None = Field(None, ge=2)
+
+
 class VectorQuery(Body):
     """A query by numbers, as `GET /tasks/{id}/embedding` gives them.
 
@@ -271,6 +280,7 @@ class VectorQuery(Body):
     k: int = Field(10, ge=1, le=1000)
     metric: MetricAsked = None
     tag: Tag | None = None
+    among: Among = Among()
 
 
 class ArchiveQuery(Body):
@@ -281,6 +291,7 @@ class ArchiveQuery(Body):
     k: int = Field(10, ge=1, le=1000)
     metric: MetricAsked = None
     tag: Tag | None = None
+    among: Among = Among()
 
 
 class NeighbourRow(Answer):
@@ -304,7 +315,8 @@ class NeighboursAnswer(Answer):
     task: str | None = Field(description="none where the query was a vector")
     space_id: str
     metric: MetricName
-    exact: bool = Field(description="every task was ranked, not only what an index proposed")
+    exact: bool = Field(description="every task was compared, not only what an index proposed")
+    unindexed: int = Field(description="tasks left out, as the index is still taking them in")
     neighbours: list[NeighbourRow]
 
 

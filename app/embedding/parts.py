@@ -11,9 +11,8 @@ norms: 1 where the answers lie along the same responses, 0 where along others al
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
-from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +23,6 @@ from app.errors import InvalidRequest
 Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.float32] | Array
 
-SKETCH = 1_024
-"""Numbers that stand for F where only an inner product can be searched."""
 _CHUNK_ENTRIES = 4_000_000  # of rows: bounds memory to some 100 MB
 
 
@@ -133,38 +130,12 @@ class Parts:
             result += weights.discriminants * _overlaps(self.discriminants, other.discriminants)
         return result
 
-    def points(self, weights: Weights) -> npt.NDArray[np.float32]:
-        """(M, 2 D + 2 + SKETCH), whose inner products order tasks about as `alike` does.
-
-        F has K^2 entries, and the root of an inner product is none: `SKETCH` products of its rows
-        with random signs on both sides stand for it. For proposing candidates, not for ranking.
-        """
-        left, right = _signs(self.discriminants.shape[2])
-        sketch = ((self.discriminants @ left) * (self.discriminants @ right)).sum(axis=1)
-        pieces: Sequence[Array] = (
-            np.sqrt(weights.label) * self.label,
-            np.sqrt(weights.domain) * self.domain,
-            np.sqrt(weights.discriminants / SKETCH) * sketch,
-        )
-        return np.concatenate(pieces, axis=1).astype(np.float32)
-
-
-def points_width(dim: int) -> int:
-    return 2 * (dim + 1) + SKETCH
-
 
 def chunks(rows: Rows) -> Iterator[slice]:
     """So many rows at a time that memory stays bounded; one chunk at least."""
     step = max(1, _CHUNK_ENTRIES // max(1, rows.shape[1]))
     for start in range(0, max(1, len(rows)), step):
         yield slice(start, start + step)
-
-
-@cache
-def _signs(responses: int) -> npt.NDArray[np.float32]:
-    """(2, K, SKETCH), always the same."""
-    drawn = np.random.default_rng(0).integers(0, 2, (2, responses, SKETCH), np.int8)
-    return np.where(drawn, np.float32(1), np.float32(-1))
 
 
 def _overlaps(a: Array, b: Array) -> Array:

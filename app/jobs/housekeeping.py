@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 ENGINE_RETENTION = timedelta(days=1)
 SWEEP_SECONDS = 2.0
 EMBEDDINGS_AT_ONCE = 20  # some hundred pages of the database each: nobody waits long for the lock
+GRAVE_RETENTION = timedelta(days=30)
 UPLOAD_SECONDS = 86_400.0  # no upload lasts longer: a blob that no task has by then is nobody's
 
 
@@ -30,6 +31,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
     engine.forget_ended(now() - ENGINE_RETENTION)
     with database.session() as session:
         keys = idempotency.expire(session, settings.idempotency_retention_hours)
+        embeddings.forget_graves(session, now() - GRAVE_RETENTION)
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:
             tasks.delete_task(session, task)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, undefer
 
 from app.embedding.distance import Compared
 from app.embedding.vector import RANK, TaskEmbedding, Vector, provenance_from
 from app.errors import DifferentSpaces, NotFound
-from app.store.tables import PUBLIC, Embedding, Task
+from app.store.session import hold
+from app.store.tables import PUBLIC, Embedding, EmbeddingGrave, Task
 
 Matrix = npt.NDArray[np.float32]
 
@@ -80,6 +82,7 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
         epsilon=embedding.epsilon,
         provenance=asdict(embedding.provenance),
     )
+    _in_order_of_commits(session)
     try:
         with session.begin_nested():
             session.add(row)
@@ -132,17 +135,92 @@ def chunks(
         yield wanted, np.stack([found[seq] for seq in wanted])
 
 
-def drop_unused(session: Session, *seqs: int | None) -> None:
+def newest(session: Session, space_id: str) -> tuple[int, int]:
+    """The highest seq of the space's embeddings and of its graves, 0 where there is none.
+
+    Whatever becomes visible later has higher ones.
+    """
+    of_space, of_graves = (
+        select(func.max(table.seq)).where(table.space_id == space_id).scalar_subquery()
+        for table in (Embedding, EmbeddingGrave)
+    )
+    seq, grave = session.execute(select(of_space, of_graves)).one()
+    return seq or 0, grave or 0
+
+
+def added(
+    session: Session, space_id: str, after: int, limit: int | None = None
+) -> list[tuple[int, str]]:
+    """Seq and recipe digest of the next embeddings of the space, in order."""
+    query = select(Embedding.seq, Embedding.recipe_digest).where(
+        Embedding.space_id == space_id, Embedding.seq > after
+    )
+    found = session.execute(query.order_by(Embedding.seq).limit(limit))
+    return [(seq, digest) for seq, digest in found]
+
+
+def count(session: Session, space_id: str, after: int = 0) -> int:
+    """Of the space's embeddings with higher seqs."""
+    of_space = (Embedding.space_id == space_id, Embedding.seq > after)
+    return session.scalar(select(func.count()).where(*of_space)) or 0
+
+
+def which(session: Session, seqs: Sequence[int]) -> set[int]:
+    """Those of the seqs that are there."""
+    return set(session.scalars(select(Embedding.seq).where(Embedding.seq.in_(seqs))))
+
+
+def buried(session: Session, space_id: str, after: int) -> list[int]:
+    """Seqs of the embeddings that were deleted after that grave."""
+    query = select(EmbeddingGrave.embedding_seq).where(
+        EmbeddingGrave.space_id == space_id, EmbeddingGrave.seq > after
+    )
+    return list(session.scalars(query))
+
+
+def remove(session: Session, *which: ColumnElement[bool]) -> int:
+    """Deletes embeddings, each leaving a grave; how many there were."""
+    _in_order_of_commits(session)
+    gone = session.execute(
+        delete(Embedding).where(*which).returning(Embedding.space_id, Embedding.seq)
+    ).all()
+    session.add_all(EmbeddingGrave(space_id=space_id, embedding_seq=seq) for space_id, seq in gone)
+    session.flush()
+    return len(gone)
+
+
+def drop_unused(session: Session, *seqs: int | None) -> int:
     """Deletes those of the embeddings that no task has and that are not the reference library's."""
-    asked = Embedding.seq.in_([seq for seq in seqs if seq is not None])
-    session.execute(delete(Embedding).where(asked, *_UNUSED))
+    asked = [seq for seq in seqs if seq is not None]
+    return remove(session, Embedding.seq.in_(asked), *_UNUSED) if asked else 0
 
 
 def sweep(session: Session, limit: int) -> int:
     """The same for any `limit` of them; how many there were."""
-    unused = session.scalars(select(Embedding.seq).where(*_UNUSED).limit(limit)).all()
-    drop_unused(session, *unused)
-    return len(unused)
+    return drop_unused(
+        session, *session.scalars(select(Embedding.seq).where(*_UNUSED).limit(limit))
+    )
+
+
+def forget_graves(session: Session, before: datetime) -> None:
+    """Those of before that time: an index that was away for longer compares the whole table.
+
+    The newest of each space stays, which says how far the others are.
+    """
+    newest_of = select(func.max(EmbeddingGrave.seq)).group_by(EmbeddingGrave.space_id)
+    session.execute(
+        delete(EmbeddingGrave).where(
+            EmbeddingGrave.created_at < before, EmbeddingGrave.seq.not_in(newest_of)
+        )
+    )
+
+
+def _in_order_of_commits(session: Session) -> None:
+    """Until this unit of work ends, nobody else adds or deletes embeddings.
+
+    So seqs become visible in their order, on PostgreSQL too, and a watermark misses none.
+    """
+    hold(session, "embeddings")
 
 
 def _unknown(embedding_seq: int) -> NotFound:

@@ -1,21 +1,35 @@
-"""The nearest tasks: candidates, then exact ranking under the metric asked for."""
+"""The nearest tasks: an index proposes, the embeddings themselves decide and give the distances.
+
+Candidates that are nobody's who may see them, or that a filter leaves out, fall away. Where too few
+are left, the index searches once more among the tasks that may be neighbours, and no others.
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session, joinedload
 
-from app.embedding.distance import Compared, default_metric, get_metric, one_to_many
+from app.embedding import codes
+from app.embedding.distance import Compared, Metric, default_metric, get_metric, one_to_many
+from app.embedding.parts import Parts, Population
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 from app.errors import InvalidRequest
 from app.store import embeddings, reference
 from app.store.embeddings import Space
+from app.store.indexes import Indexes, Unindexed
+from app.store.parts_index import Likened
+from app.store.space_index import Found
 from app.store.tables import PUBLIC, Embedding, Task, TaskTag
-from app.store.vectors import IndexCache
+from app.store.vectors import Matrix, Rows
+
+NEAR_TIES = 32
+"""So many more than were asked for are looked at closely, where codes hardly tell them apart."""
+_IDS_AT_ONCE = 10_000  # SQLite takes some 30,000 in one statement
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +76,29 @@ def _shape(shape: tuple[int, ...]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Filters:
+    """Which tasks may be neighbours; None leaves all in."""
+
+    tag: str | None = None
+    label_kind: str | None = None
+    min_classes: int | None = None
+    max_classes: int | None = None
+    exclude_task: str | None = None
+
+    def conditions(self) -> Iterator[ColumnElement[bool]]:
+        if self.tag is not None:
+            yield Task.tags.any(TaskTag.tag == self.tag)
+        if self.label_kind is not None:
+            yield Task.label_kind == self.label_kind
+        if self.min_classes is not None:
+            yield Task.n_classes >= self.min_classes
+        if self.max_classes is not None:
+            yield Task.n_classes <= self.max_classes
+        if self.exclude_task is not None:
+            yield Task.id != self.exclude_task
+
+
+@dataclass(frozen=True, slots=True)
 class Neighbour:
     task: Task
     distance: float
@@ -74,26 +111,31 @@ class Neighbour:
 class Ranking:
     """Neighbours, nearest first.
 
-    `metric`  the one asked for, or the default of the space
-    `exact`   every task that may be a neighbour was ranked, not only an index's candidates
+    `metric`     the one asked for, or the default of the space
+    `exact`      every task that may be a neighbour was compared, not only an index's candidates
+    `unindexed`  tasks that were left out, as the index does not hold them yet
     """
 
     neighbours: list[Neighbour]
     metric: str
     exact: bool
-    ranked: int
+    unindexed: int
+
+
+Holders = dict[int, list[tuple[int, float]]]
+"""Embedding's seq -> (seq, noise floor) of each task that has it: the same bytes share one."""
+_Search = Callable[[int, Rows | None], Found]
 
 
 def neighbours(
     session: Session,
-    indexes: IndexCache,
+    indexes: Indexes,
     tenant: str,
     query: int | Query | TaskEmbedding,
     *,
     k: int,
     metric: str | None = None,
-    tag: str | None = None,
-    exclude_task: str | None = None,
+    filters: Filters = Filters(),
     search_candidates: int,
 ) -> Ranking:
     """The `k` nearest embedded tasks of the tenant and the reference library, in the query's space.
@@ -104,24 +146,25 @@ def neighbours(
     """
     asked = _resolve(session, query)
     population = reference.population(session, asked.space_id)
-    metric = metric or default_metric(population)
-    compared = get_metric(metric).compares
+    chosen = get_metric(metric or default_metric(population))
     space = embeddings.get_space(session, asked.space_id)
-    target = asked.row(compared, space)
-    holders = _holders(session, tenant, asked.space_id, tag, exclude_task)
-    seqs = sorted(holders)
-    exact = len(seqs) <= search_candidates
-    if not exact:
-        index = indexes.sync(session, asked.space_id, metric, population)
-        found = index.search(target, max(k, search_candidates), np.array(seqs))
-        seqs = sorted(found.tolist())
-    t0 = reference.trivial(session, asked.space_id)
+    row = asked.row(chosen.compares, space)
+    trivial = reference.trivial(session, asked.space_id)
+
+    def distances(rows: Matrix) -> list[float]:
+        found: list[float] = one_to_many(
+            row, rows, chosen.name, epsilon=space.epsilon, trivial=trivial, population=population
+        ).tolist()
+        return found
+
+    distances(row[np.newaxis])  # refuses what no other row would make comparable
+    search, unindexed = _searching(session, indexes, asked.space_id, row, chosen, population)
+    visible = _visible(tenant, asked.space_id, filters)
+    holders, exact = _candidates(session, search, visible, k, max(search_candidates, 2 * k))
+    holders |= _holders(session, visible, unindexed.seqs)
     ranked: list[tuple[float, int, float]] = []  # distance, task's seq, noise floor
-    for chunk, rows in embeddings.chunks(session, seqs, compared):
-        distances = one_to_many(
-            target, rows, metric, epsilon=space.epsilon, trivial=t0, population=population
-        )
-        for seq, distance in zip(chunk, distances.tolist(), strict=True):
+    for chunk, rows in embeddings.chunks(session, sorted(holders), chosen.compares):
+        for seq, distance in zip(chunk, distances(rows), strict=True):
             ranked += [(distance, *holder) for holder in holders[seq]]
     ranked.sort()
     nearest = ranked[:k]
@@ -131,13 +174,13 @@ def neighbours(
             Neighbour(
                 tasks[task_seq],
                 distance,
-                max(floor, asked.noise_floor) if metric == "cosine" else None,
+                max(floor, asked.noise_floor) if chosen.name == "cosine" else None,
             )
             for distance, task_seq, floor in nearest
         ],
-        metric=metric,
+        metric=chosen.name,
         exact=exact,
-        ranked=len(ranked),
+        unindexed=unindexed.count - len(unindexed.seqs),
     )
 
 
@@ -154,29 +197,79 @@ def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
     )
 
 
-def _holders(
-    session: Session, tenant: str, space_id: str, tag: str | None, exclude_task: str | None
-) -> dict[int, list[tuple[int, float]]]:
-    """Embedding's seq -> (seq, noise floor) of each task that has it: the same bytes share one.
+def _searching(
+    session: Session,
+    indexes: Indexes,
+    space_id: str,
+    row: Vector,
+    metric: Metric,
+    population: Population | None,
+) -> tuple[_Search, Unindexed]:
+    """The search of the index that serves the metric, and what that index does not hold yet."""
+    if metric.compares == "vector" or population is None:
+        by_logs, unindexed = indexes.by_logs(session, space_id)
+        return lambda n, among: by_logs.search(row, n, among), unindexed
+    by_parts, unindexed = indexes.by_parts(session, space_id, population)
+    parts = Parts.of(row[np.newaxis], by_parts.epsilon, population)
+    return lambda n, among: by_parts.search(parts, metric.weights, n, among), unindexed
+
+
+def _candidates(
+    session: Session, search: _Search, visible: Sequence[ColumnElement[bool]], k: int, n: int
+) -> tuple[Holders, bool]:
+    """Who may be among the `k` nearest, and whether nobody was left out unseen."""
+    found = search(n, None)
+    holders = _holders(session, visible, found.seqs.tolist())
+    if sum(map(len, holders.values())) < k:
+        of_visible = select(Embedding.seq).join(Task, Task.embedding_seq == Embedding.seq)
+        found = search(n, np.unique(list(session.scalars(of_visible.where(*visible)))))
+        holders = _holders(session, visible, found.seqs.tolist())
+    if isinstance(found, Likened):
+        holders = {seq: holders[seq] for seq in _close(found, holders, k)}
+    return holders, found.exhaustive
+
+
+def _close(found: Likened, holders: Holders, k: int) -> list[int]:
+    """Seqs that codes put among the `k` nearest tasks, or hardly behind them."""
+    kept: list[int] = []
+    tasks, least = 0, -np.inf
+    for seq, likeness in zip(found.seqs.tolist(), found.likeness.tolist(), strict=True):
+        if likeness < least or len(kept) == k + NEAR_TIES:
+            break
+        if seq in holders:
+            kept.append(seq)
+            tasks += len(holders[seq])
+            if tasks >= k and least == -np.inf:
+                least = likeness - 2 * codes.ERROR
+    return kept
+
+
+def _visible(tenant: str, space_id: str, filters: Filters) -> list[ColumnElement[bool]]:
+    """Of tasks, joined with their embeddings.
 
     A task whose next version is under way stands with the embedding it has.
     """
-    query = (
-        select(Embedding.seq, Task.seq, Embedding.noise_floor)
-        .join(Task, Task.embedding_seq == Embedding.seq)
-        .where(
-            Embedding.space_id == space_id,
-            Task.expires_at.is_(None),  # only asked about, by somebody, for a while
-            or_(Task.tenant == tenant, Task.tenant == PUBLIC),
+    return [
+        Embedding.space_id == space_id,
+        Task.expires_at.is_(None),  # only asked about, by somebody, for a while
+        or_(Task.tenant == tenant, Task.tenant == PUBLIC),
+        *filters.conditions(),
+    ]
+
+
+def _holders(
+    session: Session, visible: Sequence[ColumnElement[bool]], seqs: Sequence[int]
+) -> Holders:
+    holders: Holders = defaultdict(list)
+    for start in range(0, len(seqs), _IDS_AT_ONCE):
+        query = (
+            select(Task.embedding_seq, Task.seq, Embedding.noise_floor)
+            .join(Task.embedding)
+            .where(Task.embedding_seq.in_(seqs[start : start + _IDS_AT_ONCE]), *visible)
         )
-    )
-    if tag is not None:
-        query = query.where(Task.tags.any(TaskTag.tag == tag))
-    if exclude_task is not None:
-        query = query.where(Task.id != exclude_task)
-    holders: dict[int, list[tuple[int, float]]] = defaultdict(list)
-    for embedding_seq, task_seq, noise_floor in session.execute(query):
-        holders[embedding_seq].append((task_seq, noise_floor))
+        for embedding_seq, task_seq, noise_floor in session.execute(query):
+            if embedding_seq is not None:
+                holders[embedding_seq].append((task_seq, noise_floor))
     return holders
 
 

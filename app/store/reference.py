@@ -117,7 +117,7 @@ def _remove_tasks(session: Session, probe: str) -> None:
     of_probe = (Task.tenant == PUBLIC, Task.probe == probe)
     seqs = session.scalars(select(Task.embedding_seq).where(*of_probe)).all()
     session.execute(delete(Task).where(*of_probe))
-    session.execute(delete(Embedding).where(Embedding.seq.in_(seqs)))
+    embeddings.remove(session, Embedding.seq.in_(seqs))
 
 
 def _population(library: Mapping[str, npt.NDArray[Any]]) -> bytes | None:

@@ -71,13 +71,14 @@ class Embedding(Base):
     __tablename__ = "embeddings"
     __table_args__ = (
         UniqueConstraint("tenant", "recipe_digest"),
+        Index(None, "space_id", "seq"),
         {"sqlite_autoincrement": True},
     )
 
     seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
     tenant: Mapped[str] = mapped_column(String(100))
     recipe_digest: Mapped[str] = mapped_column(String(64))  # of all that decides the numbers
-    space_id: Mapped[str] = mapped_column(String(64), index=True)
+    space_id: Mapped[str] = mapped_column(String(64))
     vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     domain: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     # (RANK, K); empty in embeddings of before there were any.
@@ -88,6 +89,21 @@ class Embedding(Base):
     noise_floor: Mapped[float] = mapped_column(Float)
     epsilon: Mapped[float] = mapped_column(Float)
     provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class EmbeddingGrave(Base):
+    """An embedding that was deleted: search indexes that hold it learn of it here."""
+
+    __tablename__ = "embedding_graves"
+    __table_args__ = (
+        Index(None, "space_id", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    space_id: Mapped[str] = mapped_column(String(64))
+    embedding_seq: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 

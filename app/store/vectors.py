@@ -1,184 +1,129 @@
-"""The vector index: a disposable cache of the embeddings table that proposes candidates.
-
-The paper's cosine is normalised pairwise, so it is no inner product and no index can search it.
-What finds its neighbours, and those of every metric on vectors alone, is L2 between log-embeddings,
-each centred on its own mean. For metrics on parts it is L2 between points whose inner products rank
-tasks as these do, the discriminants about so. Either is projected to few dimensions at random;
-exact ranking follows.
-"""
+"""Nearest points in memory: exact while they are few, in lists by their neighbourhood beyond."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 import faiss
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import func, select
-from sqlalchemy.orm import Session
 
-from app.embedding.distance import get_metric
-from app.embedding.parts import Parts, Population, points_width
-from app.store import embeddings
-from app.store.embeddings import Space
-from app.store.tables import Embedding
-
-Ids = npt.NDArray[np.int64]
+Rows = npt.NDArray[np.int64]
 Matrix = npt.NDArray[np.float32]
 
-PROJECTED_DIMENSIONS = 256
+LISTED = 50_000
+"""So many points and more lie in lists, of which a search reads the nearest few."""
+OUTGROWN = 4.0
+"""Times as many points as the lists were made for."""
+PROBED = 24
+"""One list of so many is read, at least LEAST_PROBED."""
+LEAST_PROBED = 32
+_TRAINED_ON = 40  # points a list
+_ROUNDS = 8  # of k-means: a few more move hardly any point
 
 
 class VectorIndex(Protocol):
-    """Ids are embeddings' seqs; rows are as the store gives them."""
+    """Points, numbered in the order in which they came."""
 
-    @property
-    def ids(self) -> Ids: ...
+    def __len__(self) -> int: ...
 
-    def add(self, ids: Ids, rows: Matrix) -> None: ...
+    def add(self, points: Matrix) -> None: ...
 
-    def remove(self, ids: Ids) -> None: ...
-
-    def search(self, row: Matrix, n: int, among: Ids | None = None) -> Ids:
-        """At most `n` ids, nearest to `row` first; only ids `among`, where given."""
+    def search(self, point: Matrix, n: int, among: Rows | None = None) -> Rows:
+        """At most `n` numbers, nearest to `point` first; only those `among`, where given."""
         ...
 
 
 class FaissIndex:
-    """Exact L2 over Gaussian projections; the same seed gives the same candidates.
+    """By L2. `points` (M, d) decide whether there are lists, and what they are."""
 
-    `width`   of the points
-    `points`  rows as the points (M, width) whose L2 is to propose
-    """
-
-    def __init__(self, width: int, points: Callable[[Matrix], Matrix], seed: int = 0) -> None:
-        self._points = points
-        generator = np.random.default_rng(seed)
-        self._projection = generator.standard_normal(
-            (width, PROJECTED_DIMENSIONS), dtype=np.float32
-        ) / np.float32(np.sqrt(PROJECTED_DIMENSIONS))
-        self._index = faiss.IndexIDMap2(faiss.IndexFlatL2(PROJECTED_DIMENSIONS))
-        # Searches would be safe beside each other, but not beside a write that moves the rows.
+    def __init__(self, points: Matrix, *, listed: int = LISTED) -> None:
+        self._listed = listed
+        self._made_for = len(points)
+        self._index = _empty(points, listed)
+        # Searches would be safe beside each other, but not beside a write that moves the points.
         self._lock = threading.Lock()
+        self.add(points)
+
+    @classmethod
+    def read(cls, path: Path) -> FaissIndex | None:
+        """What `write` kept; None where that is nothing or not whole."""
+        try:
+            kept = faiss.read_index(str(path))
+        except RuntimeError:
+            return None
+        found = cls.__new__(cls)
+        found._listed, found._made_for = LISTED, int(kept.ntotal)
+        found._index, found._lock = kept, threading.Lock()
+        return found
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
 
     @property
-    def ids(self) -> Ids:
-        with self._lock:
-            ids: Ids = faiss.vector_to_array(self._index.id_map)
-        return ids
+    def has_lists(self) -> bool:
+        return isinstance(self._index, faiss.IndexIVF)
 
-    def add(self, ids: Ids, rows: Matrix) -> None:
-        projected = self._project(rows)
-        with self._lock:
-            self._index.add_with_ids(projected, ids)
+    @property
+    def outgrown(self) -> bool:
+        """Whether one made anew of the points would serve them better."""
+        if self.has_lists:
+            return len(self) >= OUTGROWN * self._made_for
+        return len(self) >= self._listed
 
-    def remove(self, ids: Ids) -> None:
-        with self._lock:
-            self._index.remove_ids(faiss.IDSelectorBatch(ids))
+    def add(self, points: Matrix) -> None:
+        if len(points):
+            with self._lock:
+                self._index.add(points)
 
-    def search(self, row: Matrix, n: int, among: Ids | None = None) -> Ids:
-        projected = self._project(row[np.newaxis])
+    def search(self, point: Matrix, n: int, among: Rows | None = None) -> Rows:
         parameters = faiss.SearchParameters()
+        if isinstance(self._index, faiss.IndexIVF):
+            parameters = faiss.SearchParametersIVF()
+            parameters.nprobe = self._probed(self._index.nlist, n, among)
         if among is not None:
-            selector = faiss.IDSelectorBatch(among)  # the parameters only point to it
+            chosen = np.zeros(len(self), dtype=bool)
+            chosen[among[among < len(self)]] = True
+            bits = np.packbits(chosen, bitorder="little")  # the parameters only point to these
+            selector = faiss.IDSelectorBitmap(len(bits), faiss.swig_ptr(bits))
             parameters.sel = selector
         with self._lock:
             # One query on busy cores waits for its threads far longer than it computes. OpenMP
             # keeps this number per calling thread, so it is set here and not once.
             faiss.omp_set_num_threads(1)
-            _, found = self._index.search(projected, n, params=parameters)
-        ids: Ids = found[0]
-        return ids[ids >= 0]
+            _, found = self._index.search(point[np.newaxis], min(n, len(self)), params=parameters)
+        rows: Rows = found[0]
+        return rows[rows >= 0]
 
-    def _project(self, rows: Matrix) -> Matrix:
-        projected: Matrix = self._points(rows) @ self._projection
-        return projected
+    def _probed(self, lists: int, n: int, among: Rows | None) -> int:
+        """Lists to read: a share of them, and enough to hold what is asked for many times over."""
+        holding = -(-4 * n * lists // max(1, len(self) if among is None else len(among)))
+        return min(lists, max(LEAST_PROBED, lists // PROBED, holding))
 
-
-def centred_logs(rows: Matrix, epsilon: float) -> Matrix:
-    """log2 of the rows (M, D), each less its own mean: tasks that differ in scale fall together."""
-    logs: Matrix = np.log2(rows + np.float32(epsilon))
-    logs -= logs.mean(axis=1, keepdims=True)
-    return logs
-
-
-@dataclass(frozen=True, slots=True)
-class _Held:
-    index: FaissIndex
-    population: Population | None  # that its points are centred on
+    def write(self, path: Path) -> None:
+        """At once or not at all."""
+        scratch = path.with_suffix(".scratch")
+        try:
+            with self._lock:
+                faiss.write_index(self._index, str(scratch))
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
 
 
-class IndexCache:
-    """One index per space for all metrics on vectors, and one for each metric on parts.
-
-    Each is brought in line with the database before it is used.
-    """
-
-    def __init__(self) -> None:
-        self._indexes: dict[tuple[str, str], _Held] = {}
-        self._lock = threading.Lock()
-
-    def sync(
-        self,
-        session: Session,
-        space_id: str,
-        metric: str = "cosine",
-        population: Population | None = None,
-    ) -> VectorIndex:
-        """The index for that metric, holding what this session sees of the space.
-
-        Raises DifferentSpaces where that is nothing, InvalidRequest where the metric compares
-        parts and there is no `population`.
-
-        Rows are compared by number and sum of their seqs, and as sets where those differ: on
-        PostgreSQL a lower seq may become visible after a higher one, so no watermark would do.
-        """
-        space = embeddings.get_space(session, space_id)
-        in_space = Embedding.space_id == space_id
-        count, total = session.execute(
-            select(func.count(), func.sum(Embedding.seq)).where(in_space)
-        ).one()
-        with self._lock:
-            index = self._index(space_id, space, metric, population)
-            held = index.ids
-            if (len(held), int(held.sum())) != (count, int(total)):
-                query = select(Embedding.seq).where(in_space)
-                present = np.fromiter(session.scalars(query), dtype=np.int64)
-                gone = np.setdiff1d(held, present)
-                # What is newer than this session's view was another thread's to add, and stays.
-                index.remove(gone[gone <= present.max()])
-                missing = np.setdiff1d(present, held).tolist()
-                for seqs, rows in embeddings.chunks(session, missing, get_metric(metric).compares):
-                    index.add(np.array(seqs, dtype=np.int64), rows)
-        return index
-
-    def _index(
-        self, space_id: str, space: Space, metric: str, population: Population | None
-    ) -> FaissIndex:
-        """A new one where there is none, or where the library brought another population."""
-        chosen = get_metric(metric)
-        of_parts = chosen.compares == "parts"
-        key = (space_id, metric if of_parts else "logs")
-        centre = population if of_parts else None
-        held = self._indexes.get(key)
-        if held is not None and _same(held.population, centre):
-            return held.index
-
-        def points(rows: Matrix) -> Matrix:
-            if not of_parts:
-                return centred_logs(rows, space.epsilon)
-            return Parts.of(rows, space.epsilon, centre).points(chosen.weights)
-
-        width = points_width(space.dimensions) if of_parts else space.dimensions
-        index = FaissIndex(width, points, seed=int.from_bytes(space_id.encode()))
-        self._indexes[key] = _Held(index, centre)
-        return index
-
-
-def _same(one: Population | None, other: Population | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return np.array_equal(one.label, other.label) and np.array_equal(one.domain, other.domain)
+def _empty(points: Matrix, listed: int) -> faiss.Index:
+    width = points.shape[1]
+    if len(points) < listed:
+        # Halves of floats: half the memory to read, and an error far below that of the points.
+        flat = faiss.IndexScalarQuantizer(width, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_L2)
+        flat.train(points)
+        return flat
+    lists = 2 ** round(np.log2(4 * np.sqrt(len(points))))
+    index = faiss.index_factory(width, f"IVF{lists},SQ8", faiss.METRIC_L2)
+    clustering = faiss.extract_index_ivf(index).cp
+    clustering.niter, clustering.seed = _ROUNDS, 0
+    chosen = np.random.default_rng(0).permutation(len(points))[: _TRAINED_ON * lists]
+    index.train(points[np.sort(chosen)])
+    return index

@@ -52,6 +52,30 @@ def test_only_k_neighbours_with_the_tag_are_listed(service: Service) -> None:
     assert len(service.client.get(address, params={"k": 1}).json()["neighbours"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("filters", "found"),
+    [
+        ({"label_kind": "single_label"}, 2),
+        ({"label_kind": "multi_label"}, 0),
+        ({"min_classes": 2, "max_classes": 2}, 2),
+        ({"min_classes": 3}, 0),
+    ],
+)
+def test_filters_leave_others_out_of_both_questions(
+    service: Service, filters: dict[str, Any], found: int
+) -> None:
+    """The tasks here have two classes and one label an image."""
+    asked = service.ready(seed=0)
+    for seed in (1, 2):
+        service.ready(seed=seed)
+    rows = service.client.get(f"/v1/tasks/{asked}/neighbours", params=filters).json()
+    assert len(rows["neighbours"]) == found
+    sent = {"vector": embedding_of(0).vector.tolist(), "space_id": SPACE, "among": filters}
+    answer = service.client.post("/v1/neighbours", json=sent).json()
+    assert len(answer["neighbours"]) == (3 if found else 0)  # itself among them
+    assert answer["unindexed"] == 0
+
+
 def test_tasks_of_another_space_are_nobodys_neighbours(service: Service) -> None:
     asked = service.ready(seed=0)
     service.ready(seed=1, space_id=OTHER_SPACE)

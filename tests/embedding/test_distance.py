@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from app.embedding.distance import COMBINED, METRICS, one_to_many, one_to_one, pairwise
-from app.embedding.parts import SKETCH, Parts, Population, Weights, points_width
+from app.embedding.distance import METRICS, one_to_many, one_to_one, pairwise
+from app.embedding.parts import Population
 from app.embedding.vector import RANK
 from app.errors import InvalidRequest
 
@@ -177,22 +177,6 @@ def test_parts_compare_as_they_are_defined() -> None:
     for metric, matrix in expected.items():
         found = pairwise(tasks, metric, epsilon=EPS, population=population)
         np.testing.assert_allclose(found, matrix, atol=1e-5)
-
-
-def test_points_order_tasks_about_as_their_distances_do() -> None:
-    tasks = made_up_tasks(60, responses=30)
-    tasks[1] = tasks[0] * np.exp(generator.normal(0, 0.5, tasks.shape[1]))
-    population = Population.of(tasks[:, :80], EPS)
-    parts = Parts.of(tasks, EPS, population)
-    for weights in (COMBINED, Weights(discriminants=1.0), Weights(label=1.0)):
-        points = parts.points(weights)
-        assert points.shape == (60, points_width(40)) == (60, 82 + SKETCH)
-        assert (points[0] @ points[2:].T).max() < points[0] @ points[1]
-    exactly = parts.alike(parts, Weights(label=1.0))
-    np.testing.assert_allclose(points @ points.T, exactly, atol=1e-5)
-    squared = Parts.of(tasks, EPS, population).points(Weights(discriminants=1.0))
-    overlap = parts.alike(parts, Weights(discriminants=1.0)) ** 2
-    assert np.abs(squared @ squared.T - overlap).max() < 12 / np.sqrt(SKETCH)
 
 
 def test_discriminants_are_the_same_in_any_turn_and_size() -> None:

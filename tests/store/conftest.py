@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from app.settings import shared_directory
+from app.store.indexes import Indexes
 from app.store.session import Database
 
 MIGRATIONS = shared_directory("migrations")
@@ -33,3 +34,8 @@ def database(url: str) -> Iterator[Database]:
     database.migrate(MIGRATIONS)
     yield database
     database.dispose()
+
+
+@pytest.fixture
+def indexes(tmp_path: Path) -> Indexes:
+    return Indexes(tmp_path / "index")

@@ -12,10 +12,10 @@ from app.embedding.parts import Population, row_of
 from app.embedding.vector import TaskEmbedding
 from app.errors import DifferentSpaces, InvalidRequest
 from app.store import jobs, reference, tasks
-from app.store.neighbours import Query, Ranking, neighbours
+from app.store.indexes import Indexes
+from app.store.neighbours import Filters, Query, Ranking, neighbours
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task, now
-from app.store.vectors import IndexCache
 from tests.store.samples import MORE, accept_task, make_embedding, ready_task, ship
 
 
@@ -43,7 +43,7 @@ def with_library(database: Database, directory: Path, seeds: range) -> Populatio
 
 @pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"asymmetric"}))
 def test_neighbours_are_those_of_exhaustive_exact_ranking(
-    database: Database, metric: str, tmp_path: Path
+    database: Database, indexes: Indexes, metric: str, tmp_path: Path
 ) -> None:
     made = fill(database, 12)
     population = with_library(database, tmp_path, range(100, 103))
@@ -56,7 +56,7 @@ def test_neighbours_are_those_of_exhaustive_exact_ranking(
     with database.session(read_only=True) as session:
         ranking = neighbours(
             session,
-            IndexCache(),
+            indexes,
             "acme",
             made[0].embedding_seq or 0,
             k=5,
@@ -66,12 +66,12 @@ def test_neighbours_are_those_of_exhaustive_exact_ranking(
     order = np.argsort(expected, kind="stable")[:5]
     assert names(ranking) == [f"acme {seed}" for seed in order]
     np.testing.assert_allclose([n.distance for n in ranking.neighbours], expected[order])
-    assert (ranking.exact, ranking.ranked, ranking.metric) == (True, 12, metric)
+    assert (ranking.exact, ranking.unindexed, ranking.metric) == (True, 0, metric)
 
 
 @pytest.mark.parametrize("search_candidates", [100, 8], ids=["exact", "index"])
 def test_the_default_metric_is_combined_where_the_space_has_a_population(
-    database: Database, tmp_path: Path, search_candidates: int
+    database: Database, indexes: Indexes, tmp_path: Path, search_candidates: int
 ) -> None:
     fill(database, 12)
 
@@ -79,7 +79,7 @@ def test_the_default_metric_is_combined_where_the_space_has_a_population(
         with database.session(read_only=True) as session:
             return neighbours(
                 session,
-                IndexCache(),
+                indexes,
                 "acme",
                 make_embedding(4),
                 k=3,
@@ -107,14 +107,14 @@ def test_the_default_metric_is_combined_where_the_space_has_a_population(
     )
 
 
-def test_tenants_see_their_own_and_the_library_only(database: Database) -> None:
+def test_tenants_see_their_own_and_the_library_only(database: Database, indexes: Indexes) -> None:
     for tenant in ("acme", "rival", PUBLIC):
         fill(database, 3, tenant=tenant)
     for search_candidates in (100, 1):
         with database.session(read_only=True) as session:
             ranking = neighbours(
                 session,
-                IndexCache(),
+                indexes,
                 "acme",
                 make_embedding(50),
                 k=100,
@@ -124,7 +124,9 @@ def test_tenants_see_their_own_and_the_library_only(database: Database) -> None:
         assert len(ranking.neighbours) == 6
 
 
-def test_a_task_with_the_same_bytes_stands_at_distance_zero(database: Database) -> None:
+def test_a_task_with_the_same_bytes_stands_at_distance_zero(
+    database: Database, indexes: Indexes
+) -> None:
     with database.session() as session:
         task = ready_task(session, make_embedding(1), recipe="same", name="first")
         ready_task(session, make_embedding(1), recipe="same", name="second")
@@ -134,30 +136,34 @@ def test_a_task_with_the_same_bytes_stands_at_distance_zero(database: Database) 
     with database.session(read_only=True) as session:
         ranking = neighbours(
             session,
-            IndexCache(),
+            indexes,
             "acme",
             task.embedding_seq,
             k=3,
-            exclude_task=task.id,
+            filters=Filters(exclude_task=task.id),
             search_candidates=100,
         )
     assert names(ranking) == ["second", "third", "other"]
     assert [neighbour.distance for neighbour in ranking.neighbours[:2]] == pytest.approx([0, 0])
 
 
-def test_only_embedded_tasks_that_are_kept_are_neighbours(database: Database) -> None:
+def test_only_embedded_tasks_that_are_kept_are_neighbours(
+    database: Database, indexes: Indexes
+) -> None:
     made = fill(database, 3)
     with database.session() as session:
         accept_task(session, name="not embedded yet")
         tasks.get_own_task(session, "acme", made[1].id).expires_at = now()
     with database.session(read_only=True) as session:
         ranking = neighbours(
-            session, IndexCache(), "acme", make_embedding(9), k=10, search_candidates=100
+            session, indexes, "acme", make_embedding(9), k=10, search_candidates=100
         )
     assert sorted(names(ranking)) == ["acme 0", "acme 2"]
 
 
-def test_a_task_stays_a_neighbour_while_more_images_of_it_are_embedded(database: Database) -> None:
+def test_a_task_stays_a_neighbour_while_more_images_of_it_are_embedded(
+    database: Database, indexes: Indexes
+) -> None:
     made = fill(database, 3)
     with database.session() as session:
         queued, embedding = (
@@ -168,12 +174,12 @@ def test_a_task_stays_a_neighbour_while_more_images_of_it_are_embedded(database:
         assert (queued.task.status, embedding.task.status) == ("queued", "embedding")
     with database.session(read_only=True) as session:
         ranking = neighbours(
-            session, IndexCache(), "acme", make_embedding(9), k=10, search_candidates=100
+            session, indexes, "acme", make_embedding(9), k=10, search_candidates=100
         )
     assert sorted(names(ranking)) == ["acme 0", "acme 1", "acme 2"]
 
 
-def test_a_tag_narrows_the_search(database: Database) -> None:
+def test_a_tag_narrows_the_search(database: Database, indexes: Indexes) -> None:
     fill(database, 3)
     with database.session() as session:
         ready_task(session, make_embedding(7), name="tagged", tags=("glyphs", "flags"))
@@ -181,39 +187,39 @@ def test_a_tag_narrows_the_search(database: Database) -> None:
         with database.session(read_only=True) as session:
             ranking = neighbours(
                 session,
-                IndexCache(),
+                indexes,
                 "acme",
                 make_embedding(9),
                 k=10,
-                tag="glyphs",
+                filters=Filters(tag="glyphs"),
                 search_candidates=search_candidates,
             )
         assert names(ranking) == ["tagged"]
 
 
-def test_more_rows_than_candidates_are_searched_by_the_index_and_say_so(
-    database: Database,
+def test_more_tasks_than_are_compared_are_proposed_and_the_answer_says_so(
+    database: Database, indexes: Indexes
 ) -> None:
     fill(database, 30)
+    near = replace(make_embedding(4), vector=make_embedding(4).vector * np.float32(1.01))
     with database.session(read_only=True) as session:
-        indexes = IndexCache()
-        near = replace(make_embedding(4), vector=make_embedding(4).vector * np.float32(1.01))
-        ranking = neighbours(session, indexes, "acme", near, k=2, search_candidates=10)
-        everything = neighbours(session, indexes, "acme", near, k=2, search_candidates=30)
-    assert (ranking.exact, ranking.ranked) == (False, 10)
-    assert (everything.exact, everything.ranked) == (True, 30)
-    assert names(ranking)[0] == names(everything)[0] == "acme 4"
-    assert ranking.neighbours[0].distance == everything.neighbours[0].distance
+        few, every = (
+            neighbours(session, indexes, "acme", near, k=2, search_candidates=count)
+            for count in (10, 30)
+        )
+    assert (few.exact, every.exact) == (False, True)
+    assert names(few)[0] == names(every)[0] == "acme 4"
+    assert few.neighbours[0].distance == every.neighbours[0].distance
 
 
-def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database) -> None:
+def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database, indexes: Indexes) -> None:
     with database.session() as session:
         ready_task(session, make_embedding(1, noise_floor=0.2), name="noisy")
         ready_task(session, make_embedding(2, noise_floor=0.001), name="quiet")
     with database.session(read_only=True) as session:
         ranking = neighbours(
             session,
-            IndexCache(),
+            indexes,
             "acme",
             make_embedding(3, noise_floor=0.05),
             k=2,
@@ -225,14 +231,14 @@ def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database) -> None
 
 @pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"cosine"}))
 def test_a_metric_other_than_the_floors_own_has_no_noise_floor(
-    database: Database, metric: str, tmp_path: Path
+    database: Database, indexes: Indexes, metric: str, tmp_path: Path
 ) -> None:
     fill(database, 2)
     with_library(database, tmp_path, range(100, 102))
     with database.session(read_only=True) as session:
         ranking = neighbours(
             session,
-            IndexCache(),
+            indexes,
             "acme",
             make_embedding(3),
             k=2,
@@ -243,11 +249,11 @@ def test_a_metric_other_than_the_floors_own_has_no_noise_floor(
     assert ranking.metric == metric
 
 
-def test_an_embedding_of_another_space_is_refused(database: Database) -> None:
+def test_an_embedding_of_another_space_is_refused(database: Database, indexes: Indexes) -> None:
     fill(database, 1)
     foreign = make_embedding(1, space_id="elsewhere")
     with database.session() as session, pytest.raises(DifferentSpaces):
-        neighbours(session, IndexCache(), "acme", foreign, k=1, search_candidates=100)
+        neighbours(session, indexes, "acme", foreign, k=1, search_candidates=100)
 
 
 def parts_of(embedding: TaskEmbedding) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -276,9 +282,9 @@ def parts_of(embedding: TaskEmbedding) -> tuple[np.ndarray, np.ndarray, np.ndarr
     ],
 )
 def test_what_cannot_be_ranked_is_refused(
-    database: Database, metric: str, query: Query, code: str
+    database: Database, indexes: Indexes, metric: str, query: Query, code: str
 ) -> None:
     fill(database, 1)
     with database.session() as session, pytest.raises(InvalidRequest) as caught:
-        neighbours(session, IndexCache(), "acme", query, k=1, metric=metric, search_candidates=100)
+        neighbours(session, indexes, "acme", query, k=1, metric=metric, search_candidates=100)
     assert caught.value.code == code

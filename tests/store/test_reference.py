@@ -8,10 +8,10 @@ import pytest
 from sqlalchemy import func, select
 
 from app.store import embeddings, reference, tasks
+from app.store.indexes import Indexes
 from app.store.neighbours import neighbours
 from app.store.session import Database
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task
-from app.store.vectors import IndexCache
 from tests.store.samples import make_embedding, ship, without
 
 
@@ -26,7 +26,7 @@ def load(database: Database, models_dir: Path) -> int:
 
 
 def test_the_library_becomes_public_tasks_that_everyone_finds(
-    database: Database, tmp_path: Path
+    database: Database, indexes: Indexes, tmp_path: Path
 ) -> None:
     made = {"flags": make_embedding(1), "digits": make_embedding(2)}
     ship(tmp_path, made)
@@ -37,14 +37,12 @@ def test_the_library_becomes_public_tasks_that_everyone_finds(
         assert [tag.tag for tag in task.tags] == ["glyphs", "reference"]
         assert task.embedding_seq is not None
         stored = embeddings.load(session, task.embedding_seq)
-        ranking = neighbours(
-            session, IndexCache(), "anyone", made["flags"], k=2, search_candidates=100
-        )
+        ranking = neighbours(session, indexes, "anyone", made["flags"], k=2, search_candidates=100)
         assert (reference.trivial(session, "space") or 0) > 0
         assert reference.trivial(session, "elsewhere") is None
         assert neighbours(
             session,
-            IndexCache(),
+            indexes,
             "anyone",
             made["flags"],
             k=2,
@@ -81,14 +79,16 @@ def test_the_library_brings_the_population_of_its_space(database: Database, tmp_
     assert not np.array_equal(renewed.label, kept.label)
 
 
-def test_a_library_without_a_population_still_loads(database: Database, tmp_path: Path) -> None:
+def test_a_library_without_a_population_still_loads(
+    database: Database, indexes: Indexes, tmp_path: Path
+) -> None:
     path = ship(tmp_path, {"flags": make_embedding(1)})
     without(path, "population_label", "population_domain")
     assert load(database, tmp_path) == 1
     with database.session(read_only=True) as session:
         assert reference.population(session, "space") is None
         ranking = neighbours(
-            session, IndexCache(), "anyone", make_embedding(1), k=1, search_candidates=100
+            session, indexes, "anyone", make_embedding(1), k=1, search_candidates=100
         )
     assert ranking.metric == "cosine"
 

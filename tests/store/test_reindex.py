@@ -11,13 +11,13 @@ from sqlalchemy import func, select
 from app.errors import Conflict
 from app.store import embeddings, jobs, reindex, spaces, tasks
 from app.store.blobs import BlobStore
+from app.store.indexes import Indexes
 from app.store.jobs import Start
 from app.store.neighbours import neighbours
 from app.store.reindex import Begun
 from app.store.session import Database
 from app.store.spaces import SpaceCount
 from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task
-from app.store.vectors import IndexCache
 from tests.store.samples import INTAKE, MORE, accept_task, make_embedding, ready_task
 
 PROBLEM = {"type": "/problems/blob-missing", "status": 404, "detail": "The bytes are gone."}
@@ -93,7 +93,7 @@ def kept(database: Database) -> list[str]:
 
 
 def test_a_store_moves_behind_the_present_space_and_changes_over_at_once(
-    database: Database, blobs: BlobStore
+    database: Database, indexes: Indexes, blobs: BlobStore
 ) -> None:
     ids = fill(database, blobs, 3)
     assert begin(database, blobs) == Begun(queued=3)
@@ -107,9 +107,7 @@ def test_a_store_moves_behind_the_present_space_and_changes_over_at_once(
         assert where(database) == [("ready", "space")] * 3
         embed(database, started)
     with database.session(read_only=True) as session:
-        found = neighbours(
-            session, IndexCache(), "acme", make_embedding(0), k=9, search_candidates=100
-        )
+        found = neighbours(session, indexes, "acme", make_embedding(0), k=9, search_candidates=100)
         assert [neighbour.task.id for neighbour in found.neighbours][:1] == ids[:1]
         assert len(found.neighbours) == 3
         assert {task.probe for task in session.scalars(select(Task))} == {"probe"}
@@ -121,7 +119,7 @@ def test_a_store_moves_behind_the_present_space_and_changes_over_at_once(
     with database.session(read_only=True) as session:
         assert {task.probe for task in session.scalars(select(Task))} == {"probe of new"}
         asked = make_embedding(0, space_id="new")
-        found = neighbours(session, IndexCache(), "acme", asked, k=9, search_candidates=100)
+        found = neighbours(session, indexes, "acme", asked, k=9, search_candidates=100)
         assert len(found.neighbours) == 3
         assert spaces.count_tasks(session) == [SpaceCount("new", "probe of new", 3, 0)]
 

@@ -1,0 +1,206 @@
+"""The search indexes of a process, each brought in line with the database before it is used.
+
+What was added and deleted since the last search is read off two watermarks, the highest seq of the
+space's embeddings and of its graves. A process compares all of an index with the table once, at its
+first search: the table may be another since, restored from a backup, or graves may be forgotten.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from app.embedding.parts import Population
+from app.errors import Unavailable
+from app.store import embeddings
+from app.store.logs_index import LogsIndex
+from app.store.parts_index import PartsIndex
+from app.store.space_index import GONE, SpaceIndex
+from app.telemetry import log_event
+
+AT_ONCE = 128
+"""So many new embeddings a search takes in itself; more are taken in beside it."""
+RANKED_UNINDEXED = 128
+"""So many that are not taken in yet are ranked all the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unindexed:
+    """Embeddings of a space that its index does not hold yet: the first few of `count`."""
+
+    seqs: tuple[int, ...] = ()
+    count: int = 0
+
+
+class Follower:
+    """Keeps one index in line with the embeddings of its space."""
+
+    def __init__(self, index: SpaceIndex, space_id: str) -> None:
+        self.index = index
+        self._space_id = space_id
+        self._compared = False
+        self._mutex = threading.Lock()
+        self._beside: threading.Thread | None = None
+
+    def follow(self, session: Session) -> Unindexed:
+        """What of the embeddings that this session sees the index does not hold afterwards.
+
+        An index that cannot be written, on a full disk, say, serves as it is.
+        """
+        self.index.shelf.refresh()
+        if not self._is_in_line(session) and self._behind(session) <= AT_ONCE:
+            self._try_to_catch_up(session, fit=False)
+        in_line = self._is_in_line(session)
+        if not in_line or self.index.needs_fit:
+            self._start_beside(session)
+        if in_line:
+            return Unindexed()
+        first = embeddings.added(
+            session, self._space_id, self.index.shelf.manifest.seen, RANKED_UNINDEXED
+        )
+        return Unindexed(tuple(seq for seq, _ in first), self._behind(session))
+
+    def wait(self) -> None:
+        """Until what goes on beside searches is over."""
+        if self._beside is not None:
+            self._beside.join()
+
+    def catch_up(self, session: Session, *, fit: bool = True) -> None:
+        """Takes in all that the session sees, a chunk at a time, and makes the index fit it."""
+        shelf = self.index.shelf
+        with shelf.writing():
+            newest, grave = embeddings.newest(session, self._space_id)
+            if self._compared:
+                gone = embeddings.buried(session, self._space_id, shelf.manifest.buried)
+                self.index.remove(gone, grave)
+                missing = embeddings.added(session, self._space_id, shelf.manifest.seen)
+            else:
+                missing = self._compare(session, newest, grave)
+        for start in range(0, len(missing), AT_ONCE):
+            with shelf.writing():  # in between others search, or take in the same
+                self._take_in(session, missing[start : start + AT_ONCE])
+        with shelf.writing():
+            shelf.publish(seen=max(newest, shelf.manifest.seen))
+            self._compared = True
+            if fit and self.index.needs_fit:
+                self.index.fit()
+
+    def _is_in_line(self, session: Session) -> bool:
+        newest, grave = embeddings.newest(session, self._space_id)
+        manifest = self.index.shelf.manifest
+        return self._compared and manifest.seen >= newest and manifest.buried >= grave
+
+    def _behind(self, session: Session) -> int:
+        """How many embeddings are to be taken in, about so until all have been compared once."""
+        if self._compared:
+            return embeddings.count(session, self._space_id, self.index.shelf.manifest.seen)
+        held = int((self.index.seqs() != GONE).sum())
+        return max(0, embeddings.count(session, self._space_id) - held)
+
+    def _start_beside(self, session: Session) -> None:
+        bind = session.get_bind()
+
+        def work() -> None:
+            with Session(bind) as own:
+                self._try_to_catch_up(own, fit=True)
+
+        with self._mutex:
+            if self._beside is None or not self._beside.is_alive():
+                self._beside = threading.Thread(target=work, name="index-catch-up", daemon=True)
+                self._beside.start()
+
+    def _try_to_catch_up(self, session: Session, *, fit: bool) -> None:
+        try:
+            self.catch_up(session, fit=fit)
+        except (OSError, Unavailable) as error:
+            log_event(
+                "index.behind",
+                level=logging.ERROR,
+                space_id=self._space_id,
+                detail=str(error),
+                remedy="Make room on the disk of the data directory; searches go on meanwhile.",
+            )
+
+    def _compare(self, session: Session, newest: int, grave: int) -> list[tuple[int, str]]:
+        """Removes what the table does not have; what of it the index has not."""
+        present = embeddings.added(session, self._space_id, 0)
+        marks = {seq: _mark(digest) for seq, digest in present}
+        held = zip(self.index.seqs().tolist(), self.index.marks().tolist(), strict=True)
+        # What is newer than this session's view was another's to take in, and stays.
+        wrong = [
+            seq for seq, mark in held if seq != GONE and seq <= newest and marks.get(seq) != mark
+        ]
+        self.index.remove(wrong, grave)
+        kept = set(self.index.seqs().tolist())
+        return [(seq, digest) for seq, digest in present if seq not in kept]
+
+    def _take_in(self, session: Session, chunk: Sequence[tuple[int, str]]) -> None:
+        """Those of the chunk that are still there and that nobody has taken in meanwhile."""
+        seqs = self.index.seqs()
+        held = set(seqs[seqs >= chunk[0][0]].tolist())
+        still = embeddings.which(session, [seq for seq, _ in chunk])
+        wanted = [(seq, digest) for seq, digest in chunk if seq in still and seq not in held]
+        if wanted:
+            rows = embeddings.matrix(session, [seq for seq, _ in wanted], self.index.compares)
+            marks = np.array([_mark(digest) for _, digest in wanted], np.int64)
+            seen = chunk[-1][0] if self._compared else 0
+            self.index.take_in([seq for seq, _ in wanted], marks, rows, seen)
+
+
+class Indexes:
+    """Of all spaces that this process searches, under one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._followers: dict[tuple[str, str], Follower] = {}
+        self._mutex = threading.Lock()
+
+    def by_parts(
+        self, session: Session, space_id: str, population: Population
+    ) -> tuple[PartsIndex, Unindexed]:
+        """DifferentSpaces where the session sees no embedding of the space."""
+        means = hashlib.sha256(population.label.tobytes() + population.domain.tobytes())
+        key = f"parts-{means.hexdigest()[:16]}"
+        follower = self._follower(session, space_id, key, population)
+        assert isinstance(follower.index, PartsIndex)  # noqa: S101
+        return follower.index, follower.follow(session)
+
+    def by_logs(self, session: Session, space_id: str) -> tuple[LogsIndex, Unindexed]:
+        """The same for metrics on vectors."""
+        follower = self._follower(session, space_id, "logs", None)
+        assert isinstance(follower.index, LogsIndex)  # noqa: S101
+        return follower.index, follower.follow(session)
+
+    def wait(self) -> None:
+        """Until what goes on beside searches is over."""
+        for follower in list(self._followers.values()):
+            follower.wait()
+
+    def _follower(
+        self, session: Session, space_id: str, key: str, population: Population | None
+    ) -> Follower:
+        with self._mutex:
+            follower = self._followers.get((space_id, key))
+            if follower is None:
+                space = embeddings.get_space(session, space_id)
+                directory = self._directory / space_id / key
+                index: SpaceIndex = (
+                    LogsIndex(directory, space)
+                    if population is None
+                    else PartsIndex(directory, space, population)
+                )
+                follower = self._followers[space_id, key] = Follower(index, space_id)
+        return follower
+
+
+def _mark(recipe_digest: str) -> int:
+    """63 bits of what an embedding was made of."""
+    digest = hashlib.blake2b(recipe_digest.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1

@@ -1,0 +1,67 @@
+"""The search index by log-embeddings, for metrics on vectors.
+
+The paper's cosine is normalised pairwise, so it is no inner product and no index can search it.
+What finds its neighbours is L2 between log-embeddings, each centred on its own mean, so that tasks
+that differ in scale fall together. They are projected to few dimensions at random, which keeps
+distances about as they are whatever tasks there are; who asks ranks exactly what is proposed.
+"""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+
+from app.store.embeddings import Space
+from app.store.shelf import Arrays, Column
+from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
+from app.store.vectors import FaissIndex, Matrix, Rows
+
+PROJECTED = 256
+
+
+class LogsIndex(SpaceIndex):
+    compares = "vector"
+
+    def __init__(self, directory: Path, space: Space) -> None:
+        super().__init__(directory, {"points": Column("<f2", PROJECTED)})
+        self._epsilon = space.epsilon
+        # Always the same for a length: all processes, and all that was kept, mean the same by it.
+        generator = np.random.default_rng(space.dimensions)
+        self._projection = generator.standard_normal(
+            (space.dimensions, PROJECTED), dtype=np.float32
+        ) / np.float32(np.sqrt(PROJECTED))
+        self._mutex = threading.Lock()
+        self._searched: FaissIndex | None = None
+
+    def search(self, query: Matrix, n: int, among: Rows | None = None) -> Found:
+        """The `n` tasks whose points are nearest to the query's (D,); only those `among` (seqs)."""
+        seqs = self.seqs()
+        rows = None if among is None else np.flatnonzero(np.isin(seqs, among))
+        exhaustive = len(seqs if rows is None else rows) <= min(n, EXHAUSTIVE)
+        if not exhaustive:
+            rows = self._points().search(self._projected(query[np.newaxis])[0], n, rows)
+        elif rows is None:
+            rows = np.arange(len(seqs))
+        found = seqs[rows]
+        return Found(found[found != GONE], exhaustive)
+
+    def _points(self) -> FaissIndex:
+        points = self.shelf.column("points")
+        with self._mutex:
+            index = self._searched
+            if index is None or len(index) > len(points) or index.outgrown:
+                index = self._searched = FaissIndex(np.asarray(points, np.float32))
+            elif len(index) < len(points):
+                index.add(np.asarray(points[len(index) :], np.float32))
+            return index
+
+    def _columns_of(self, rows: Matrix) -> Arrays:
+        return {"points": self._projected(rows).astype(np.float16)}
+
+    def _projected(self, rows: Matrix) -> Matrix:
+        logs: Matrix = np.log2(rows + np.float32(self._epsilon))
+        logs -= logs.mean(axis=1, keepdims=True)
+        projected: Matrix = logs @ self._projection
+        return projected

@@ -1,0 +1,211 @@
+"""The search index by parts.
+
+Two steps lead to the nearest tasks. Points in memory propose candidates, a few hundred numbers a
+task (`embedding.projection`); their codes on disk, a byte a filter, say how alike they are
+(`embedding.codes`). Few enough tasks are compared by their codes right away. Who asks takes the
+distances that are told from the embeddings themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import threading
+import zipfile
+import zlib
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from app.embedding.codes import CodedParts
+from app.embedding.parts import Parts, Population, Weights
+from app.embedding.projection import SAMPLE, WIDTH, Projection, weighed
+from app.embedding.vector import RANK
+from app.store.embeddings import Space
+from app.store.shelf import Arrays, Column
+from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
+from app.store.vectors import FaissIndex, Matrix, Rows
+from app.telemetry import log_event
+
+REFITTED = 8
+"""Times as many tasks as showed the axes: then they are looked for anew."""
+_AT_ONCE = 512  # rows
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Likened(Found):
+    """By how alike they are to what was asked about, as far as codes tell."""
+
+    likeness: Matrix
+
+
+@dataclass(slots=True, eq=False)
+class _Fitted:
+    """What goes with one version of the shelf."""
+
+    version: int
+    projection: Projection | None
+    searched: dict[Weights, FaissIndex] = field(default_factory=dict)
+    growing: set[Weights] = field(default_factory=set)
+
+
+class PartsIndex(SpaceIndex):
+    compares = "parts"
+
+    def __init__(self, directory: Path, space: Space, population: Population) -> None:
+        super().__init__(
+            directory,
+            {
+                "vectors": Column("|i1", 2 * (space.dimensions + 1)),
+                "axes": Column("|i1", RANK * (space.responses + 1)),
+                "scales": Column("<f4", 2),
+                "points": Column("<f2", WIDTH, versioned=True),
+            },
+        )
+        self.epsilon = space.epsilon
+        self._population = population
+        self._mutex = threading.Lock()
+        self._fitted = _Fitted(-1, None)
+
+    @property
+    def needs_fit(self) -> bool:
+        """Whether there are so many tasks more than showed the axes, or no axes at all."""
+        rows, fitted = len(self.shelf), self.shelf.manifest.fitted
+        if rows <= EXHAUSTIVE:
+            return False
+        return rows > REFITTED * fitted or self._current().projection is None
+
+    def coded(self) -> CodedParts:
+        """Memory maps of all rows, those that are gone among them."""
+        column = self.shelf.column
+        return CodedParts(column("vectors"), column("axes"), column("scales"))
+
+    def fit(self) -> None:
+        """Finds the axes and moves all points."""
+        live = np.flatnonzero(self.seqs() != GONE)
+        sample = np.random.default_rng(0).permutation(live)[:SAMPLE]
+        coded, rows = self.coded(), len(self.shelf)
+        projection = Projection.of(*coded.take(np.sort(sample)).unpacked())
+        last = self.shelf.manifest.version
+        self._write_projection(last + 1, projection)
+        pieces = (
+            projection.points(*coded.take(slice(start, start + _AT_ONCE)).unpacked())
+            for start in range(0, rows, _AT_ONCE)
+        )
+        self.shelf.replace("points", pieces, last + 1, fitted=rows)
+        for path in self.shelf.directory.glob(f"*-{last}.fitted"):
+            path.unlink(missing_ok=True)
+
+    def search(self, query: Parts, weights: Weights, n: int, among: Rows | None = None) -> Likened:
+        """The `n` tasks most like the query, one task; only those `among` (seqs), where given.
+
+        Of equally alike tasks the older stands first.
+        """
+        seqs = self.seqs()
+        rows = None if among is None else np.flatnonzero(np.isin(seqs, among))
+        exhaustive = len(seqs if rows is None else rows) <= EXHAUSTIVE
+        if not exhaustive:
+            rows = self._proposed(query, weights, n, rows)
+        elif rows is None:
+            rows = np.arange(len(seqs))
+        rows = rows[seqs[rows] != GONE]
+        likeness = self.coded().alike(query, weights, rows)
+        order = np.lexsort([seqs[rows], -likeness])[:n]
+        return Likened(seqs[rows[order]], exhaustive, likeness[order])
+
+    def _proposed(self, query: Parts, weights: Weights, n: int, among: Rows | None) -> Rows:
+        fitted = self._current()
+        if fitted.projection is None:  # too many tasks at once, or the file was lost
+            return np.arange(len(self.shelf)) if among is None else among
+        point = weighed(fitted.projection.points_of(query), weights)[0]
+        return self._searched(fitted, weights).search(point, n, among)
+
+    def _columns_of(self, rows: Matrix) -> Arrays:
+        return self.columns_of(Parts.of(rows, self.epsilon, self._population))
+
+    def columns_of(self, parts: Parts) -> Arrays:
+        coded = CodedParts.of(parts)
+        projection = self._current().projection
+        points = (
+            np.zeros((len(coded), WIDTH), np.float16)
+            if projection is None
+            else projection.points_of(parts).astype(np.float16)
+        )
+        return {
+            "vectors": coded.vectors,
+            "axes": coded.axes,
+            "scales": coded.scales,
+            "points": points,
+        }
+
+    def _current(self) -> _Fitted:
+        with self._mutex:
+            manifest = self.shelf.manifest
+            if self._fitted.version != manifest.version:
+                projection = self._read_projection(manifest.version) if manifest.fitted else None
+                self._fitted = _Fitted(manifest.version, projection)
+            return self._fitted
+
+    def _searched(self, fitted: _Fitted, weights: Weights) -> FaissIndex:
+        """The points of a metric, with all that the shelf has."""
+        points = self.shelf.column("points")
+        with self._mutex:
+            index = fitted.searched.get(weights)
+            if index is None:
+                index = FaissIndex.read(self._lists_path(fitted, weights))
+                if index is None or len(index) > len(points):
+                    index = FaissIndex(weighed(points, weights))
+                    self._keep(index, fitted, weights)
+                fitted.searched[weights] = index
+            if len(index) < len(points):
+                index.add(weighed(points[len(index) :], weights))
+            if index.outgrown and weights not in fitted.growing:
+                fitted.growing.add(weights)
+                threading.Thread(
+                    target=self._grow, args=(fitted, weights), name="index-growth", daemon=True
+                ).start()
+            return index
+
+    def _grow(self, fitted: _Fitted, weights: Weights) -> None:
+        """Another index takes the place of one that was outgrown; until then that one serves."""
+        index = FaissIndex(weighed(self.shelf.column("points"), weights))
+        self._keep(index, fitted, weights)
+        with self._mutex:
+            fitted.searched[weights] = index
+            fitted.growing.discard(weights)
+
+    def _keep(self, index: FaissIndex, fitted: _Fitted, weights: Weights) -> None:
+        """For other processes and the next start, where it took long to make."""
+        if index.has_lists:
+            try:
+                index.write(self._lists_path(fitted, weights))
+            except (OSError, RuntimeError) as error:  # faiss tells of a full disk by the latter
+                log_event("index.not_kept", level=logging.WARNING, detail=str(error))
+
+    def _lists_path(self, fitted: _Fitted, weights: Weights) -> Path:
+        key = hashlib.sha256(repr(weights).encode()).hexdigest()[:8]
+        return self.shelf.directory / f"lists-{key}-{fitted.version}.fitted"
+
+    def _projection_path(self, version: int) -> Path:
+        return self.shelf.directory / f"projection-{version}.fitted"
+
+    def _write_projection(self, version: int, projection: Projection) -> None:
+        path = self._projection_path(version)
+        scratch = path.with_suffix(".scratch")
+        try:
+            with scratch.open("wb") as stream:
+                np.savez(stream, **asdict(projection))
+                stream.flush()
+                os.fsync(stream.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+
+    def _read_projection(self, version: int) -> Projection | None:
+        try:
+            with np.load(self._projection_path(version), allow_pickle=False) as kept:
+                return Projection(kept["label"], kept["domain"], kept["discriminants"])
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            return None

@@ -1,0 +1,220 @@
+"""Columns of numbers on disk, a row a task, which many processes read and one at a time extends.
+
+A directory holds a file a column and a manifest. The manifest says how many rows there are: what a
+process that was killed wrote beyond them is nobody's, and the next writer writes over it. Columns
+reach the disk before the manifest that counts them, and a manifest replaces the last one at once.
+A directory in which anything does not fit is emptied: all of it can be made anew from the database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from filelock import FileLock, Timeout
+
+from app.errors import Unavailable
+
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_LOCK_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """`width` numbers a row; a `versioned` column may be replaced as a whole."""
+
+    dtype: str
+    width: int
+    versioned: bool = False
+
+    @property
+    def row_bytes(self) -> int:
+        return np.dtype(self.dtype).itemsize * self.width
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What of the files counts.
+
+    `seen`     highest seq that was taken in or passed over, `buried` highest grave
+    `version`  of the versioned columns: whoever made something of an older one makes it again
+    `fitted`   rows that there were when it was written
+    """
+
+    rows: int = 0
+    seen: int = 0
+    buried: int = 0
+    version: int = 0
+    fitted: int = 0
+
+
+class Shelf:
+    """One process's view; `manifest` and columns are as they were at the last `refresh`."""
+
+    def __init__(self, directory: Path, columns: Mapping[str, Column]) -> None:
+        self._directory = directory
+        self._columns = dict(columns)
+        self._lock = FileLock(directory.with_name(f"{directory.name}.lock"))
+        self._stamp: tuple[int, int] | None = None
+        self._mapped: dict[str, npt.NDArray[Any]] = {}
+        self.manifest = Manifest()
+        self.refresh()
+
+    @property
+    def directory(self) -> Path:
+        return self._directory
+
+    @property
+    def row_bytes(self) -> int:
+        return sum(column.row_bytes for column in self._columns.values())
+
+    def __len__(self) -> int:
+        return self.manifest.rows
+
+    def column(self, name: str) -> npt.NDArray[Any]:
+        """(rows, width), mapped and read-only."""
+        if name not in self._mapped:
+            self._mapped[name] = self._map(name, self.manifest.rows)
+        return self._mapped[name]
+
+    def refresh(self) -> bool:
+        """Looks whether another process has written; whether it had."""
+        stamp = self._stamp_now()
+        if stamp == self._stamp:
+            return False
+        manifest = self._read_manifest()
+        if manifest != self.manifest:
+            self._mapped = {}
+        self._stamp, self.manifest = stamp, manifest
+        return True
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Nobody else writes meanwhile; what others wrote before is there.
+
+        Raises Unavailable where somebody holds the lock for a minute.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        try:
+            with self._lock.acquire(timeout=_LOCK_SECONDS):
+                self.refresh()
+                yield
+        except Timeout as error:
+            raise Unavailable(
+                "index-busy",
+                "Another process has been writing the search index for a minute.",
+                "Try again; if it stays so, look for a process that hangs.",
+            ) from error
+
+    def append(self, arrays: Arrays, **counted: int) -> None:
+        """Rows behind the last one, and fields of the manifest that change with them."""
+        count = len(next(iter(arrays.values())))
+        at = self.manifest.rows
+        if count:
+            for name, values in arrays.items():
+                self._write(self._path(name, self.manifest.version), name, at, values)
+        self._publish(replace(self.manifest, rows=at + count, **counted))
+
+    def overwrite(self, name: str, row: int, values: npt.NDArray[Any]) -> None:
+        """One row in place: for what may be as before or as after where a crash comes between."""
+        self._write(self._path(name, self.manifest.version), name, row, values)
+
+    def replace(
+        self, name: str, pieces: Iterable[npt.NDArray[Any]], version: int, **counted: int
+    ) -> None:
+        """All of a versioned column; who maps the last version keeps it until it looks again."""
+        path, at = self._path(name, version), 0
+        for values in pieces:
+            self._write(path, name, at, values)
+            at += len(values)
+        last = self._path(name, self.manifest.version)
+        self.publish(version=version, **counted)
+        last.unlink(missing_ok=True)
+
+    def publish(self, **counted: int) -> None:
+        """Fields of the manifest."""
+        self._publish(replace(self.manifest, **counted))
+
+    def clear(self) -> None:
+        """No rows any more; who still maps the old files keeps what they held."""
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._publish(Manifest(version=self.manifest.version + 1))
+
+    def _write(self, path: Path, name: str, at: int, values: npt.NDArray[Any]) -> None:
+        column = self._columns[name]
+        data = np.ascontiguousarray(values, dtype=column.dtype).reshape(len(values), column.width)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
+        try:
+            offset = at * column.row_bytes
+            view = memoryview(data.tobytes())
+            while view:
+                written = os.pwrite(handle, view, offset)
+                view, offset = view[written:], offset + written
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+    def _publish(self, manifest: Manifest) -> None:
+        described = {
+            **asdict(manifest),
+            "columns": {n: [c.dtype, c.width] for n, c in self._columns.items()},
+        }
+        path = self._manifest_path
+        scratch = path.with_suffix(f".{os.getpid()}")
+        try:
+            with scratch.open("w") as stream:
+                json.dump(described, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            scratch.replace(path)
+        finally:
+            scratch.unlink(missing_ok=True)
+        self._stamp, self.manifest, self._mapped = self._stamp_now(), manifest, {}
+
+    def _read_manifest(self) -> Manifest:
+        """As it stands, or an empty one where it or a file it counts on does not fit."""
+        try:
+            described = json.loads(self._manifest_path.read_text())
+            columns = described.pop("columns")
+            manifest = Manifest(**described)
+            fits = columns == {n: [c.dtype, c.width] for n, c in self._columns.items()} and all(
+                manifest.rows * column.row_bytes
+                <= self._path(name, manifest.version).stat().st_size
+                for name, column in self._columns.items()
+                if manifest.rows
+            )
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return Manifest()
+        return manifest if fits else Manifest(version=manifest.version + 1)
+
+    def _map(self, name: str, rows: int) -> npt.NDArray[Any]:
+        column = self._columns[name]
+        if not rows:
+            return np.empty((0, column.width), column.dtype)
+        path = self._path(name, self.manifest.version)
+        return np.memmap(path, column.dtype, "r", shape=(rows, column.width))
+
+    def _stamp_now(self) -> tuple[int, int] | None:
+        try:
+            status = self._manifest_path.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_mtime_ns
+
+    def _path(self, name: str, version: int) -> Path:
+        suffix = f"-{version}" if self._columns[name].versioned else ""
+        return self._directory / f"{name}{suffix}.column"
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self._directory / "manifest.json"

@@ -1,0 +1,76 @@
+"""What search indexes of a space have in common: a shelf with a row for each embedding taken in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from app.embedding.distance import Compared
+from app.store.shelf import Arrays, Column, Shelf
+from app.store.vectors import Matrix, Rows
+
+EXHAUSTIVE = 2_000
+"""At most so many tasks are compared without being proposed first."""
+GONE = -1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Found:
+    """`seqs`, nearest first; `exhaustive`: no task was left out unseen."""
+
+    seqs: Rows
+    exhaustive: bool
+
+
+class SpaceIndex(ABC):
+    """A cache of embeddings of one space: any of it can be lost, and is made anew.
+
+    All processes of a machine that name the same directory share it. Whoever changes it holds
+    `shelf.writing()`.
+    """
+
+    compares: Compared
+
+    def __init__(self, directory: Path, columns: Mapping[str, Column]) -> None:
+        self.shelf = Shelf(
+            directory, {"seqs": Column("<i8", 1), "marks": Column("<i8", 1), **columns}
+        )
+
+    @property
+    def needs_fit(self) -> bool:
+        return False
+
+    def seqs(self) -> Rows:
+        """Of every row; GONE where its embedding is."""
+        result: Rows = self.shelf.column("seqs")[:, 0]
+        return result
+
+    def marks(self) -> Rows:
+        """Of every row what its embedding was made of: a seq alone may come to stand for another,
+        in a database that was restored."""
+        result: Rows = self.shelf.column("marks")[:, 0]
+        return result
+
+    def take_in(self, seqs: Sequence[int], marks: Rows, rows: Matrix, seen: int) -> None:
+        """Embeddings that are not there yet, and the seq up to which all have been seen."""
+        self.shelf.append(
+            {"seqs": np.array(seqs, np.int64), "marks": marks, **self._columns_of(rows)},
+            seen=max(seen, self.shelf.manifest.seen),
+        )
+
+    def remove(self, seqs: Sequence[int] | Rows, buried: int) -> None:
+        """Embeddings that are gone, and the grave up to which all have been seen."""
+        for row in np.flatnonzero(np.isin(self.seqs(), seqs)):
+            self.shelf.overwrite("seqs", int(row), np.array([GONE]))
+        self.shelf.publish(buried=max(buried, self.shelf.manifest.buried))
+
+    def fit(self) -> None:  # noqa: B027 - an index without axes has nothing to fit
+        """Makes what serves as many rows as there are now."""
+
+    @abstractmethod
+    def _columns_of(self, rows: Matrix) -> Arrays:
+        """Of embeddings as the store gives them for what this index compares."""
