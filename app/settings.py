@@ -54,7 +54,7 @@ class Settings(BaseSettings):
         description="URI prefixes (file:///data/sets/, https://host/sets/) that `source` may name",
     )
 
-    search_candidates: int = Field(200, ge=1)
+    search_candidates: int = Field(128, ge=1)
     max_job_attempts: int = Field(3, ge=1)
     poll_interval_seconds: float = Field(0.1, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)

@@ -54,6 +54,55 @@ def default_metric(population: Population | None) -> str:
     return "cosine" if population is None else "combined"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ranker:
+    """One embedding, ready to be compared with others as they come; see `one_to_many`."""
+
+    metric: Metric
+    query: Rows
+    epsilon: float
+    trivial: float | None
+    population: Population | None
+    alpha: float
+    parts: Parts | None
+
+    @classmethod
+    def of(
+        cls,
+        query: Rows,
+        metric: str,
+        *,
+        epsilon: float,
+        trivial: float | None = None,
+        population: Population | None = None,
+        alpha: float = ALPHA,
+    ) -> Ranker:
+        """Raises InvalidRequest for an unknown metric or what the query cannot be compared by."""
+        chosen = get_metric(metric)
+        _check_rows(query[np.newaxis], query[np.newaxis], chosen, population)
+        parts = None
+        if chosen.formula is None:
+            parts = Parts.of(query[np.newaxis], epsilon, population)
+        elif chosen.name == "asymmetric":
+            _require_trivial(trivial)
+        return cls(chosen, query, epsilon, trivial, population, alpha, parts)
+
+    def distances(self, targets: Rows) -> Array:
+        """(M,) to others (M, D)."""
+        _check_rows(self.query[np.newaxis], targets, self.metric, self.population)
+        if self.metric.formula is not None:
+            distances = _distances(self.query, targets, self.metric.formula, self.epsilon)
+            if self.metric.name == "asymmetric":
+                distances -= self.alpha * _to_trivial(targets, self.trivial, self.epsilon)
+            return distances
+        result = np.empty(len(targets))
+        for part in chunks(targets):
+            found = Parts.of(targets[part], self.epsilon, self.population)
+            assert self.parts is not None  # noqa: S101
+            result[part] = _one_less(found.alike(self.parts, self.metric.weights)[:, 0])
+        return result
+
+
 def one_to_many(
     query: Rows,
     targets: Rows,
@@ -74,19 +123,10 @@ def one_to_many(
 
     Raises InvalidRequest for an unknown metric, unequal lengths, negative or non-finite entries.
     """
-    chosen = get_metric(metric)
-    _check_rows(query[None], targets, chosen, population)
-    if chosen.formula is None:
-        asked = Parts.of(query[None], epsilon, population)
-        result = np.empty(len(targets))
-        for part in chunks(targets):
-            found = Parts.of(targets[part], epsilon, population)
-            result[part] = _one_less(found.alike(asked, chosen.weights)[:, 0])
-        return result
-    distances = _distances(query, targets, chosen.formula, epsilon)
-    if chosen.name == "asymmetric":
-        distances -= alpha * _to_trivial(targets, trivial, epsilon)
-    return distances
+    ranker = Ranker.of(
+        query, metric, epsilon=epsilon, trivial=trivial, population=population, alpha=alpha
+    )
+    return ranker.distances(targets)
 
 
 def one_to_one(
@@ -156,18 +196,22 @@ def _distances(
 
 def _to_trivial(sources: Rows, trivial: float | None, epsilon: float) -> Array:
     """(M,) cosine distances of sources (M, D) to the trivial task, over their own live filters."""
+    result = np.empty(len(sources))
+    flat = np.full(sources.shape[1], _require_trivial(trivial))
+    for part in chunks(sources):
+        block = np.asarray(sources[part], np.float64)
+        result[part] = _cosine(flat, block + epsilon, block > 0)
+    return result
+
+
+def _require_trivial(trivial: float | None) -> float:
     if trivial is None or trivial <= 0:
         raise InvalidRequest(
             "trivial-unknown",
             "The asymmetric distance needs the trivial task's constant of this space.",
             "Build the reference library of this probe, or use another metric.",
         )
-    result = np.empty(len(sources))
-    flat = np.full(sources.shape[1], trivial)
-    for part in chunks(sources):
-        block = np.asarray(sources[part], np.float64)
-        result[part] = _cosine(flat, block + epsilon, block > 0)
-    return result
+    return trivial
 
 
 def get_metric(name: str) -> Metric:

@@ -15,19 +15,18 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session, joinedload
 
 from app.embedding import codes
-from app.embedding.distance import Compared, Metric, default_metric, get_metric, one_to_many
-from app.embedding.parts import Parts, Population
+from app.embedding.distance import Compared, Ranker, default_metric, get_metric
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 from app.errors import InvalidRequest
 from app.store import embeddings, reference
 from app.store.embeddings import Space
 from app.store.indexes import Indexes, Unindexed
 from app.store.parts_index import Likened
-from app.store.space_index import Found
+from app.store.space_index import Found, proposals
 from app.store.tables import PUBLIC, Embedding, Task, TaskTag
-from app.store.vectors import Matrix, Rows
+from app.store.vectors import Rows
 
-NEAR_TIES = 32
+NEAR_TIES = 16
 """So many more than were asked for are looked at closely, where codes hardly tell them apart."""
 _IDS_AT_ONCE = 10_000  # SQLite takes some 30,000 in one statement
 
@@ -122,9 +121,10 @@ class Ranking:
     unindexed: int
 
 
-Holders = dict[int, list[tuple[int, float]]]
-"""Embedding's seq -> (seq, noise floor) of each task that has it: the same bytes share one."""
+Holders = dict[int, list[int]]
+"""Embedding's seq -> seqs of the tasks that have it: the same bytes share one."""
 _Search = Callable[[int, Rows | None], Found]
+"""Of how many neighbours are wanted, and among which embeddings if not all."""
 
 
 def neighbours(
@@ -151,32 +151,30 @@ def neighbours(
     row = asked.row(chosen.compares, space)
     trivial = reference.trivial(session, asked.space_id)
 
-    def distances(rows: Matrix) -> list[float]:
-        found: list[float] = one_to_many(
-            row, rows, chosen.name, epsilon=space.epsilon, trivial=trivial, population=population
-        ).tolist()
-        return found
-
-    distances(row[np.newaxis])  # refuses what no other row would make comparable
-    search, unindexed = _searching(session, indexes, asked.space_id, row, chosen, population)
+    ranker = Ranker.of(
+        row, chosen.name, epsilon=space.epsilon, trivial=trivial, population=population
+    )
+    search, unindexed = _searching(session, indexes, asked.space_id, ranker, search_candidates)
     visible = _visible(tenant, asked.space_id, filters)
-    holders, exact = _candidates(session, search, visible, k, max(search_candidates, 2 * k))
+    holders, exact = _candidates(session, search, visible, k)
     holders |= _holders(session, visible, unindexed.seqs)
-    ranked: list[tuple[float, int, float]] = []  # distance, task's seq, noise floor
+    ranked: list[tuple[float, int]] = []  # distance, task's seq
     for chunk, rows in embeddings.chunks(session, sorted(holders), chosen.compares):
-        for seq, distance in zip(chunk, distances(rows), strict=True):
-            ranked += [(distance, *holder) for holder in holders[seq]]
+        for seq, distance in zip(chunk, ranker.distances(rows).tolist(), strict=True):
+            ranked += [(distance, task_seq) for task_seq in holders[seq]]
     ranked.sort()
     nearest = ranked[:k]
-    tasks = _tasks(session, [task_seq for _, task_seq, _ in nearest])
+    tasks = _tasks(session, [task_seq for _, task_seq in nearest])
+
+    def floor(task: Task) -> float | None:
+        if chosen.name != "cosine" or task.embedding is None:
+            return None
+        return max(task.embedding.noise_floor, asked.noise_floor)
+
     return Ranking(
         neighbours=[
-            Neighbour(
-                tasks[task_seq],
-                distance,
-                max(floor, asked.noise_floor) if chosen.name == "cosine" else None,
-            )
-            for distance, task_seq, floor in nearest
+            Neighbour(tasks[task_seq], distance, floor(tasks[task_seq]))
+            for distance, task_seq in nearest
         ],
         metric=chosen.name,
         exact=exact,
@@ -201,28 +199,30 @@ def _searching(
     session: Session,
     indexes: Indexes,
     space_id: str,
-    row: Vector,
-    metric: Metric,
-    population: Population | None,
+    ranker: Ranker,
+    least: int,
 ) -> tuple[_Search, Unindexed]:
     """The search of the index that serves the metric, and what that index does not hold yet."""
-    if metric.compares == "vector" or population is None:
+    parts, row = ranker.parts, ranker.query.astype(np.float32)
+    if parts is None or ranker.population is None:
         by_logs, unindexed = indexes.by_logs(session, space_id)
-        return lambda n, among: by_logs.search(row, n, among), unindexed
-    by_parts, unindexed = indexes.by_parts(session, space_id, population)
-    parts = Parts.of(row[np.newaxis], by_parts.epsilon, population)
-    return lambda n, among: by_parts.search(parts, metric.weights, n, among), unindexed
+        n = proposals(least, len(by_logs.shelf))
+        return lambda k, among: by_logs.search(row, max(n, 2 * k), among), unindexed
+    by_parts, unindexed = indexes.by_parts(session, space_id, ranker.population)
+    weights = ranker.metric.weights
+    n = proposals(least, len(by_parts.shelf))
+    return lambda k, among: by_parts.search(parts, weights, max(n, 2 * k), among), unindexed
 
 
 def _candidates(
-    session: Session, search: _Search, visible: Sequence[ColumnElement[bool]], k: int, n: int
+    session: Session, search: _Search, visible: Sequence[ColumnElement[bool]], k: int
 ) -> tuple[Holders, bool]:
     """Who may be among the `k` nearest, and whether nobody was left out unseen."""
-    found = search(n, None)
+    found = search(k, None)
     holders = _holders(session, visible, found.seqs.tolist())
     if sum(map(len, holders.values())) < k:
         of_visible = select(Embedding.seq).join(Task, Task.embedding_seq == Embedding.seq)
-        found = search(n, np.unique(list(session.scalars(of_visible.where(*visible)))))
+        found = search(k, np.unique(list(session.scalars(of_visible.where(*visible)))))
         holders = _holders(session, visible, found.seqs.tolist())
     if isinstance(found, Likened):
         holders = {seq: holders[seq] for seq in _close(found, holders, k)}
@@ -240,7 +240,7 @@ def _close(found: Likened, holders: Holders, k: int) -> list[int]:
             kept.append(seq)
             tasks += len(holders[seq])
             if tasks >= k and least == -np.inf:
-                least = likeness - 2 * codes.ERROR
+                least = likeness - codes.ERROR
     return kept
 
 
@@ -260,16 +260,17 @@ def _visible(tenant: str, space_id: str, filters: Filters) -> list[ColumnElement
 def _holders(
     session: Session, visible: Sequence[ColumnElement[bool]], seqs: Sequence[int]
 ) -> Holders:
+    """Nothing of an embedding is read that lies behind its arrays: SQLite would read those too."""
     holders: Holders = defaultdict(list)
     for start in range(0, len(seqs), _IDS_AT_ONCE):
         query = (
-            select(Task.embedding_seq, Task.seq, Embedding.noise_floor)
+            select(Task.embedding_seq, Task.seq)
             .join(Task.embedding)
             .where(Task.embedding_seq.in_(seqs[start : start + _IDS_AT_ONCE]), *visible)
         )
-        for embedding_seq, task_seq, noise_floor in session.execute(query):
+        for embedding_seq, task_seq in session.execute(query):
             if embedding_seq is not None:
-                holders[embedding_seq].append((task_seq, noise_floor))
+                holders[embedding_seq].append(task_seq)
     return holders
 
 

@@ -54,7 +54,14 @@ class _Fitted:
 class PartsIndex(SpaceIndex):
     compares = "parts"
 
-    def __init__(self, directory: Path, space: Space, population: Population) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        space: Space,
+        population: Population,
+        *,
+        exhaustive: int = EXHAUSTIVE,
+    ) -> None:
         super().__init__(
             directory,
             {
@@ -64,8 +71,9 @@ class PartsIndex(SpaceIndex):
                 "points": Column("<f2", WIDTH, versioned=True),
             },
         )
-        self.epsilon = space.epsilon
+        self._epsilon = space.epsilon
         self._population = population
+        self._exhaustive = exhaustive
         self._mutex = threading.Lock()
         self._fitted = _Fitted(-1, None)
 
@@ -73,9 +81,14 @@ class PartsIndex(SpaceIndex):
     def needs_fit(self) -> bool:
         """Whether there are so many tasks more than showed the axes, or no axes at all."""
         rows, fitted = len(self.shelf), self.shelf.manifest.fitted
-        if rows <= EXHAUSTIVE:
+        if rows <= self._exhaustive:
             return False
         return rows > REFITTED * fitted or self._current().projection is None
+
+    @property
+    def memory_per_task(self) -> int:
+        """Bytes, of all metrics that were searched by proposals."""
+        return sum(index.bytes_per_point for index in self._fitted.searched.values())
 
     def coded(self) -> CodedParts:
         """Memory maps of all rows, those that are gone among them."""
@@ -105,13 +118,14 @@ class PartsIndex(SpaceIndex):
         """
         seqs = self.seqs()
         rows = None if among is None else np.flatnonzero(np.isin(seqs, among))
-        exhaustive = len(seqs if rows is None else rows) <= EXHAUSTIVE
+        exhaustive = len(seqs if rows is None else rows) <= self._exhaustive
         if not exhaustive:
             rows = self._proposed(query, weights, n, rows)
         elif rows is None:
             rows = np.arange(len(seqs))
         rows = rows[seqs[rows] != GONE]
-        likeness = self.coded().alike(query, weights, rows)
+        # Rounded: the same codes at another place in a batch may differ in the last bits.
+        likeness = self.coded().alike(query, weights, rows).round(6)
         order = np.lexsort([seqs[rows], -likeness])[:n]
         return Likened(seqs[rows[order]], exhaustive, likeness[order])
 
@@ -123,7 +137,7 @@ class PartsIndex(SpaceIndex):
         return self._searched(fitted, weights).search(point, n, among)
 
     def _columns_of(self, rows: Matrix) -> Arrays:
-        return self.columns_of(Parts.of(rows, self.epsilon, self._population))
+        return self.columns_of(Parts.of(rows, self._epsilon, self._population))
 
     def columns_of(self, parts: Parts) -> Arrays:
         coded = CodedParts.of(parts)

@@ -202,7 +202,8 @@ class Shelf:
         if not rows:
             return np.empty((0, column.width), column.dtype)
         path = self._path(name, self.manifest.version)
-        return np.memmap(path, column.dtype, "r", shape=(rows, column.width))
+        # As a plain array: to take rows of a memmap makes a memmap each time, slowly.
+        return np.memmap(path, column.dtype, "r", shape=(rows, column.width)).view(np.ndarray)
 
     def _stamp_now(self) -> tuple[int, int] | None:
         try:

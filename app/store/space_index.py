@@ -16,6 +16,16 @@ from app.store.vectors import Matrix, Rows
 EXHAUSTIVE = 2_000
 """At most so many tasks are compared without being proposed first."""
 GONE = -1
+_MANY = 10_000
+
+
+def proposals(least: int, tasks: int) -> int:
+    """How many of so many tasks are to be proposed: `least` of 10,000 or fewer.
+
+    More lie near by the more there are. With the cube root of their number, the ten nearest stay
+    among those proposed in 99 cases of 100 or more (`benchmarks/search.py`).
+    """
+    return round(least * float(max(1.0, tasks / _MANY) ** (1 / 3)))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,6 +67,11 @@ class FaissIndex:
         return isinstance(self._index, faiss.IndexIVF)
 
     @property
+    def bytes_per_point(self) -> int:
+        """With the number of the point, which lists keep beside it."""
+        return int(self._index.sa_code_size())
+
+    @property
     def outgrown(self) -> bool:
         """Whether one made anew of the points would serve them better."""
         if self.has_lists:
