@@ -524,6 +524,27 @@ def reindex(
         terminal.out.print((terminal.moves if status else terminal.move_begun)(answer))
 
 
+@app.command()
+def check(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte and every number, not a sample.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Delete indexes that do not fit; nothing else may run.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether database, archives and search indexes fit together; 1 if something does not."""
+    answer = _check(_settings(data_dir=data_dir), deep=deep, repair=repair)
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.check_report(answer))
+    if not answer["ok"]:
+        raise typer.Exit(1)
+
+
 @reference_app.command("build")
 def build_reference(
     probe: Annotated[str | None, typer.Option(help="Probe to embed with [TASK2VEC_PROBE].")] = None,
@@ -764,6 +785,21 @@ def _show_moves(settings: Settings) -> dict[str, Any]:
     with _database(settings) as database, database.session(read_only=True) as session:
         found = [asdict(count) for count in spaces.count_tasks(session)]
         return {"spaces": found, **asdict(reindex.progress(session))}
+
+
+def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
+    from app.store.blobs import BlobStore
+    from app.store.check import check as check_store
+
+    with _database(settings) as database, database.session(read_only=True) as session:
+        blobs = BlobStore(settings.blob_dir)
+        report = check_store(session, blobs, settings.index_dir, deep=deep, repair=repair)
+    left = [finding for finding in report.findings if not finding.mended]
+    return {
+        "ok": not left,
+        "checked": dict(report.checked),
+        "findings": [asdict(finding) for finding in report.findings],
+    }
 
 
 # --- embeddings on this machine

@@ -224,6 +224,21 @@ def probes_table(cards: Iterable[Row]) -> Table:
     return table
 
 
+def check_report(answer: Row) -> Group:
+    looked = ", ".join(f"{count:,} {kind}" for kind, count in answer["checked"].items())
+    lines: list[RenderableType] = [Text(f"Looked at {looked or 'an empty store'}.")]
+    for finding in answer["findings"]:
+        told = (
+            "mended, it is made anew at the next search" if finding["mended"] else finding["remedy"]
+        )
+        lines.append(
+            Text(f"{finding['detail']} {told}", style="green" if finding["mended"] else "red")
+        )
+    if not answer["findings"]:
+        lines.append(Text("Everything fits together.", style="green"))
+    return Group(*lines)
+
+
 def move_begun(answer: Row) -> Table:
     """What `reindex` set going, and which tasks stay where they are."""
     return _facts(

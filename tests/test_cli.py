@@ -593,3 +593,25 @@ def test_a_setting_that_does_not_fit_is_one_line(
     assert result.exit_code == 1
     assert told in result.stderr.replace("\n", " ")
     assert "Traceback" not in result.stderr
+
+
+# --- check
+
+
+def test_check_says_what_fits_and_what_does_not(data_dir: Path, models_dir: Path) -> None:
+    """The archives that these tasks are said to have were never stored."""
+    answer = task2vec("check", "--json", "--data-dir", data_dir)
+    found = json.loads(answer.stdout)
+    assert answer.exit_code == 1
+    assert not found["ok"]
+    assert found["checked"] == {"archives": len(NAMES), "embeddings": len(NAMES)}
+    assert {finding["kind"] for finding in found["findings"]} == {"archive"}
+    told = task2vec("check", "--data-dir", data_dir)
+    assert told.exit_code == 1
+    assert "is not there" in " ".join(told.stdout.split())
+
+
+def test_check_of_an_empty_store_is_content(tmp_path: Path) -> None:
+    answer = task2vec("check", "--data-dir", tmp_path)
+    assert answer.exit_code == 0
+    assert "Everything fits together." in answer.stdout

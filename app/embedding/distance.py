@@ -11,7 +11,9 @@ two embeddings are.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -152,8 +154,12 @@ def pairwise(
     epsilon: float,
     trivial: float | None = None,
     population: Population | None = None,
+    threads: int | None = None,
 ) -> Array:
-    """(M, M) distances; entry [i, j] is from source i to target j. Symmetric ones exactly so."""
+    """(M, M) distances; entry [i, j] is from source i to target j. Symmetric ones exactly so.
+
+    `threads`  that compute metrics on vectors; None: as many as there are cores
+    """
     m = len(vectors)
     chosen = get_metric(metric)
     _check_rows(vectors, vectors, chosen, population)
@@ -163,9 +169,17 @@ def pairwise(
         np.fill_diagonal(result, 0.0)
         return (result + result.T) / 2
     result = np.zeros((m, m))
-    for j in range(m):
+    formula = chosen.formula
+
+    def fill(j: int) -> None:
         sources = vectors[:j] if chosen.symmetric else vectors
-        result[: len(sources), j] = _distances(vectors[j], sources, chosen.formula, epsilon)
+        result[: len(sources), j] = _distances(vectors[j], sources, formula, epsilon)
+
+    with ThreadPoolExecutor(
+        threads or os.cpu_count()
+    ) as pool:  # numpy lets them compute side by side
+        for _ in pool.map(fill, range(m)):
+            pass
     if chosen.symmetric:
         return result + result.T
     if chosen.name == "asymmetric":
@@ -246,9 +260,9 @@ def _check_rows(query: Rows, targets: Rows, metric: Metric, population: Populati
 
 def _cosine(a: Array, b: Array, counts: npt.NDArray[np.bool_]) -> Array:
     """1 - cos(u, v): the paper's symmetric distance (section 4.1)."""
-    total = a + b
-    u = np.where(counts, a / total, 0.0)
-    v = np.where(counts, b / total, 0.0)
+    share = a + b
+    np.divide(counts, share, out=share)
+    u, v = a * share, np.multiply(b, share, out=share)
     dot = np.einsum("md,md->m", u, v)
     norms = np.einsum("md,md->m", u, u) * np.einsum("md,md->m", v, v)
     cosine = np.divide(dot, np.sqrt(norms), out=np.ones_like(dot), where=norms > 0)

@@ -131,7 +131,7 @@ class Follower:
     def _compare(self, session: Session, newest: int, grave: int) -> list[tuple[int, str]]:
         """Removes what the table does not have; what of it the index has not."""
         present = embeddings.added(session, self._space_id, 0)
-        marks = {seq: _mark(digest) for seq, digest in present}
+        marks = {seq: mark_of(digest) for seq, digest in present}
         held = zip(self.index.seqs().tolist(), self.index.marks().tolist(), strict=True)
         # What is newer than this session's view was another's to take in, and stays.
         wrong = [
@@ -149,7 +149,7 @@ class Follower:
         wanted = [(seq, digest) for seq, digest in chunk if seq in still and seq not in held]
         if wanted:
             rows = embeddings.matrix(session, [seq for seq, _ in wanted], self.index.compares)
-            marks = np.array([_mark(digest) for _, digest in wanted], np.int64)
+            marks = np.array([mark_of(digest) for _, digest in wanted], np.int64)
             seen = chunk[-1][0] if self._compared else 0
             self.index.take_in([seq for seq, _ in wanted], marks, rows, seen)
 
@@ -166,26 +166,27 @@ class Indexes:
         self, session: Session, space_id: str, population: Population
     ) -> tuple[PartsIndex, Unindexed]:
         """DifferentSpaces where the session sees no embedding of the space."""
-        means = hashlib.sha256(population.label.tobytes() + population.domain.tobytes())
-        key = f"parts-{means.hexdigest()[:16]}"
-        follower = self._follower(session, space_id, key, population)
+        follower = self._follower(session, space_id, population)
         assert isinstance(follower.index, PartsIndex)  # noqa: S101
         return follower.index, follower.follow(session)
 
     def by_logs(self, session: Session, space_id: str) -> tuple[LogsIndex, Unindexed]:
         """The same for metrics on vectors."""
-        follower = self._follower(session, space_id, "logs", None)
+        follower = self._follower(session, space_id, None)
         assert isinstance(follower.index, LogsIndex)  # noqa: S101
         return follower.index, follower.follow(session)
+
+    def opened(self, session: Session, space_id: str, population: Population | None) -> SpaceIndex:
+        """As it is, by parts where there is a `population`."""
+        return self._follower(session, space_id, population).index
 
     def wait(self) -> None:
         """Until what goes on beside searches is over."""
         for follower in list(self._followers.values()):
             follower.wait()
 
-    def _follower(
-        self, session: Session, space_id: str, key: str, population: Population | None
-    ) -> Follower:
+    def _follower(self, session: Session, space_id: str, population: Population | None) -> Follower:
+        key = "logs" if population is None else parts_key(population)
         with self._mutex:
             follower = self._followers.get((space_id, key))
             if follower is None:
@@ -200,7 +201,13 @@ class Indexes:
         return follower
 
 
-def _mark(recipe_digest: str) -> int:
+def parts_key(population: Population) -> str:
+    """The name of the index whose parts are centred on it."""
+    means = hashlib.sha256(population.label.tobytes() + population.domain.tobytes())
+    return f"parts-{means.hexdigest()[:16]}"
+
+
+def mark_of(recipe_digest: str) -> int:
     """63 bits of what an embedding was made of."""
     digest = hashlib.blake2b(recipe_digest.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "little") >> 1

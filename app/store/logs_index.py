@@ -23,6 +23,7 @@ PROJECTED = 256
 
 class LogsIndex(SpaceIndex):
     compares = "vector"
+    rounding = 0.5  # points lie tens apart
 
     def __init__(self, directory: Path, space: Space) -> None:
         super().__init__(directory, {"points": Column("<f2", PROJECTED)})

@@ -53,6 +53,7 @@ class _Fitted:
 
 class PartsIndex(SpaceIndex):
     compares = "parts"
+    rounding = 1.0  # one step of a code
 
     def __init__(
         self,

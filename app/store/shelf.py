@@ -80,6 +80,9 @@ class Shelf:
     def __len__(self) -> int:
         return self.manifest.rows
 
+    def is_versioned(self, name: str) -> bool:
+        return self._columns[name].versioned
+
     def column(self, name: str) -> npt.NDArray[Any]:
         """(rows, width), mapped and read-only."""
         if name not in self._mapped:

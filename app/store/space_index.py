@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from app.embedding.distance import Compared
 from app.store.shelf import Arrays, Column, Shelf
@@ -44,6 +45,8 @@ class SpaceIndex(ABC):
     """
 
     compares: Compared
+    rounding: float
+    """By how much the same embedding's numbers may differ from one time to another."""
 
     def __init__(self, directory: Path, columns: Mapping[str, Column]) -> None:
         self.shelf = Shelf(
@@ -77,6 +80,16 @@ class SpaceIndex(ABC):
         for row in np.flatnonzero(np.isin(self.seqs(), seqs)):
             self.shelf.overwrite("seqs", int(row), np.array([GONE]))
         self.shelf.publish(buried=max(buried, self.shelf.manifest.buried))
+
+    def fits(self, rows: Rows, embedded: Matrix) -> npt.NDArray[np.bool_]:
+        """Whether what stands in those rows was made of these embeddings."""
+        result = np.ones(len(rows), dtype=bool)
+        for name, expected in self._columns_of(embedded).items():
+            column = self.shelf.column(name)
+            if not self.shelf.is_versioned(name):
+                close = np.isclose(column[rows], expected, rtol=1e-2, atol=self.rounding)
+                result &= close.all(axis=1)
+        return result
 
     def fit(self) -> None:  # noqa: B027 - an index without axes has nothing to fit
         """Makes what serves as many rows as there are now."""

@@ -1,0 +1,184 @@
+"""Whether what the service keeps fits together: database, archives, search indexes."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DatabaseError
+from sqlalchemy.orm import Session
+
+from app.errors import DifferentSpaces
+from app.store import embeddings, reference
+from app.store.blobs import BlobStore
+from app.store.indexes import Indexes, mark_of, parts_key
+from app.store.space_index import GONE, SpaceIndex
+from app.store.tables import Archive, Embedding, Task
+
+SAMPLE = 200
+"""Embeddings of an index that are compared number by number, unless all are."""
+_HASHED_AT_ONCE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """`mended`: it was only in an index, which was deleted and will be made anew."""
+
+    kind: Literal["database", "archive", "embedding", "index"]
+    detail: str
+    remedy: str
+    mended: bool = False
+
+
+@dataclass(slots=True)
+class Report:
+    """What was looked at, by kind, and what does not fit."""
+
+    checked: Counter[str] = field(default_factory=Counter)
+    findings: list[Finding] = field(default_factory=list)
+
+
+def check(
+    session: Session, blobs: BlobStore, index_dir: Path, *, deep: bool, repair: bool
+) -> Report:
+    """`deep` reads every byte of archives and all numbers of indexes, not a sample of them.
+
+    With `repair` indexes that do not fit are deleted: for when nothing runs that has them open.
+    A damaged database ends the check: nothing else can be held against it.
+    """
+    report = Report(findings=list(_of_database(session)))
+    if report.findings:
+        return report
+    report.findings += _of_archives(session, blobs, report.checked, deep=deep)
+    misshapen = list(_of_embeddings(session, report.checked))
+    report.findings += misshapen
+    if not misshapen:
+        report.findings += _of_indexes(session, index_dir, report.checked, deep=deep, repair=repair)
+    return report
+
+
+def _of_database(session: Session) -> Iterator[Finding]:
+    if session.get_bind().dialect.name != "sqlite":
+        return  # PostgreSQL looks after its own pages
+    remedy = "Restore the database from a backup."
+    try:
+        for (told,) in session.execute(text("PRAGMA quick_check(20)")).all():
+            if told != "ok":
+                yield Finding("database", f"The database file is damaged: {told}", remedy)
+        for table, row, parent, _ in session.execute(text("PRAGMA foreign_key_check")).all():
+            detail = f"Row {row} of {table} names a row of {parent} that is not there."
+            yield Finding("database", detail, remedy)
+    except DatabaseError as error:
+        session.rollback()  # no more can be asked of it, not even an orderly end
+        yield Finding("database", f"The database file cannot be read: {error.orig}.", remedy)
+
+
+def _of_archives(
+    session: Session, blobs: BlobStore, checked: Counter[str], *, deep: bool
+) -> Iterator[Finding]:
+    query = select(Archive.sha256, Archive.size_bytes, Task.id).join(Task)
+    for sha256, size_bytes, task_id in session.execute(query.order_by(Task.seq)):
+        checked["archives"] += 1
+        remedy = f"Upload the images of task {task_id} again, or restore the data directory."
+        if not blobs.exists(sha256):
+            yield Finding("archive", f"Archive {sha256} is not there.", remedy)
+            continue
+        digest, size = hashlib.sha256(), 0
+        with blobs.open(sha256) as stream:
+            if not deep:
+                size = stream.seek(0, 2)
+            else:
+                while chunk := stream.read(_HASHED_AT_ONCE):
+                    digest.update(chunk)
+                    size += len(chunk)
+        if size != size_bytes or (deep and digest.hexdigest() != sha256):
+            yield Finding("archive", f"Archive {sha256} holds other bytes than it did.", remedy)
+
+
+def _of_embeddings(session: Session, checked: Counter[str]) -> Iterator[Finding]:
+    lengths = [
+        func.length(column)
+        for column in (
+            Embedding.vector,
+            Embedding.domain,
+            Embedding.discriminants,
+            Embedding.draw_error,
+            Embedding.sampling_error,
+        )
+    ]
+    found = session.execute(
+        select(Embedding.space_id, func.count(), *lengths).group_by(Embedding.space_id, *lengths)
+    ).all()
+    shapes = Counter(space_id for space_id, *_ in found)
+    for space_id, count, *sizes in found:
+        checked["embeddings"] += count
+        vector, domain, axes, *errors = sizes
+        if shapes[space_id] > 1 or {domain, *errors} != {vector} or not vector or axes % 16:
+            yield Finding(
+                "embedding",
+                f"{count} embeddings of space {space_id} have arrays of {sizes} bytes.",
+                "Restore the database from a backup, or embed their tasks again.",
+            )
+
+
+def _of_indexes(
+    session: Session, index_dir: Path, checked: Counter[str], *, deep: bool, repair: bool
+) -> Iterator[Finding]:
+    """Of what is there; an index that was never made is none that does not fit."""
+    indexes = Indexes(index_dir)
+    for directory in sorted(path for path in index_dir.glob("*/*") if path.is_dir()):
+        space_id, key = directory.parent.name, directory.name
+        population = reference.population(session, space_id)
+        of_parts = population is not None and key == parts_key(population)
+        detail = None
+        try:
+            if of_parts or key == "logs":
+                index = indexes.opened(session, space_id, population if of_parts else None)
+                checked["index rows"] += len(index.shelf)
+                detail = _misfit(session, space_id, index, deep=deep)
+            else:
+                detail = "is of a library that is not loaded any more"
+        except DifferentSpaces:
+            detail = "is of a space without embeddings"
+        if detail is not None:
+            if repair:
+                shutil.rmtree(directory)
+            yield Finding(
+                "index",
+                f"The index {directory} {detail}.",
+                "Run `task2vec check --repair` while nothing else runs: it is made anew.",
+                mended=repair,
+            )
+
+
+def _misfit(session: Session, space_id: str, index: SpaceIndex, *, deep: bool) -> str | None:
+    """What the index has that the table has not; what it lacks it takes in at the next search."""
+    present = dict(embeddings.added(session, space_id, 0))
+    seqs, marks = index.seqs(), index.marks()
+    live = np.flatnonzero(seqs != GONE)
+    held = seqs[live].tolist()
+    if len(set(held)) < len(held):
+        return "holds an embedding twice"
+    strange = [
+        seq
+        for seq, mark in zip(held, marks[live].tolist(), strict=True)
+        if seq in present and mark_of(present[seq]) != mark
+    ]
+    known = np.array([row for row, seq in zip(live, held, strict=True) if seq in present])
+    if not deep:
+        known = np.random.default_rng(0).permutation(known)[:SAMPLE]
+    wrong = 0
+    for start in range(0, len(known), 128):
+        some = known[start : start + 128].astype(np.int64)
+        rows = embeddings.matrix(session, seqs[some].tolist(), index.compares)
+        wrong += int((~index.fits(some, rows)).sum())
+    if strange or wrong:
+        return f"holds {len(strange)} embeddings of another database and {wrong} with other numbers"
+    return None

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text, update
+
+from app.embedding.parts import Population
+from app.store import tasks
+from app.store.blobs import Blob, BlobStore
+from app.store.check import Report, check
+from app.store.indexes import Indexes
+from app.store.session import Database
+from app.store.tables import Embedding
+from tests.store.samples import make_embedding, ready_task
+from tests.store.test_indexes import POPULATION
+
+
+class Kept:
+    """A store with two tasks whose archives are there, and both kinds of index."""
+
+    def __init__(self, database: Database, directory: Path) -> None:
+        self.database = database
+        self.blobs = BlobStore(directory / "blobs")
+        self.index_dir = directory / "index"
+        self.archives = [self.blobs.put(io.BytesIO(b"pictures" * n)) for n in (3, 4)]
+        with database.session() as session:
+            self.tasks = [
+                ready_task(session, make_embedding(seed), archive=archive)
+                for seed, archive in enumerate(self.archives)
+            ]
+        self.search()
+
+    def search(self) -> None:
+        indexes = Indexes(self.index_dir)
+        with self.database.session(read_only=True) as session:
+            indexes.by_parts(session, "space", POPULATION)
+            indexes.by_logs(session, "space")
+
+    def check(self, *, deep: bool = False, repair: bool = False) -> Report:
+        with self.database.session(read_only=True) as session:
+            return check(session, self.blobs, self.index_dir, deep=deep, repair=repair)
+
+    def path_of(self, blob: Blob) -> Path:
+        return next(self.index_dir.parent.rglob(blob.sha256))
+
+
+@pytest.fixture
+def kept(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    def population(*_: object) -> Population:
+        return POPULATION
+
+    monkeypatch.setattr("app.store.check.reference.population", population)
+    return Kept(database, tmp_path)
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_store_that_fits_together_has_no_findings(kept: Kept, deep: bool) -> None:
+    report = kept.check(deep=deep)
+    assert report.findings == []
+    assert report.checked == {"archives": 2, "embeddings": 2, "index rows": 4}
+
+
+def test_a_lost_archive_is_found(kept: Kept) -> None:
+    kept.path_of(kept.archives[0]).unlink()
+    [finding] = kept.check().findings
+    assert finding.kind == "archive"
+    assert kept.archives[0].sha256 in finding.detail
+    assert kept.tasks[0].id in finding.remedy
+
+
+def test_changed_bytes_are_found_by_their_number_or_when_all_are_read(kept: Kept) -> None:
+    kept.path_of(kept.archives[0]).write_bytes(b"short")
+    kept.path_of(kept.archives[1]).write_bytes(b"picturez" * 4)
+    assert len(kept.check().findings) == 1
+    assert len(kept.check(deep=True).findings) == 2
+
+
+def test_arrays_of_other_lengths_are_found(kept: Kept) -> None:
+    with kept.database.session() as session:
+        session.execute(
+            update(Embedding)
+            .where(Embedding.seq == kept.tasks[0].embedding_seq)
+            .values(domain=b"\0" * 8)
+        )
+    assert "embedding" in {finding.kind for finding in kept.check().findings}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_index_with_other_numbers_is_found_and_mended(kept: Kept, deep: bool) -> None:
+    for path in kept.index_dir.rglob("vectors.column"):
+        data = bytearray(path.read_bytes())
+        data[5] ^= 0x40
+        path.write_bytes(data)
+    [finding] = kept.check(deep=deep).findings
+    assert (finding.kind, finding.mended) == ("index", False)
+    [finding] = kept.check(deep=deep, repair=True).findings
+    assert finding.mended
+    kept.search()
+    assert kept.check(deep=True).findings == []
+
+
+def test_an_index_of_another_database_is_found(kept: Kept) -> None:
+    with kept.database.session() as session:
+        session.execute(update(Embedding).values(recipe_digest=Embedding.recipe_digest + "!"))
+    found = kept.check().findings
+    assert [finding.kind for finding in found] == ["index", "index"]
+    assert "another database" in found[0].detail
+
+
+def test_an_index_that_lags_behind_fits(kept: Kept) -> None:
+    with kept.database.session() as session:
+        ready_task(session, make_embedding(5), archive=kept.archives[0])
+        tasks.delete_task(session, tasks.get_own_task(session, "acme", kept.tasks[1].id))
+    kept.blobs.delete(kept.archives[1].sha256)
+    assert kept.check(deep=True).findings == []
+
+
+def test_indexes_that_nothing_needs_any_more_are_found(kept: Kept) -> None:
+    (kept.index_dir / "space" / "parts-of-old").mkdir()
+    (kept.index_dir / "left" / "logs").mkdir(parents=True)
+    details = sorted(finding.detail for finding in kept.check(repair=True).findings)
+    assert len(details) == 2
+    assert kept.check().findings == []
+
+
+def test_a_damaged_database_file_is_found(kept: Kept, url: str) -> None:
+    if not url.startswith("sqlite"):
+        pytest.skip("PostgreSQL looks after its own pages")
+    root = text("SELECT rootpage FROM sqlite_schema WHERE name = 'tasks'")
+    with kept.database.session(read_only=True) as session:
+        page = session.scalar(root)
+    kept.database.dispose()  # which also brings the log of writes into the file
+    with Path(url.removeprefix("sqlite:///")).open("r+b") as file:
+        file.seek((page - 1) * 4096)
+        file.write(b"\xff" * 4096)
+    report = kept.check()
+    assert {finding.kind for finding in report.findings} == {"database"}
+    assert report.checked == {}
