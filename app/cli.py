@@ -326,6 +326,28 @@ def neighbours(
 
 
 @app.command()
+def atlas(
+    space: Annotated[str | None, typer.Option(help="Space, where there are several.")] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the clusters on the map of tasks, and which of them join."""
+    with Client(server, key) as client:
+        answer = client.get("/v1/atlas", limit=10_000 if as_json else 1, space_id=space)
+        while as_json and answer["next_cursor"]:
+            more = client.get(
+                "/v1/atlas", limit=10_000, space_id=space, cursor=answer["next_cursor"]
+            )
+            answer["items"] += more["items"]
+            answer["next_cursor"] = more["next_cursor"]
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.atlas_report(answer))
+
+
+@app.command()
 def distance(
     items: Annotated[
         list[str],

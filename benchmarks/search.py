@@ -46,7 +46,7 @@ IN_DATABASE = 10_000
 QUERIES = 100
 COLD_QUERIES = 20
 PROPOSED_OF_LIBRARY = 30
-_ON_DISK = ("vectors", "axes", "scales")
+_ON_DISK = ("codes", "scales")
 
 
 def measure(made: Made) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 import app
 from app.api import (
+    atlas,
     bodies,
     catalogue,
     distances,
@@ -84,6 +85,7 @@ def create_app(settings: Settings) -> FastAPI:
             estimates.router,
             catalogue.router,
             jobs.router,
+            atlas.router,
         ),
         max_body_size=bodies.MAX_JSON_BYTES,
     )

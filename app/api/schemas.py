@@ -340,6 +340,53 @@ class DistancesAnswer(Answer):
     )
 
 
+# --- atlas
+
+
+class AtlasRow(Answer):
+    id: str
+    name: str
+    x: float
+    y: float
+    cluster: int | None = Field(description="none: in no cluster")
+    complexity: float
+    tags: list[str]
+    classes: int | None
+    images: int | None
+    library: bool
+
+
+class AtlasCluster(Answer):
+    number: int
+    name: str = Field(description="the tags that tell it from others")
+    tasks: int
+    position: tuple[float, float]
+    shares: list[tuple[str, float]] = Field(
+        description="share of its tasks that has each tag of its name"
+    )
+
+
+class Join(Answer):
+    """Clusters, or what earlier joins made of them: join i makes number `len(clusters)` + i."""
+
+    first: int
+    second: int
+    distance: float
+
+
+class AtlasAnswer(Answer):
+    space_id: str
+    drawn_at: datetime
+    tasks: int = Field(description="on the whole map")
+    trustworthiness: float | None = Field(
+        description="how far near on the map is near among embeddings: 1 at best, 0.5 by chance"
+    )
+    clusters: list[AtlasCluster]
+    dendrogram: list[Join]
+    items: list[AtlasRow]
+    next_cursor: str | None
+
+
 # --- estimates
 
 

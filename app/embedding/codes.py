@@ -9,7 +9,7 @@ is looked at more closely, and distances that are told come from the embeddings 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,40 +31,41 @@ _AT_ONCE = 8  # rows of the default probe that a core's cache holds once they ar
 class CodedParts:
     """The parts of M tasks as bytes; the arrays may be memory maps.
 
-    `vectors`  (M, 2 (D + 1)) label part, then domain part
-    `axes`     (M, RANK (K + 1)) discriminants
-    `scales`   (M, 2) float32, what one step of each of the two counts
+    `codes`   (M, 2 (D + 1) + RANK (K + 1)): label part, domain part, discriminants
+    `scales`  (M, 2) float32, what a step of the first two counts, and one of the discriminants
+    `width`   D + 1
     """
 
-    vectors: Codes
-    axes: Codes
+    codes: Codes
     scales: Matrix
+    width: int
 
     @classmethod
     def of(cls, parts: Parts) -> CodedParts:
         count, width = parts.label.shape
-        vectors = np.empty((count, 2 * width), np.int8)
-        axes = np.empty((count, parts.discriminants[0].size if count else 0), np.int8)
+        of_axes = parts.discriminants.shape[1] * parts.discriminants.shape[2]
+        codes = np.empty((count, 2 * width + of_axes), np.int8)
         scales = np.empty((count, 2), np.float32)
         for start in range(0, count, _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
             both = np.concatenate([parts.label[some], parts.domain[some]], axis=1, dtype=np.float32)
-            vectors[some], scales[some, 0] = _coded(both)
+            codes[some, : 2 * width], scales[some, 0] = _coded(both)
             flat = parts.discriminants[some].reshape(len(both), -1)
-            axes[some], scales[some, 1] = _coded(flat.astype(np.float32))
-        return cls(vectors, axes, scales)
+            codes[some, 2 * width :], scales[some, 1] = _coded(flat.astype(np.float32))
+        return cls(codes, scales, width)
 
     def __len__(self) -> int:
         return len(self.scales)
 
     def take(self, rows: Rows | slice) -> CodedParts:
-        return CodedParts(*(getattr(self, each.name)[rows] for each in fields(self)))
+        return CodedParts(self.codes[rows], self.scales[rows], self.width)
 
     def unpacked(self) -> tuple[Matrix, Matrix, Matrix]:
         """About what was coded: label (M, D + 1), domain (M, D + 1), axes (M, RANK, K + 1)."""
-        values = self.vectors * self.scales[:, :1]
-        label, domain = np.split(values, 2, axis=1)
-        axes = self.axes * self.scales[:, 1:]
+        both = 2 * self.width
+        values = self.codes[:, :both] * self.scales[:, :1]
+        axes = self.codes[:, both:] * self.scales[:, 1:]
+        label, domain = values[:, : self.width], values[:, self.width :]
         return label, domain, axes.reshape(len(self), RANK, -1)
 
     def alike(self, query: Parts, weights: Weights, rows: Rows) -> Matrix:
@@ -72,7 +73,7 @@ class CodedParts:
 
         A few rows at a time, so that what is read is still in the cache when it is multiplied.
         """
-        width = self.vectors.shape[1] // 2
+        width = self.width
         asked = np.concatenate([weights.label * query.label[0], weights.domain * query.domain[0]])
         counted = slice(0 if weights.label else width, 2 * width if weights.domain else width)
         asked = asked[counted].astype(np.float32)
@@ -83,9 +84,9 @@ class CodedParts:
             steps, axis_steps = self.scales[some].T
             found = result[start : start + _AT_ONCE]
             if len(asked):
-                found += steps * (self.vectors[some, counted].astype(np.float32) @ asked)
+                found += steps * (self.codes[some, counted].astype(np.float32) @ asked)
             if weights.discriminants:
-                coded = self.axes[some].reshape(-1, len(axes)).astype(np.float32)
+                coded = self.codes[some, 2 * width :].reshape(-1, len(axes)).astype(np.float32)
                 squares = (coded @ axes) ** 2
                 overlaps = np.sqrt(squares.reshape(len(some), -1).sum(axis=1))
                 found += weights.discriminants * axis_steps * overlaps

@@ -27,6 +27,7 @@ from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import jobs, workers
 from app.store.blobs import BlobStore
+from app.store.indexes import Indexes
 from app.store.session import Database
 from app.store.tables import Outbox, Worker, now
 from app.telemetry import configure_logging, log_event
@@ -132,6 +133,11 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     heart.start()
     log_event("worker.ready", pid=os.getpid(), device=str(probe.device), space_id=probe.space_id)
 
+    if settings.atlas_interval_seconds:
+        threading.Thread(
+            target=_draw_until, args=(stopping, settings, database), name="atlas", daemon=True
+        ).start()
+
     _dispatch_until(stopping, settings, database, blobs, engine)
 
     in_order = idle.wait(settings.shutdown_grace_seconds)
@@ -168,6 +174,18 @@ def _dispatch_until(
             log_event("worker.dispatch_failed", level=logging.ERROR, exc_info=True)
             pause_seconds = PAUSE_AFTER_ERROR_SECONDS
         stopping.wait(pause_seconds)
+
+
+def _draw_until(stopping: threading.Event, settings: Settings, database: Database) -> None:
+    """Maps follow the tasks at some distance; a map that is being drawn is left at the end."""
+    from app.jobs.atlas import refresh
+
+    indexes = Indexes(settings.index_dir)
+    while not stopping.wait(settings.atlas_interval_seconds):
+        try:
+            refresh(database, indexes, threads=settings.threads or 1, stop=stopping.is_set)
+        except Exception:  # what was wrong may be over at the next turn
+            log_event("atlas.failed", level=logging.ERROR, exc_info=True)
 
 
 def dispatch(database: Database, engine: Engine) -> None:

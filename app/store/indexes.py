@@ -176,6 +176,13 @@ class Indexes:
         assert isinstance(follower.index, LogsIndex)  # noqa: S101
         return follower.index, follower.follow(session)
 
+    def followed(
+        self, session: Session, space_id: str, population: Population | None
+    ) -> tuple[SpaceIndex, Unindexed]:
+        """By parts where there is a `population`."""
+        follower = self._follower(session, space_id, population)
+        return follower.index, follower.follow(session)
+
     def opened(self, session: Session, space_id: str, population: Population | None) -> SpaceIndex:
         """As it is, by parts where there is a `population`."""
         return self._follower(session, space_id, population).index

@@ -13,16 +13,18 @@ from pathlib import Path
 
 import numpy as np
 
+from app.embedding.projection import unit
 from app.store.embeddings import Space
 from app.store.shelf import Arrays, Column
 from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
-from app.store.vectors import FaissIndex, Matrix, Rows
+from app.store.vectors import FaissIndex, Matrix, Rows, nearest
 
 PROJECTED = 256
 
 
 class LogsIndex(SpaceIndex):
     compares = "vector"
+    metric = "cosine"
     rounding = 0.5  # points lie tens apart
 
     def __init__(self, directory: Path, space: Space) -> None:
@@ -47,6 +49,18 @@ class LogsIndex(SpaceIndex):
             rows = np.arange(len(seqs))
         found = seqs[rows]
         return Found(found[found != GONE], exhaustive)
+
+    def points(self, seqs: Rows) -> Matrix:
+        return unit(self._of(seqs))
+
+    def nearest(self, seqs: Rows, k: int, onto: Rows | None = None) -> Rows:
+        points = self._of(seqs)
+        others = points if onto is None else self._of(onto)
+        return nearest(points, others, k, itself=onto is None)
+
+    def _of(self, seqs: Rows) -> Matrix:
+        points: Matrix = self.shelf.column("points")[self.rows_of(seqs)].astype(np.float32)
+        return points
 
     def _points(self) -> FaissIndex:
         points = self.shelf.column("points")

@@ -14,24 +14,28 @@ import os
 import threading
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from app.embedding.codes import CodedParts
+from app.embedding.distance import COMBINED
 from app.embedding.parts import Parts, Population, Weights
-from app.embedding.projection import SAMPLE, WIDTH, Projection, weighed
+from app.embedding.projection import FINE, SAMPLE, Dimensions, Projection, weighed
 from app.embedding.vector import RANK
 from app.store.embeddings import Space
 from app.store.shelf import Arrays, Column
 from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
-from app.store.vectors import FaissIndex, Matrix, Rows
+from app.store.vectors import FaissIndex, Matrix, Rows, nearest
 from app.telemetry import log_event
 
 REFITTED = 8
 """Times as many tasks as showed the axes: then they are looked for anew."""
 _AT_ONCE = 512  # rows
+_PROPOSED = 3  # times as many as are wanted, for a map
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +57,7 @@ class _Fitted:
 
 class PartsIndex(SpaceIndex):
     compares = "parts"
+    metric = "combined"
     rounding = 1.0  # one step of a code
 
     def __init__(
@@ -66,13 +71,13 @@ class PartsIndex(SpaceIndex):
         super().__init__(
             directory,
             {
-                "vectors": Column("|i1", 2 * (space.dimensions + 1)),
-                "axes": Column("|i1", RANK * (space.responses + 1)),
+                "codes": Column("|i1", 2 * (space.dimensions + 1) + RANK * (space.responses + 1)),
                 "scales": Column("<f4", 2),
-                "points": Column("<f2", WIDTH, versioned=True),
+                "points": Column("<f2", FINE.total, versioned=True),
             },
         )
         self._epsilon = space.epsilon
+        self._part_width = space.dimensions + 1
         self._population = population
         self._exhaustive = exhaustive
         self._mutex = threading.Lock()
@@ -94,19 +99,19 @@ class PartsIndex(SpaceIndex):
     def coded(self) -> CodedParts:
         """Memory maps of all rows, those that are gone among them."""
         column = self.shelf.column
-        return CodedParts(column("vectors"), column("axes"), column("scales"))
+        return CodedParts(column("codes"), column("scales"), self._part_width)
 
     def fit(self) -> None:
         """Finds the axes and moves all points."""
         live = np.flatnonzero(self.seqs() != GONE)
         sample = np.random.default_rng(0).permutation(live)[:SAMPLE]
         coded, rows = self.coded(), len(self.shelf)
-        projection = Projection.of(*coded.take(np.sort(sample)).unpacked())
+        projection = Projection.of(*coded.take(np.sort(sample)).unpacked(), tasks=len(live))
         last = self.shelf.manifest.version
         self._write_projection(last + 1, projection)
         pieces = (
-            projection.points(*coded.take(slice(start, start + _AT_ONCE)).unpacked())
-            for start in range(0, rows, _AT_ONCE)
+            _padded(projection.points(*self._unpacked(np.arange(start, stop))))
+            for start, stop in _spans(rows)
         )
         self.shelf.replace("points", pieces, last + 1, fitted=rows)
         for path in self.shelf.directory.glob(f"*-{last}.fitted"):
@@ -126,16 +131,59 @@ class PartsIndex(SpaceIndex):
             rows = np.arange(len(seqs))
         rows = rows[seqs[rows] != GONE]
         # Rounded: the same codes at another place in a batch may differ in the last bits.
+        self.shelf.expect("codes", rows)
         likeness = self.coded().alike(query, weights, rows).round(6)
         order = np.lexsort([seqs[rows], -likeness])[:n]
         return Likened(seqs[rows[order]], exhaustive, likeness[order])
+
+    def points(self, seqs: Rows) -> Matrix:
+        """By `combined`; of so few tasks that none are proposed, on axes of their own."""
+        rows, coded = self.rows_of(seqs), self.coded()
+        projection = self._current().projection
+        if projection is not None:
+            return weighed(self.shelf.column("points")[rows], COMBINED, projection.dimensions)
+        sample = np.random.default_rng(0).permutation(rows)[:SAMPLE]
+        projection = Projection.of(*coded.take(np.sort(sample)).unpacked(), tasks=len(rows))
+        pieces = [
+            projection.points(*self._unpacked(rows[start:stop]))
+            for start, stop in _spans(len(rows))
+        ]
+        return weighed(np.concatenate(pieces), COMBINED, projection.dimensions)
+
+    def nearest(self, seqs: Rows, k: int, onto: Rows | None = None) -> Rows:
+        """By `combined` likeness of codes, proposed by points where there are many."""
+        rows, itself = self.rows_of(seqs), onto is None
+        others = rows if onto is None else self.rows_of(onto)
+        k = min(k, len(others) - itself)
+        proposed = None
+        if len(others) > EXHAUSTIVE and self._current().projection is not None:
+            points = self.points(seqs)
+            among = points if onto is None else self.points(onto)
+            proposed = nearest(points, among, _PROPOSED * k, itself=itself)
+        coded, every = self.coded(), np.arange(len(others))
+        result = np.empty((len(rows), k), np.int64)
+        for i, row in enumerate(rows):
+            near = every if proposed is None else proposed[i]
+            self.shelf.expect("codes", others[near])
+            arrays = coded.take(slice(row, row + 1)).unpacked()
+            query = Parts(*(array.astype(np.float64) for array in arrays))
+            likeness = coded.alike(query, COMBINED, others[near])
+            order = near[np.argsort(-likeness, kind="stable")]
+            result[i] = order[order != i][:k] if itself else order[:k]
+        return result
 
     def _proposed(self, query: Parts, weights: Weights, n: int, among: Rows | None) -> Rows:
         fitted = self._current()
         if fitted.projection is None:  # too many tasks at once, or the file was lost
             return np.arange(len(self.shelf)) if among is None else among
-        point = weighed(fitted.projection.points_of(query), weights)[0]
-        return self._searched(fitted, weights).search(point, n, among)
+        point = weighed(fitted.projection.points_of(query), weights, fitted.projection.dimensions)[
+            0
+        ]
+        return self._searched(fitted, fitted.projection, weights).search(point, n, among)
+
+    def _unpacked(self, rows: Rows) -> tuple[Matrix, Matrix, Matrix]:
+        self.shelf.expect("codes", rows)
+        return self.coded().take(rows).unpacked()
 
     def _columns_of(self, rows: Matrix) -> Arrays:
         return self.columns_of(Parts.of(rows, self._epsilon, self._population))
@@ -143,17 +191,10 @@ class PartsIndex(SpaceIndex):
     def columns_of(self, parts: Parts) -> Arrays:
         coded = CodedParts.of(parts)
         projection = self._current().projection
-        points = (
-            np.zeros((len(coded), WIDTH), np.float16)
-            if projection is None
-            else projection.points_of(parts).astype(np.float16)
-        )
-        return {
-            "vectors": coded.vectors,
-            "axes": coded.axes,
-            "scales": coded.scales,
-            "points": points,
-        }
+        points = np.zeros((len(coded), 0), np.float32)
+        if projection is not None:
+            points = projection.points_of(parts)
+        return {"codes": coded.codes, "scales": coded.scales, "points": _padded(points)}
 
     def _current(self) -> _Fitted:
         with self._mutex:
@@ -163,29 +204,32 @@ class PartsIndex(SpaceIndex):
                 self._fitted = _Fitted(manifest.version, projection)
             return self._fitted
 
-    def _searched(self, fitted: _Fitted, weights: Weights) -> FaissIndex:
+    def _searched(self, fitted: _Fitted, projection: Projection, weights: Weights) -> FaissIndex:
         """The points of a metric, with all that the shelf has."""
-        points = self.shelf.column("points")
+        points, dimensions = self.shelf.column("points"), projection.dimensions
         with self._mutex:
             index = fitted.searched.get(weights)
             if index is None:
                 index = FaissIndex.read(self._lists_path(fitted, weights))
                 if index is None or len(index) > len(points):
-                    index = FaissIndex(weighed(points, weights))
+                    index = FaissIndex(weighed(points, weights, dimensions))
                     self._keep(index, fitted, weights)
                 fitted.searched[weights] = index
             if len(index) < len(points):
-                index.add(weighed(points[len(index) :], weights))
+                index.add(weighed(points[len(index) :], weights, dimensions))
             if index.outgrown and weights not in fitted.growing:
                 fitted.growing.add(weights)
                 threading.Thread(
-                    target=self._grow, args=(fitted, weights), name="index-growth", daemon=True
+                    target=self._grow,
+                    args=(fitted, dimensions, weights),
+                    name="index-growth",
+                    daemon=True,
                 ).start()
             return index
 
-    def _grow(self, fitted: _Fitted, weights: Weights) -> None:
+    def _grow(self, fitted: _Fitted, dimensions: Dimensions, weights: Weights) -> None:
         """Another index takes the place of one that was outgrown; until then that one serves."""
-        index = FaissIndex(weighed(self.shelf.column("points"), weights))
+        index = FaissIndex(weighed(self.shelf.column("points"), weights, dimensions))
         self._keep(index, fitted, weights)
         with self._mutex:
             fitted.searched[weights] = index
@@ -224,3 +268,15 @@ class PartsIndex(SpaceIndex):
                 return Projection(kept["label"], kept["domain"], kept["discriminants"])
         except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
             return None
+
+
+def _spans(count: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, count, _AT_ONCE):
+        yield start, min(start + _AT_ONCE, count)
+
+
+def _padded(points: Matrix) -> npt.NDArray[np.float16]:
+    """As wide as the column, whatever the dimensions."""
+    result = np.zeros((len(points), FINE.total), np.float16)
+    result[:, : points.shape[1]] = points
+    return result

@@ -45,6 +45,8 @@ class SpaceIndex(ABC):
     """
 
     compares: Compared
+    metric: str
+    """That places tasks on a map where the space has this index."""
     rounding: float
     """By how much the same embedding's numbers may differ from one time to another."""
 
@@ -93,6 +95,28 @@ class SpaceIndex(ABC):
 
     def fit(self) -> None:  # noqa: B027 - an index without axes has nothing to fit
         """Makes what serves as many rows as there are now."""
+
+    @abstractmethod
+    def points(self, seqs: Rows) -> Matrix:
+        """(M, d) unit points of embeddings that the index holds, for a map."""
+
+    @abstractmethod
+    def nearest(self, seqs: Rows, k: int, onto: Rows | None = None) -> Rows:
+        """(M, k) numbers of those nearest to each of the embeddings, nearest first.
+
+        `onto`  seqs that may be neighbours, and in which they are numbered; None: `seqs`
+                themselves, of which none is its own
+        """
+
+    def rows_of(self, seqs: Rows) -> Rows:
+        """The row of each embedding; KeyError where one is not held."""
+        held = self.seqs()
+        order = np.argsort(held, kind="stable")
+        at = np.searchsorted(held, seqs, sorter=order)
+        rows: Rows = order[np.minimum(at, len(order) - 1)] if len(order) else at
+        if not np.array_equal(held[rows], seqs):
+            raise KeyError("an embedding that the index does not hold")
+        return rows
 
     @abstractmethod
     def _columns_of(self, rows: Matrix) -> Arrays:

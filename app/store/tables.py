@@ -274,6 +274,42 @@ class ReferenceLibrary(Base):
     population: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
 
 
+class Atlas(Base):
+    """The map of what a tenant sees of a space; PUBLIC's is everyone's who has none."""
+
+    __tablename__ = "atlases"
+    __table_args__ = (UniqueConstraint("tenant", "space_id"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    tenant: Mapped[str] = mapped_column(String(100))
+    space_id: Mapped[str] = mapped_column(String(64))
+    signature: Mapped[str] = mapped_column(String(64))  # of the tasks and embeddings on it
+    n_tasks: Mapped[int] = mapped_column(Integer)
+    n_settled: Mapped[int] = mapped_column(Integer)  # that there were when all last found a place
+    clusters: Mapped[list[Any]] = mapped_column(JSON)
+    dendrogram: Mapped[list[Any]] = mapped_column(JSON)
+    trustworthiness: Mapped[float | None] = mapped_column(Float)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class AtlasPoint(Base):
+    """A task's place on an atlas; `complexity` of the embedding it was placed by."""
+
+    __tablename__ = "atlas_points"
+
+    atlas_seq: Mapped[int] = mapped_column(
+        ForeignKey("atlases.seq", ondelete="CASCADE"), primary_key=True
+    )
+    task_seq: Mapped[int] = mapped_column(
+        ForeignKey("tasks.seq", ondelete="CASCADE"), primary_key=True, index=True
+    )
+    embedding_seq: Mapped[int] = mapped_column(BigInteger)
+    x: Mapped[float] = mapped_column(Float)
+    y: Mapped[float] = mapped_column(Float)
+    cluster: Mapped[int | None] = mapped_column(Integer)
+    complexity: Mapped[float] = mapped_column(Float)
+
+
 class Worker(Base):
     """A worker process that is up; its heartbeat tells readiness, its space what it embeds into."""
 

@@ -118,6 +118,20 @@ class FaissIndex:
             scratch.unlink(missing_ok=True)
 
 
+def nearest(points: Matrix, others: Matrix, k: int, *, itself: bool) -> Rows:
+    """(M, k) numbers of the others nearest to each point.
+
+    `itself`  the others are the points: none is its own neighbour
+    """
+    index, more = FaissIndex(others), int(itself)
+    k = min(k, len(others) - more)
+    result = np.empty((len(points), k), np.int64)
+    for i, point in enumerate(points):
+        found = index.search(point, k + more)
+        result[i] = found[found != i][:k] if itself else found
+    return result
+
+
 def _empty(points: Matrix, listed: int) -> faiss.Index:
     width = points.shape[1]
     if len(points) < listed:

@@ -5,7 +5,7 @@ import pytest
 
 from app.embedding.distance import METRICS
 from app.embedding.parts import Parts, Weights
-from app.embedding.projection import DIMENSIONS, SKETCH, WIDTH, Projection, unit, weighed
+from app.embedding.projection import COARSE, FINE, MANY, SKETCH, Projection, unit, weighed
 from tests.embedding.test_codes import PARTS_METRICS, made_up, one
 
 
@@ -19,19 +19,19 @@ def floats(parts: Parts) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_fewer_tasks_than_axes_keep_their_inner_products() -> None:
     """Twenty tasks span twenty dimensions: nothing of them lies outside the axes."""
     parts = made_up(20)
-    projection = Projection.of(*floats(parts))
+    projection = Projection.of(*floats(parts), tasks=20)
     points = projection.points_of(parts)
-    assert points.shape == (20, WIDTH)
-    label = points[:, : int(DIMENSIONS.label)]
+    assert points.shape == (20, COARSE.total)
+    label = points[:, : COARSE.label]
     np.testing.assert_allclose(label @ label.T, parts.label @ parts.label.T, atol=1e-5)
-    domain = points[:, int(DIMENSIONS.label) :][:, : int(DIMENSIONS.domain)]
+    domain = points[:, COARSE.label :][:, : COARSE.domain]
     np.testing.assert_allclose(domain @ domain.T, parts.domain @ parts.domain.T, atol=1e-5)
 
 
 def test_sketches_stand_for_the_inner_products_of_what_they_sketch() -> None:
     parts = made_up(20)
-    projection = Projection.of(*floats(parts))
-    points = projection.points_of(parts)[:, -int(DIMENSIONS.discriminants) :]
+    projection = Projection.of(*floats(parts), tasks=20)
+    points = projection.points_of(parts)[:, -COARSE.discriminants :]
     overlap = parts.alike(parts, Weights(discriminants=1.0)) ** 2
     assert np.abs(points @ points.T - overlap).max() < 12 / np.sqrt(SKETCH)
 
@@ -40,12 +40,12 @@ def test_sketches_stand_for_the_inner_products_of_what_they_sketch() -> None:
 def test_points_put_near_tasks_first(metric: str) -> None:
     weights = METRICS[metric].weights
     parts = made_up(200)
-    projection = Projection.of(*floats(parts))
-    points = weighed(projection.points_of(parts), weights)
+    projection = Projection.of(*floats(parts), tasks=20)
+    points = weighed(projection.points_of(parts), weights, COARSE)
     np.testing.assert_allclose(np.linalg.norm(points, axis=1), 1, atol=1e-5)
     exact = parts.alike(parts, weights)
     for row in range(0, 200, 40):
-        query = weighed(projection.points_of(one(parts, row)), weights)[0]
+        query = weighed(projection.points_of(one(parts, row)), weights, COARSE)[0]
         proposed = np.argsort(-(points @ query))[:60]
         nearest = np.argsort(-exact[row])[:5]
         assert len(set(nearest) & set(proposed)) >= 4
@@ -53,3 +53,9 @@ def test_points_put_near_tasks_first(metric: str) -> None:
 
 def test_a_point_of_nothing_stays_at_the_origin() -> None:
     assert not unit(np.zeros((2, 3), np.float32)).any()
+
+
+def test_very_many_tasks_get_finer_points() -> None:
+    parts = made_up(30)
+    few, many = (Projection.of(*floats(parts), tasks=tasks) for tasks in (MANY, MANY + 1))
+    assert (few.dimensions, many.dimensions) == (COARSE, FINE)

@@ -89,7 +89,7 @@ def test_arrays_of_other_lengths_are_found(kept: Kept) -> None:
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_an_index_with_other_numbers_is_found_and_mended(kept: Kept, deep: bool) -> None:
-    for path in kept.index_dir.rglob("vectors.column"):
+    for path in kept.index_dir.rglob("codes.column"):
         data = bytearray(path.read_bytes())
         data[5] ^= 0x40
         path.write_bytes(data)

@@ -117,6 +117,25 @@ def test_a_replaced_column_is_seen_whole_or_not_at_all(tmp_path: Path) -> None:
     assert len(list((tmp_path / "shelf").glob("points*"))) == 1
 
 
+def test_what_does_not_fit_into_memory_is_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(opened(tmp_path / "shelf"), 0, 40)
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(
+        "app.store.shelf.os.posix_fadvise", lambda _, at, size, __: asked.append((at, size))
+    )
+    shelf = opened(tmp_path / "shelf")
+    shelf.expect("codes", np.array([3, 4, 5, 9]))
+    assert asked == []
+    monkeypatch.setattr("app.store.shelf._MEMORY_BYTES", 1_000)
+    shelf = opened(tmp_path / "shelf")
+    assert_whole(shelf, 40)
+    shelf.expect("codes", np.array([3, 4, 5, 9]))
+    shelf.expect("codes", np.array([], np.int64))
+    assert asked == [(900, 900), (2_700, 300)]
+
+
 def test_a_row_is_overwritten_in_place(tmp_path: Path) -> None:
     shelf = opened(tmp_path / "shelf")
     fill(shelf, 0, 4)
