@@ -124,16 +124,19 @@ def neighbours_table(answer: Row, title: str) -> Table:
 
 def atlas_report(answer: Row) -> Group:
     """The clusters, and the tree that their joins make of them."""
-    clusters = _table(f"{answer['tasks']:,} tasks on the map", "#", "cluster", "#tasks")
+    trust = answer["trustworthiness"]
+    told = "" if trust is None else f", trustworthiness {trust:.2f} (1 at best, 0.5 by chance)"
+    summary = Text(f"{answer['tasks']:,} tasks on the map{told}")
+    if not answer["clusters"]:
+        return Group(summary, Text("They are too few, or too scattered, to form clusters."))
+    clusters = _table("Clusters", "#", "cluster", "#tasks")
     for cluster in answer["clusters"]:
         clusters.add_row(str(cluster["number"] + 1), plain(cluster["name"]), str(cluster["tasks"]))
     nodes = {cluster["number"]: Tree(Text(cluster["name"])) for cluster in answer["clusters"]}
     for place, join in enumerate(answer["dendrogram"], len(nodes)):
         nodes[place] = Tree(Text(f"{join['distance']:.2f}", style="dim"))
         nodes[place].children += [nodes[join["first"]], nodes[join["second"]]]
-    trust = answer["trustworthiness"]
-    told = "" if trust is None else f"Trustworthiness {trust:.2f} (1 at best, 0.5 by chance)."
-    return Group(clusters, Text(told), *([nodes[len(nodes) - 1]] if nodes else []))
+    return Group(summary, clusters, Text("Joined at a distance of"), nodes[len(nodes) - 1])
 
 
 def distances_table(names: Sequence[str], answer: Row) -> Table:

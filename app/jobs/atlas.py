@@ -15,6 +15,8 @@ from app.store.indexes import Indexes
 from app.store.session import Database
 from app.telemetry import log_event
 
+TRUSTED = 20
+"""Tasks from which a share of the ten nearest says something."""
 SETTLED_AGAIN = 1.3
 """Times as many tasks as there were when all of them found their places."""
 DRAWN_FROM_NOTHING = 4
@@ -79,7 +81,7 @@ def _draw(database: Database, indexes: Indexes, tenant: str, space_id: str, thre
         n_settled=n_settled,
         clusters=[asdict(each) for each in maps.described(labels, positions, tags)],
         dendrogram=[list(row) for row in maps.dendrogram(points, labels)],
-        trustworthiness=maps.trustworthiness(points, positions) if len(spots) > 3 else None,
+        trustworthiness=maps.trustworthiness(points, positions) if len(spots) >= TRUSTED else None,
     )
     places = [
         Place(
