@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,17 +59,31 @@ class Manifest:
     fitted: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class _View:
+    """What a manifest counts, mapped as it is asked for."""
+
+    manifest: Manifest
+    mapped: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
 class Shelf:
-    """One process's view; `manifest` and columns are as they were at the last `refresh`."""
+    """One process's view; `manifest` and columns are as they were at the last `refresh`.
+
+    Threads may read while one writes: who has a column's rows finds them in all columns later on.
+    """
 
     def __init__(self, directory: Path, columns: Mapping[str, Column]) -> None:
         self._directory = directory
         self._columns = dict(columns)
         self._lock = FileLock(directory.with_name(f"{directory.name}.lock"))
         self._stamp: tuple[int, int] | None = None
-        self._mapped: dict[str, npt.NDArray[Any]] = {}
-        self.manifest = Manifest()
+        self._view = _View(Manifest())
         self.refresh()
+
+    @property
+    def manifest(self) -> Manifest:
+        return self._view.manifest
 
     @property
     def directory(self) -> Path:
@@ -87,9 +101,10 @@ class Shelf:
 
     def column(self, name: str) -> npt.NDArray[Any]:
         """(rows, width), mapped and read-only."""
-        if name not in self._mapped:
-            self._mapped[name] = self._map(name, self.manifest.rows)
-        return self._mapped[name]
+        view = self._view
+        if name not in view.mapped:
+            view.mapped[name] = self._map(name, view.manifest)
+        return view.mapped[name]
 
     def expect(self, name: str, rows: npt.NDArray[np.int64]) -> None:
         """Has the system read rows ahead, side by side, where they may not all be in memory."""
@@ -112,8 +127,8 @@ class Shelf:
             return False
         manifest = self._read_manifest()
         if manifest != self.manifest:
-            self._mapped = {}
-        self._stamp, self.manifest = stamp, manifest
+            self._view = _View(manifest)
+        self._stamp = stamp
         return True
 
     @contextmanager
@@ -198,7 +213,7 @@ class Shelf:
             scratch.replace(path)
         finally:
             scratch.unlink(missing_ok=True)
-        self._stamp, self.manifest, self._mapped = self._stamp_now(), manifest, {}
+        self._view, self._stamp = _View(manifest), self._stamp_now()
 
     def _read_manifest(self) -> Manifest:
         """As it stands, or an empty one where it or a file it counts on does not fit."""
@@ -216,11 +231,11 @@ class Shelf:
             return Manifest()
         return manifest if fits else Manifest(version=manifest.version + 1)
 
-    def _map(self, name: str, rows: int) -> npt.NDArray[Any]:
-        column = self._columns[name]
+    def _map(self, name: str, manifest: Manifest) -> npt.NDArray[Any]:
+        column, rows = self._columns[name], manifest.rows
         if not rows:
             return np.empty((0, column.width), column.dtype)
-        path = self._path(name, self.manifest.version)
+        path = self._path(name, manifest.version)
         with path.open("rb") as file:
             pages = mmap.mmap(file.fileno(), rows * column.row_bytes, access=mmap.ACCESS_READ)
         if self._exceeds_memory(column):

@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -64,6 +65,35 @@ def test_what_another_process_wrote_is_seen_once_looked_for(tmp_path: Path) -> N
     assert_whole(one, 9)
     assert other.refresh()
     assert not other.refresh()
+
+
+def test_a_thread_that_reads_while_another_writes_finds_whole_rows(tmp_path: Path) -> None:
+    shelf = opened(tmp_path / "shelf")
+    done = threading.Event()
+    wrong: list[str] = []
+
+    def read() -> None:
+        while not done.is_set():
+            ids = shelf.column("ids")[:, 0]
+            codes, points = shelf.column("codes"), shelf.column("points")
+            count = len(ids)
+            if not (ids == np.arange(count)).all():
+                wrong.append("ids")
+            if count and (codes[count - 1] != (count - 1) % 100).any():
+                wrong.append("codes")
+            if count and points[count - 1, 2] != 3 * (count - 1):
+                wrong.append("points")
+
+    readers = [threading.Thread(target=read) for _ in range(3)]
+    for reader in readers:
+        reader.start()
+    for start in range(0, 300, 3):
+        fill(shelf, start, 3)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    assert_whole(shelf, 300)
 
 
 def test_rows_that_no_manifest_counts_are_written_over(tmp_path: Path) -> None:
