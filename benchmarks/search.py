@@ -10,9 +10,10 @@ tasks, by `combined` distances of the embeddings themselves in float64, that are
 drawn from all tasks and do not count as their own neighbours. Found are those that the service
 ranks by the embeddings themselves: the first ten by codes and the sixteen behind them; `by codes`
 are the first ten alone. Latency is of one search after another, in one process: points propose,
-codes compare; to read 26 embeddings and rank them comes on top, which `served` tells. Cold: what the
-search reads from disk had left memory. Exhaustive: the codes of all tasks. With 10,000 tasks or
-fewer all is measured once more as the service does it, from an SQLite database, by every metric.
+codes compare; to read 26 embeddings and rank them comes on top, which `served` tells. Cold: what
+the search reads from disk had left memory. Exhaustive: the codes of all tasks. With 10,000 tasks
+or fewer all is measured once more as the service does it, from an SQLite database, by every
+metric.
 
 The reference library's own tasks are few enough to be compared outright; `library` tells what of
 their nearest is found if thirty are proposed all the same.
