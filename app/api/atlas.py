@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import Field
 
 from app.api import formats
 from app.api.auth import Tenant
@@ -19,6 +20,7 @@ from app.store.tables import PUBLIC
 
 router = APIRouter(tags=["atlas"])
 
+Number = Annotated[int, Field(ge=0, le=1_000_000)]
 AtlasLimit = Annotated[int, Query(ge=1, le=10_000)]
 
 
@@ -35,7 +37,7 @@ def get_atlas(
     cursor: Cursor = None,
     space_id: Annotated[str | None, Query(max_length=64, description="of several")] = None,
     tag: Annotated[Tag | None, Query(description="only tasks with this tag")] = None,
-    cluster: Annotated[int | None, Query(ge=0, description="only tasks of this cluster")] = None,
+    cluster: Annotated[Number | None, Query(description="only tasks of this cluster")] = None,
     wanted: TableFormat = None,
 ) -> AtlasAnswer | Response:
     """Your tasks and the library's as a worker last drew them; newest first."""

@@ -8,6 +8,7 @@ from typing import Annotated, Literal, cast
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.api import formats
@@ -26,7 +27,7 @@ from app.api.schemas import (
 from app.api.tasks import TaskIdPath, present_embedding
 from app.api.uploads import Upload, upload, upload_body
 from app.catalogue import ProbeCard
-from app.embedding.dataset import LabelKind
+from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import TaskEmbedding
 from app.store import archives, cards, embeddings, tasks
@@ -48,11 +49,14 @@ Metric = Annotated[
 ]
 
 
+Classes = Annotated[int, Field(ge=2, le=MAX_CLASSES)]
+
+
 def _filters(
     tag: Annotated[Tag | None, Query(description="only tasks with this tag")] = None,
     label_kind: Annotated[LabelKind | None, Query(description="only tasks of this kind")] = None,
-    min_classes: Annotated[int | None, Query(ge=2, description="only tasks of as many")] = None,
-    max_classes: Annotated[int | None, Query(ge=2, description="only tasks of no more")] = None,
+    min_classes: Annotated[Classes | None, Query(description="only tasks of as many")] = None,
+    max_classes: Annotated[Classes | None, Query(description="only tasks of no more")] = None,
 ) -> Filters:
     return Filters(tag, label_kind, min_classes, max_classes)
 

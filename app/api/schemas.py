@@ -18,7 +18,7 @@ from pydantic import (
 )
 
 from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
-from app.embedding.dataset import LabelKind
+from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 
@@ -263,8 +263,8 @@ class Among(Body):
     """Which tasks may be neighbours."""
 
     label_kind: LabelKind | None = None
-    min_classes: int | None = Field(None, ge=2)
-    max_classes: int | None = Field(None, ge=2)
+    min_classes: int | None = Field(None, ge=2, le=MAX_CLASSES)
+    max_classes: int | None = Field(None, ge=2, le=MAX_CLASSES)
 
 
 class VectorQuery(Body):
