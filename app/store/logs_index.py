@@ -24,7 +24,6 @@ PROJECTED = 256
 
 class LogsIndex(SpaceIndex):
     compares = "vector"
-    metric = "cosine"
     rounding = 0.5  # points lie tens apart
 
     def __init__(self, directory: Path, space: Space) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import threading
 import zipfile
 import zlib
@@ -27,7 +26,7 @@ from app.embedding.parts import Parts, Population, Weights
 from app.embedding.projection import FINE, SAMPLE, Dimensions, Projection, weighed
 from app.embedding.vector import RANK
 from app.store.embeddings import Space
-from app.store.shelf import Arrays, Column
+from app.store.shelf import Arrays, Column, whole_file
 from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
 from app.store.vectors import FaissIndex, Matrix, Rows, nearest
 from app.telemetry import log_event
@@ -57,7 +56,6 @@ class _Fitted:
 
 class PartsIndex(SpaceIndex):
     compares = "parts"
-    metric = "combined"
     rounding = 1.0  # one step of a code
 
     def __init__(
@@ -103,10 +101,8 @@ class PartsIndex(SpaceIndex):
 
     def fit(self) -> None:
         """Finds the axes and moves all points."""
-        live = np.flatnonzero(self.seqs() != GONE)
-        sample = np.random.default_rng(0).permutation(live)[:SAMPLE]
-        coded, rows = self.coded(), len(self.shelf)
-        projection = Projection.of(*coded.take(np.sort(sample)).unpacked(), tasks=len(live))
+        rows = len(self.shelf)
+        projection = self._projection_for(np.flatnonzero(self.seqs() != GONE))
         last = self.shelf.manifest.version
         self._write_projection(last + 1, projection)
         pieces = (
@@ -138,12 +134,10 @@ class PartsIndex(SpaceIndex):
 
     def points(self, seqs: Rows) -> Matrix:
         """By `combined`; of so few tasks that none are proposed, on axes of their own."""
-        rows, coded = self.rows_of(seqs), self.coded()
-        projection = self._current().projection
+        rows, projection = self.rows_of(seqs), self._current().projection
         if projection is not None:
             return weighed(self.shelf.column("points")[rows], COMBINED, projection.dimensions)
-        sample = np.random.default_rng(0).permutation(rows)[:SAMPLE]
-        projection = Projection.of(*coded.take(np.sort(sample)).unpacked(), tasks=len(rows))
+        projection = self._projection_for(rows)
         pieces = [
             projection.points(*self._unpacked(rows[start:stop]))
             for start, stop in _spans(len(rows))
@@ -180,6 +174,11 @@ class PartsIndex(SpaceIndex):
             0
         ]
         return self._searched(fitted, fitted.projection, weights).search(point, n, among)
+
+    def _projection_for(self, rows: Rows) -> Projection:
+        """Axes that a sample of the rows shows."""
+        sample = np.random.default_rng(0).permutation(rows)[:SAMPLE]
+        return Projection.of(*self._unpacked(np.sort(sample)), tasks=len(rows))
 
     def _unpacked(self, rows: Rows) -> tuple[Matrix, Matrix, Matrix]:
         self.shelf.expect("codes", rows)
@@ -239,7 +238,8 @@ class PartsIndex(SpaceIndex):
         """For other processes and the next start, where it took long to make."""
         if index.has_lists:
             try:
-                index.write(self._lists_path(fitted, weights))
+                with whole_file(self._lists_path(fitted, weights)) as scratch:
+                    index.write(scratch)
             except (OSError, RuntimeError) as error:  # faiss tells of a full disk by the latter
                 log_event("index.not_kept", level=logging.WARNING, detail=str(error))
 
@@ -251,16 +251,8 @@ class PartsIndex(SpaceIndex):
         return self.shelf.directory / f"projection-{version}.fitted"
 
     def _write_projection(self, version: int, projection: Projection) -> None:
-        path = self._projection_path(version)
-        scratch = path.with_suffix(".scratch")
-        try:
-            with scratch.open("wb") as stream:
-                np.savez(stream, **asdict(projection))
-                stream.flush()
-                os.fsync(stream.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with whole_file(self._projection_path(version)) as scratch, scratch.open("wb") as stream:
+            np.savez(stream, **asdict(projection))
 
     def _read_projection(self, version: int) -> Projection | None:
         try:

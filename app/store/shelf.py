@@ -3,7 +3,8 @@
 A directory holds a file a column and a manifest. The manifest says how many rows there are: what a
 process that was killed wrote beyond them is nobody's, and the next writer writes over it. Columns
 reach the disk before the manifest that counts them, and a manifest replaces the last one at once.
-A directory in which anything does not fit is emptied: all of it can be made anew from the database.
+A directory in which anything does not fit counts as empty: all of it can be made anew from the
+database.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import shutil
+import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -65,6 +66,19 @@ class _View:
 
     manifest: Manifest
     mapped: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Where to write what takes the place of `path` at the end: at once, or not at all."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
+    try:
+        yield scratch
+        with scratch.open("rb") as written:
+            os.fsync(written.fileno())
+        scratch.replace(path)
+    finally:
+        scratch.unlink(missing_ok=True)
 
 
 class Shelf:
@@ -178,12 +192,6 @@ class Shelf:
         """Fields of the manifest."""
         self._publish(replace(self.manifest, **counted))
 
-    def clear(self) -> None:
-        """No rows any more; who still maps the old files keeps what they held."""
-        shutil.rmtree(self._directory, ignore_errors=True)
-        self._directory.mkdir(parents=True, exist_ok=True)
-        self._publish(Manifest(version=self.manifest.version + 1))
-
     def _write(self, path: Path, name: str, at: int, values: npt.NDArray[Any]) -> None:
         column = self._columns[name]
         data = np.ascontiguousarray(values, dtype=column.dtype).reshape(len(values), column.width)
@@ -203,16 +211,8 @@ class Shelf:
             **asdict(manifest),
             "columns": {n: [c.dtype, c.width] for n, c in self._columns.items()},
         }
-        path = self._manifest_path
-        scratch = path.with_suffix(f".{os.getpid()}")
-        try:
-            with scratch.open("w") as stream:
-                json.dump(described, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with whole_file(self._manifest_path) as scratch:
+            scratch.write_text(json.dumps(described))
         self._view, self._stamp = _View(manifest), self._stamp_now()
 
     def _read_manifest(self) -> Manifest:

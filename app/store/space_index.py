@@ -45,8 +45,6 @@ class SpaceIndex(ABC):
     """
 
     compares: Compared
-    metric: str
-    """That places tasks on a map where the space has this index."""
     rounding: float
     """By how much the same embedding's numbers may differ from one time to another."""
 

@@ -108,14 +108,8 @@ class FaissIndex:
         return min(lists, max(LEAST_PROBED, lists // PROBED, holding))
 
     def write(self, path: Path) -> None:
-        """At once or not at all."""
-        scratch = path.with_suffix(".scratch")
-        try:
-            with self._lock:
-                faiss.write_index(self._index, str(scratch))
-            scratch.replace(path)
-        finally:
-            scratch.unlink(missing_ok=True)
+        with self._lock:
+            faiss.write_index(self._index, str(path))
 
 
 def nearest(points: Matrix, others: Matrix, k: int, *, itself: bool) -> Rows:
