@@ -28,10 +28,11 @@ def refresh(database: Database, indexes: Indexes, *, threads: int, stop: Callabl
 
     `stop`  whether to leave it at those drawn so far
     """
-    with database.session() as session:
-        atlas.drop_empty(session)
     with database.session(read_only=True) as session:
-        due = atlas.due(session)
+        empty, due = atlas.empty(session), atlas.due(session)
+    if empty:  # the write lock is not worth asking for otherwise
+        with database.session() as session:
+            atlas.drop(session, empty)
     drawn = 0
     for tenant, space_id in due:
         if stop():

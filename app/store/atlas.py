@@ -61,7 +61,7 @@ def due(session: Session) -> list[tuple[str, str]]:
     ]
 
 
-def spots(session: Session, tenant: str, space_id: str) -> list[Spot]:
+def spots(session: Session, tenant: str, space_id: str, *, limit: int | None = None) -> list[Spot]:
     """What the tenant sees of the space, its own tasks and the library's."""
     query = (
         select(Task.seq, Embedding.seq)
@@ -72,6 +72,7 @@ def spots(session: Session, tenant: str, space_id: str) -> list[Spot]:
             or_(Task.tenant == tenant, Task.tenant == PUBLIC),
         )
         .order_by(Task.seq)
+        .limit(limit)
     )
     return [Spot(task_seq, seq) for task_seq, seq in session.execute(query)]
 
@@ -161,11 +162,17 @@ def draw(
         )
 
 
-def drop_empty(session: Session) -> None:
-    """Maps of spaces and tenants that have no task any more."""
-    for atlas in session.scalars(select(Atlas)).all():
-        if not spots(session, atlas.tenant, atlas.space_id):
-            session.delete(atlas)
+def empty(session: Session) -> list[int]:
+    """Seqs of the maps of spaces and tenants that have no task any more."""
+    return [
+        atlas.seq
+        for atlas in session.scalars(select(Atlas))
+        if not spots(session, atlas.tenant, atlas.space_id, limit=1)
+    ]
+
+
+def drop(session: Session, seqs: Sequence[int]) -> None:
+    session.execute(delete(Atlas).where(Atlas.seq.in_(seqs)))
 
 
 def find(session: Session, tenant: str, space_id: str | None) -> Atlas | None:

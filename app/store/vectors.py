@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from typing import Protocol
 
 import faiss
 import numpy as np
@@ -24,20 +23,11 @@ _TRAINED_ON = 40  # points a list
 _ROUNDS = 8  # of k-means: a few more move hardly any point
 
 
-class VectorIndex(Protocol):
-    """Points, numbered in the order in which they came."""
-
-    def __len__(self) -> int: ...
-
-    def add(self, points: Matrix) -> None: ...
-
-    def search(self, point: Matrix, n: int, among: Rows | None = None) -> Rows:
-        """At most `n` numbers, nearest to `point` first; only those `among`, where given."""
-        ...
-
-
 class FaissIndex:
-    """By L2. `points` (M, d) decide whether there are lists, and what they are."""
+    """Points, numbered in the order in which they came, by L2.
+
+    `points`  (M, d) that decide whether there are lists, and what they are
+    """
 
     def __init__(self, points: Matrix, *, listed: int = LISTED) -> None:
         self._listed = listed
@@ -84,6 +74,7 @@ class FaissIndex:
                 self._index.add(points)
 
     def search(self, point: Matrix, n: int, among: Rows | None = None) -> Rows:
+        """At most `n` numbers, nearest to `point` first; only those `among`, where given."""
         parameters = faiss.SearchParameters()
         if isinstance(self._index, faiss.IndexIVF):
             parameters = faiss.SearchParametersIVF()
