@@ -10,7 +10,7 @@ from typing import Annotated, cast
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.api import formats
@@ -28,7 +28,8 @@ from app.embedding.parts import Population
 from app.embedding.vector import require_one_space
 from app.errors import NotFound, TooManyRequests
 from app.store import embeddings, reference
-from app.store.tables import PUBLIC, Task
+from app.store.tables import Task
+from app.store.tasks import readable_by
 
 router = APIRouter(tags=["neighbours"])
 
@@ -129,11 +130,8 @@ def _read(session: Session, tenant: str, asked: DistancesQuery) -> _Compared:
 
 def _tasks(session: Session, tenant: str, ids: list[str]) -> list[Task]:
     """In the order asked; NotFound names every id that is nothing here."""
-    readable = or_(Task.tenant == tenant, Task.tenant == PUBLIC)
-    found = {
-        task.id: task
-        for task in session.scalars(select(Task).where(Task.id.in_(set(ids)), readable))
-    }
+    asked = select(Task).where(Task.id.in_(set(ids)), readable_by(tenant))
+    found = {task.id: task for task in session.scalars(asked)}
     unknown = [task_id for task_id in dict.fromkeys(ids) if task_id not in found]
     if unknown:
         raise NotFound(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from sqlalchemy import or_, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.api import formats
@@ -22,7 +22,7 @@ from app.embedding.distance import one_to_many
 from app.embedding.vector import TaskEmbedding
 from app.recommend import RankedEstimate, rank
 from app.store import cards, embeddings, reference, tasks
-from app.store.tables import PUBLIC, Embedding, Task
+from app.store.tables import Embedding, Task
 
 router = APIRouter(tags=["estimates"])
 
@@ -87,7 +87,7 @@ def _difficulties(
         .where(
             Task.id.in_(named),
             Embedding.space_id == target.space_id,
-            or_(Task.tenant == tenant, Task.tenant == PUBLIC),
+            tasks.readable_by(tenant),
         )
     ).all()
     if not found:

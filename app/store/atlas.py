@@ -6,11 +6,12 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import case, delete, insert, or_, select
+from sqlalchemy import case, delete, insert, select
 from sqlalchemy.orm import Session, lazyload
 
 from app.store import cursors
 from app.store.tables import PUBLIC, Atlas, AtlasPoint, Embedding, Task, TaskTag, now
+from app.store.tasks import seen_in
 
 _POINTS_AT_ONCE = 5_000
 
@@ -66,11 +67,7 @@ def spots(session: Session, tenant: str, space_id: str, *, limit: int | None = N
     query = (
         select(Task.seq, Embedding.seq)
         .join(Embedding, Task.embedding_seq == Embedding.seq)
-        .where(
-            Embedding.space_id == space_id,
-            Task.expires_at.is_(None),
-            or_(Task.tenant == tenant, Task.tenant == PUBLIC),
-        )
+        .where(*seen_in(tenant, space_id))
         .order_by(Task.seq)
         .limit(limit)
     )

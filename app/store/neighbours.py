@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session, joinedload
 
 from app.embedding import codes
@@ -23,7 +23,8 @@ from app.store.embeddings import Space
 from app.store.indexes import Indexes, Unindexed
 from app.store.parts_index import Likened
 from app.store.space_index import Found, proposals
-from app.store.tables import PUBLIC, Embedding, Task, TaskTag
+from app.store.tables import Embedding, Task, TaskTag
+from app.store.tasks import seen_in
 from app.store.vectors import Rows
 
 NEAR_TIES = 16
@@ -155,7 +156,7 @@ def neighbours(
         row, chosen.name, epsilon=space.epsilon, trivial=trivial, population=population
     )
     search, unindexed = _searching(session, indexes, asked.space_id, ranker, search_candidates)
-    visible = _visible(tenant, asked.space_id, filters)
+    visible = [*seen_in(tenant, asked.space_id), *filters.conditions()]
     holders, exact = _candidates(session, search, visible, k)
     holders |= _holders(session, visible, unindexed.seqs)
     ranked: list[tuple[float, int]] = []  # distance, task's seq
@@ -242,19 +243,6 @@ def _close(found: Likened, holders: Holders, k: int) -> list[int]:
             if tasks >= k and least == -np.inf:
                 least = likeness - codes.ERROR
     return kept
-
-
-def _visible(tenant: str, space_id: str, filters: Filters) -> list[ColumnElement[bool]]:
-    """Of tasks, joined with their embeddings.
-
-    A task whose next version is under way stands with the embedding it has.
-    """
-    return [
-        Embedding.space_id == space_id,
-        Task.expires_at.is_(None),  # only asked about, by somebody, for a while
-        or_(Task.tenant == tenant, Task.tenant == PUBLIC),
-        *filters.conditions(),
-    ]
 
 
 def _holders(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import delete, or_, select
+from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Forbidden, NotFound
 from app.store import archives, cursors, embeddings, jobs, spaces
 from app.store.blobs import Blob
-from app.store.tables import PUBLIC, Job, Outbox, Task, TaskTag, now
+from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, TaskTag, now
 
 EMBED_TASK = "embed_task"
 
@@ -77,10 +77,23 @@ def attach_archive(session: Session, job_id: str, token: int, archive: Blob) -> 
     archives.append(jobs.hold(session, job_id, token).task, archive)
 
 
+def readable_by(tenant: str) -> ColumnElement[bool]:
+    """The tenant's own tasks and the reference library's."""
+    return or_(Task.tenant == tenant, Task.tenant == PUBLIC)
+
+
+def seen_in(tenant: str, space_id: str) -> tuple[ColumnElement[bool], ...]:
+    """Of tasks joined with their embeddings: those that the tenant sees among others of a space.
+
+    A task whose next version is under way stands with the embedding it has.
+    """
+    asked_about = Task.expires_at.is_not(None)  # by somebody, for a while
+    return Embedding.space_id == space_id, ~asked_about, readable_by(tenant)
+
+
 def get_task(session: Session, tenant: str, task_id: str) -> Task:
     """A task of the tenant's own or of the reference library; NotFound for any other."""
-    readable = or_(Task.tenant == tenant, Task.tenant == PUBLIC)
-    task = session.scalar(select(Task).where(Task.id == task_id, readable))
+    task = session.scalar(select(Task).where(Task.id == task_id, readable_by(tenant)))
     if task is None:
         raise NotFound(
             "unknown-task",
