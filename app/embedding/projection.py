@@ -6,9 +6,8 @@ inner product that compares discriminants is none itself; here the product stand
 of F = A^T A, random signs on both sides of it), as the order is what matters.
 
 Each part is made unit again before it is weighed: how much of it lies outside the axes is mostly
-noise, and would count against a task. Among 100,000 made-up tasks 99 of 100 of the ten nearest are
-then among 64 proposals; by inner products of the coordinates as they are, 74, and 92 where all
-coordinates of a task are made unit together.
+noise, and would count against a task. Neither inner products of the coordinates as they are nor
+unit lengths of all of them together find as many of the nearest.
 """
 
 from __future__ import annotations
