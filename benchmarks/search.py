@@ -172,6 +172,7 @@ def plot(result: dict[str, dict[str, Any]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
+    matplotlib.rcParams["svg.fonttype"] = "none"  # letters stay letters
     from matplotlib import pyplot
 
     sizes = sorted(map(int, result))
@@ -196,7 +197,7 @@ def plot(result: dict[str, dict[str, Any]], path: Path) -> None:
     axes.margins(x=0.12, y=0.2)
     axes.grid(True, which="major", alpha=0.3)
     axes.legend(frameon=False, fontsize=8)
-    figure.savefig(path)
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
