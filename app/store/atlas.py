@@ -113,7 +113,7 @@ def places(session: Session, tenant: str, space_id: str) -> tuple[list[Place], i
 
 
 def complexities(session: Session, spots: Sequence[Spot]) -> dict[int, float]:
-    """By embedding's seq. It lies behind an embedding's arrays: better asked of new ones alone."""
+    """By embedding's seq."""
     result: dict[int, float] = {}
     for start in range(0, len(spots), _POINTS_AT_ONCE):
         seqs = {spot.embedding_seq for spot in spots[start : start + _POINTS_AT_ONCE]}

@@ -20,7 +20,7 @@ from app.store import embeddings, reference
 from app.store.blobs import BlobStore
 from app.store.indexes import Indexes, mark_of, parts_key
 from app.store.space_index import GONE, SpaceIndex
-from app.store.tables import Archive, Embedding, Task
+from app.store.tables import Archive, Embedding, EmbeddingArrays, Task
 
 SAMPLE = 200
 """Embeddings of an index that are compared number by number, unless all are."""
@@ -104,17 +104,19 @@ def _of_archives(
 
 def _of_embeddings(session: Session, checked: Counter[str]) -> Iterator[Finding]:
     lengths = [
-        func.length(column)
+        func.coalesce(func.length(column), 0)
         for column in (
-            Embedding.vector,
-            Embedding.domain,
-            Embedding.discriminants,
-            Embedding.draw_error,
-            Embedding.sampling_error,
+            EmbeddingArrays.vector,
+            EmbeddingArrays.domain,
+            EmbeddingArrays.discriminants,
+            EmbeddingArrays.draw_error,
+            EmbeddingArrays.sampling_error,
         )
     ]
     found = session.execute(
-        select(Embedding.space_id, func.count(), *lengths).group_by(Embedding.space_id, *lengths)
+        select(Embedding.space_id, func.count(), *lengths)
+        .outerjoin(Embedding.arrays)
+        .group_by(Embedding.space_id, *lengths)
     ).all()
     shapes = Counter(space_id for space_id, *_ in found)
     for space_id, count, *sizes in found:

@@ -10,18 +10,18 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session, undefer
+from sqlalchemy.orm import Session, joinedload
 
 from app.embedding.distance import Compared
 from app.embedding.vector import RANK, TaskEmbedding, Vector, provenance_from
 from app.errors import DifferentSpaces, NotFound
 from app.store.session import hold
-from app.store.tables import PUBLIC, Embedding, EmbeddingGrave, Task
+from app.store.tables import PUBLIC, Embedding, EmbeddingArrays, EmbeddingGrave, Task
 
 Matrix = npt.NDArray[np.float32]
 
 _CHUNK_ROWS = 128  # of the default probe some 10 MB, of all parts 20 MB
-_PARTS = (Embedding.vector, Embedding.domain, Embedding.discriminants)
+_PARTS = (EmbeddingArrays.vector, EmbeddingArrays.domain, EmbeddingArrays.discriminants)
 _UNUSED = (
     Embedding.tenant != PUBLIC,
     ~exists().where(Task.embedding_seq == Embedding.seq),
@@ -41,8 +41,10 @@ class Space:
 def get_space(session: Session, space_id: str) -> Space:
     """What all embeddings of the space share; DifferentSpaces where the store holds none of it."""
     query = select(
-        func.length(Embedding.vector), func.length(Embedding.discriminants), Embedding.epsilon
-    )
+        func.length(EmbeddingArrays.vector),
+        func.length(EmbeddingArrays.discriminants),
+        Embedding.epsilon,
+    ).join(Embedding.arrays)
     found = session.execute(query.where(Embedding.space_id == space_id).limit(1)).first()
     if found is None:
         raise DifferentSpaces(
@@ -72,11 +74,13 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
         tenant=tenant,
         recipe_digest=recipe_digest,
         space_id=embedding.space_id,
-        vector=_to_bytes(embedding.vector),
-        domain=_to_bytes(embedding.domain),
-        discriminants=_to_bytes(embedding.discriminants),
-        draw_error=_to_bytes(embedding.draw_error),
-        sampling_error=_to_bytes(embedding.sampling_error),
+        arrays=EmbeddingArrays(
+            vector=_to_bytes(embedding.vector),
+            domain=_to_bytes(embedding.domain),
+            discriminants=_to_bytes(embedding.discriminants),
+            draw_error=_to_bytes(embedding.draw_error),
+            sampling_error=_to_bytes(embedding.sampling_error),
+        ),
         complexity=embedding.complexity,
         noise_floor=embedding.noise_floor,
         epsilon=embedding.epsilon,
@@ -95,15 +99,15 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
 
 
 def load(session: Session, embedding_seq: int) -> TaskEmbedding:
-    row = session.get(Embedding, embedding_seq, options=[undefer("*")])
+    row = session.get(Embedding, embedding_seq, options=[joinedload(Embedding.arrays)])
     if row is None:
         raise _unknown(embedding_seq)
     return TaskEmbedding(
-        vector=_from_bytes(row.vector),
-        domain=_from_bytes(row.domain),
-        discriminants=_from_bytes(row.discriminants).reshape(RANK, -1),
-        draw_error=_from_bytes(row.draw_error),
-        sampling_error=_from_bytes(row.sampling_error),
+        vector=_from_bytes(row.arrays.vector),
+        domain=_from_bytes(row.arrays.domain),
+        discriminants=_from_bytes(row.arrays.discriminants).reshape(RANK, -1),
+        draw_error=_from_bytes(row.arrays.draw_error),
+        sampling_error=_from_bytes(row.arrays.sampling_error),
         noise_floor=row.noise_floor,
         epsilon=row.epsilon,
         space_id=row.space_id,
@@ -124,10 +128,12 @@ def chunks(
     session: Session, seqs: Sequence[int], compared: Compared = "vector"
 ) -> Iterator[tuple[list[int], Matrix]]:
     """The same in pieces, each with its seqs, so that memory stays bounded."""
-    arrays = (Embedding.vector,) if compared == "vector" else _PARTS
+    arrays = (EmbeddingArrays.vector,) if compared == "vector" else _PARTS
     for start in range(0, len(seqs), _CHUNK_ROWS):
         wanted = list(seqs[start : start + _CHUNK_ROWS])
-        query = select(Embedding.seq, *arrays).where(Embedding.seq.in_(wanted))
+        query = select(EmbeddingArrays.embedding_seq, *arrays).where(
+            EmbeddingArrays.embedding_seq.in_(wanted)
+        )
         found = {seq: _from_bytes(b"".join(data)) for seq, *data in session.execute(query)}
         for seq in wanted:
             if seq not in found:

@@ -248,7 +248,6 @@ def _close(found: Likened, holders: Holders, k: int) -> list[int]:
 def _holders(
     session: Session, visible: Sequence[ColumnElement[bool]], seqs: Sequence[int]
 ) -> Holders:
-    """Nothing of an embedding is read that lies behind its arrays: SQLite would read those too."""
     holders: Holders = defaultdict(list)
     for start in range(0, len(seqs), _IDS_AT_ONCE):
         query = (

@@ -44,7 +44,10 @@ class Database:
             yield session
 
     def migrate(self, migrations_dir: Path, revision: str = "head") -> None:
-        """Brings the schema to a revision; several processes may try at the same time."""
+        """Brings the schema to a revision; several processes may try at the same time.
+
+        Down to `base`, or by as many revisions as `-1` and the like say.
+        """
         # Altering a table on SQLite copies it and drops the old one: enforced foreign keys would
         # cascade that drop into other tables' rows. They cannot be switched inside a transaction.
         engine = _create_engine(self._url, foreign_keys=False)
@@ -55,7 +58,8 @@ class Database:
                 config = Config()
                 config.set_main_option("script_location", str(migrations_dir).replace("%", "%%"))
                 config.attributes["connection"] = connection
-                move = command.downgrade if revision == "base" else command.upgrade
+                down = revision == "base" or revision.startswith("-")
+                move = command.downgrade if down else command.upgrade
                 move(config, revision)
         finally:
             engine.dispose()

@@ -66,7 +66,7 @@ class Base(DeclarativeBase):
 
 
 class Embedding(Base):
-    """A task embedding, float32 little-endian; tasks of one tenant with the same bytes share it."""
+    """A task embedding; tasks of one tenant with the same bytes share it."""
 
     __tablename__ = "embeddings"
     __table_args__ = (
@@ -79,17 +79,32 @@ class Embedding(Base):
     tenant: Mapped[str] = mapped_column(String(100))
     recipe_digest: Mapped[str] = mapped_column(String(64))  # of all that decides the numbers
     space_id: Mapped[str] = mapped_column(String(64))
-    vector: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-    domain: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-    # (RANK, K); empty in embeddings of before there were any.
-    discriminants: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-    draw_error: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
-    sampling_error: Mapped[bytes] = mapped_column(LargeBinary, deferred=True)
     complexity: Mapped[float] = mapped_column(Float)
     noise_floor: Mapped[float] = mapped_column(Float)
     epsilon: Mapped[float] = mapped_column(Float)
     provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    arrays: Mapped[EmbeddingArrays] = relationship(
+        cascade="all, delete-orphan", passive_deletes=True
+    )
+
+
+class EmbeddingArrays(Base):
+    """The arrays of an embedding, float32 little-endian: apart, so that whoever reads its figures
+    does not go through a quarter of a megabyte to get at them."""
+
+    __tablename__ = "embedding_arrays"
+
+    embedding_seq: Mapped[int] = mapped_column(
+        ForeignKey("embeddings.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    vector: Mapped[bytes] = mapped_column(LargeBinary)
+    domain: Mapped[bytes] = mapped_column(LargeBinary)
+    # (RANK, K); empty in embeddings of before there were any.
+    discriminants: Mapped[bytes] = mapped_column(LargeBinary)
+    draw_error: Mapped[bytes] = mapped_column(LargeBinary)
+    sampling_error: Mapped[bytes] = mapped_column(LargeBinary)
 
 
 class EmbeddingGrave(Base):

@@ -12,7 +12,7 @@ from app.store.blobs import Blob, BlobStore
 from app.store.check import Report, check
 from app.store.indexes import Indexes
 from app.store.session import Database
-from app.store.tables import Embedding
+from app.store.tables import Embedding, EmbeddingArrays
 from tests.store.samples import make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
 
@@ -80,8 +80,8 @@ def test_changed_bytes_are_found_by_their_number_or_when_all_are_read(kept: Kept
 def test_arrays_of_other_lengths_are_found(kept: Kept) -> None:
     with kept.database.session() as session:
         session.execute(
-            update(Embedding)
-            .where(Embedding.seq == kept.tasks[0].embedding_seq)
+            update(EmbeddingArrays)
+            .where(EmbeddingArrays.embedding_seq == kept.tasks[0].embedding_seq)
             .values(domain=b"\0" * 8)
         )
     assert "embedding" in {finding.kind for finding in kept.check().findings}

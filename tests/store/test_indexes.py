@@ -17,7 +17,7 @@ from app.store.logs_index import LogsIndex
 from app.store.parts_index import PartsIndex
 from app.store.session import Database
 from app.store.space_index import GONE
-from app.store.tables import Embedding, Task
+from app.store.tables import Embedding, EmbeddingArrays, Task
 from tests.store.samples import make_embedding, ready_task
 
 EPSILON = 1e-9
@@ -100,7 +100,12 @@ def test_a_restored_database_is_noticed_at_the_next_start(
         session.execute(
             update(Embedding)
             .where(Embedding.seq == made[1].embedding_seq)
-            .values(recipe_digest="another", vector=make_embedding(7).vector.tobytes())
+            .values(recipe_digest="another")
+        )
+        session.execute(
+            update(EmbeddingArrays)
+            .where(EmbeddingArrays.embedding_seq == made[1].embedding_seq)
+            .values(vector=make_embedding(7).vector.tobytes())
         )
     with database.session(read_only=True) as session:
         index, _ = Indexes(tmp_path / "index").by_parts(session, "space", POPULATION)

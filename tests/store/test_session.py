@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, func, inspect, select, text
+from sqlalchemy import MetaData, Table, create_engine, func, inspect, select, text
 from sqlalchemy.exc import DBAPIError
 
-from app.store import jobs
+from app.store import embeddings, jobs
 from app.store.session import Database
-from app.store.tables import Base, Job, Outbox, Task
+from app.store.tables import Base, Embedding, EmbeddingArrays, Job, Outbox, Task, now
 from tests.store.conftest import MIGRATIONS
 from tests.store.samples import accept_task
 
@@ -69,6 +69,42 @@ def test_a_store_of_the_version_before_keeps_its_rows_through_the_next_migration
         )
         accept_task(session)
         assert session.scalar(select(func.max(Task.seq))) == 3  # no seq is given out twice
+    database.dispose()
+
+
+def test_the_arrays_of_embeddings_move_with_their_table_and_back(url: str) -> None:
+    database, engine = Database(url), create_engine(url)
+    database.migrate(MIGRATIONS, "0005")
+    arrays = ("vector", "domain", "discriminants", "draw_error", "sampling_error")
+    old = Table("embeddings", MetaData(), autoload_with=engine)
+    for number in (1, 2):
+        with engine.begin() as connection:
+            connection.execute(
+                old.insert().values(
+                    tenant="acme",
+                    recipe_digest=str(number),
+                    space_id="space",
+                    complexity=number,
+                    noise_floor=0,
+                    epsilon=1e-9,
+                    provenance={},
+                    created_at=now(),
+                    **{name: f"{name} {number}".encode() for name in arrays},
+                )
+            )
+    database.migrate(MIGRATIONS)
+    with database.session() as session:
+        first, second = session.scalars(select(Embedding).order_by(Embedding.seq)).all()
+        for name in arrays:
+            assert getattr(second.arrays, name) == f"{name} 2".encode()
+        embeddings.remove(session, Embedding.seq == first.seq)
+    with database.session() as session:
+        assert session.scalars(select(EmbeddingArrays.embedding_seq)).all() == [second.seq]
+    database.migrate(MIGRATIONS, "-1")
+    with engine.connect() as connection:
+        [row] = connection.execute(select(*(old.c[name] for name in arrays))).all()
+        assert [bytes(data) for data in row] == [f"{name} 2".encode() for name in arrays]
+    engine.dispose()
     database.dispose()
 
 
