@@ -35,6 +35,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from app.embedding.distance import COMBINED
 from app.embedding.parts import Parts
@@ -217,7 +218,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kept = made.directory / "measured.json"
         if options.anew or not kept.exists():
             print(f"{size:,} tasks made in {build(made, options.processes):.0f} s", flush=True)
-            kept.write_text(json.dumps(measure(made)))
+            with threadpool_limits(1, user_api="blas"):  # as the API serves
+                kept.write_text(json.dumps(measure(made)))
         result[str(size)] = json.loads(kept.read_text())
         _print(size, result[str(size)])
     told = of_library(made)

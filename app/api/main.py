@@ -11,6 +11,7 @@ from fastapi import APIRouter, Depends, FastAPI
 from pydantic.json_schema import models_json_schema
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from threadpoolctl import threadpool_limits
 
 import app
 from app.api import (
@@ -130,7 +131,10 @@ def _lifespan(settings: Settings) -> Any:
                 settings, database, BlobStore(settings.blob_dir), Indexes(settings.index_dir)
             )
             log_event("api.started", reference_tasks_written=loaded)
-            yield
+            # Requests are served side by side. A search whose products ran on all cores would wait
+            # for those that the worker keeps busy, far longer than it computes.
+            with threadpool_limits(1, user_api="blas"):
+                yield
         finally:
             database.dispose()
 

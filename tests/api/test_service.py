@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
@@ -195,3 +199,30 @@ def test_the_pages_about_the_service_ask_for_no_key(serve: Callable[..., Service
     service = serve(auth="required")
     for address in ("/docs", "/redoc", "/docs/assets/swagger-ui.css"):
         assert service.client.get(address).status_code == 200
+
+
+COUNT_THREADS = """
+import sys
+from pathlib import Path
+from fastapi.testclient import TestClient
+from threadpoolctl import threadpool_info
+from app.api.main import create_app
+from app.settings import Settings
+
+def of_numpy():
+    return [p["num_threads"] for p in threadpool_info() if p.get("threading_layer") == "pthreads"]
+
+print(*of_numpy())
+with TestClient(create_app(Settings(data_dir=Path(sys.argv[1])))):
+    print(*of_numpy())
+"""
+
+
+def test_products_of_requests_run_on_one_thread_each(tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", COUNT_THREADS, str(tmp_path)],
+        env={**os.environ, "OMP_NUM_THREADS": "2"},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    assert told.stdout.split() == [b"2", b"1"]
