@@ -39,10 +39,12 @@ class Dimensions:
         return self.label + self.domain + self.discriminants
 
 
-FINE = Dimensions(label=512, domain=128, discriminants=256)
-COARSE = Dimensions(label=192, domain=64, discriminants=128)
-"""Half as long to search, and enough to tell up to MANY tasks apart."""
-MANY = 200_000
+DIMENSIONS = {
+    20_000: Dimensions(label=128, domain=48, discriminants=96),
+    200_000: Dimensions(label=192, domain=64, discriminants=128),
+}
+"""By the most tasks that they tell apart: the fewer, the less a query takes to be projected."""
+FINEST = Dimensions(label=512, domain=128, discriminants=256)
 SAMPLE = 2_048
 """So many tasks show the axes: no more than a Gram matrix holds."""
 
@@ -61,7 +63,7 @@ class Projection:
     @classmethod
     def of(cls, label: Matrix, domain: Matrix, discriminants: Matrix, *, tasks: int) -> Projection:
         """For so many tasks, from a sample of at most SAMPLE of them: arrays as in `Parts`."""
-        wanted = FINE if tasks > MANY else COARSE
+        wanted = next((d for most, d in DIMENSIONS.items() if tasks <= most), FINEST)
         return cls(
             _principal(label, wanted.label),
             _principal(domain, wanted.domain),

@@ -1,9 +1,10 @@
 """The search index by log-embeddings, for metrics on vectors.
 
 The paper's cosine is normalised pairwise, so it is no inner product and no index can search it.
-What finds its neighbours is L2 between log-embeddings, each centred on its own mean, so that tasks
-that differ in scale fall together. They are projected to few dimensions at random, which keeps
-distances about as they are whatever tasks there are; who asks ranks exactly what is proposed.
+What finds its neighbours is L2 between log-embeddings. They are projected to few dimensions at
+random, which keeps distances about as they are whatever tasks there are; what all filters share,
+the mean, is a coordinate of its own, as a projection would blur what is as large as all the rest.
+Who asks ranks exactly what is proposed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class LogsIndex(SpaceIndex):
     rounding = 0.5  # points lie tens apart
 
     def __init__(self, directory: Path, space: Space) -> None:
-        super().__init__(directory, {"points": Column("<f2", PROJECTED)})
+        super().__init__(directory, {"points": Column("<f2", PROJECTED + 1)})
         self._epsilon = space.epsilon
         # Always the same for a length: all processes, and all that was kept, mean the same by it.
         generator = np.random.default_rng(space.dimensions)
@@ -50,7 +51,8 @@ class LogsIndex(SpaceIndex):
         return Found(found[found != GONE], exhaustive)
 
     def points(self, seqs: Rows) -> Matrix:
-        return unit(self._of(seqs))
+        """How tasks differ from filter to filter; their scale is left out."""
+        return unit(self._of(seqs)[:, :PROJECTED])
 
     def nearest(self, seqs: Rows, k: int, onto: Rows | None = None) -> Rows:
         points = self._of(seqs)
@@ -76,6 +78,8 @@ class LogsIndex(SpaceIndex):
 
     def _projected(self, rows: Matrix) -> Matrix:
         logs: Matrix = np.log2(rows + np.float32(self._epsilon))
-        logs -= logs.mean(axis=1, keepdims=True)
-        projected: Matrix = logs @ self._projection
-        return projected
+        mean = logs.mean(axis=1, keepdims=True)
+        logs -= mean
+        # In the middle of what it can be, where a column's float16 is finest.
+        mean -= np.float32(np.log2(self._epsilon) / 2)
+        return np.concatenate([logs @ self._projection, mean * np.sqrt(rows.shape[1])], axis=1)

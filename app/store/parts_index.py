@@ -23,7 +23,7 @@ import numpy.typing as npt
 from app.embedding.codes import CodedParts
 from app.embedding.distance import COMBINED
 from app.embedding.parts import Parts, Population, Weights
-from app.embedding.projection import FINE, SAMPLE, Dimensions, Projection, weighed
+from app.embedding.projection import FINEST, SAMPLE, Dimensions, Projection, weighed
 from app.embedding.vector import RANK
 from app.store.embeddings import Space
 from app.store.shelf import Arrays, Column, whole_file
@@ -71,7 +71,7 @@ class PartsIndex(SpaceIndex):
             {
                 "codes": Column("|i1", 2 * (space.dimensions + 1) + RANK * (space.responses + 1)),
                 "scales": Column("<f4", 2),
-                "points": Column("<f2", FINE.total, versioned=True),
+                "points": Column("<f2", FINEST.total, versioned=True),
             },
         )
         self._epsilon = space.epsilon
@@ -269,6 +269,6 @@ def _spans(count: int) -> Iterator[tuple[int, int]]:
 
 def _padded(points: Matrix) -> npt.NDArray[np.float16]:
     """As wide as the column, whatever the dimensions."""
-    result = np.zeros((len(points), FINE.total), np.float16)
+    result = np.zeros((len(points), FINEST.total), np.float16)
     result[:, : points.shape[1]] = points
     return result

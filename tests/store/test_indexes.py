@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import logging
+import random
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -184,3 +188,56 @@ def test_another_population_makes_another_index(database: Database, tmp_path: Pa
     assert same is first
     assert second is not first
     assert live(second) == live(first)
+
+
+SERVICE = """
+import itertools, random, sys
+from pathlib import Path
+from app.store import tasks
+from app.store.indexes import Indexes
+from app.store.session import Database
+from tests.store.samples import make_embedding, ready_task
+from tests.store.test_indexes import POPULATION
+
+database, ours = Database(sys.argv[1]), Indexes(Path(sys.argv[2]))
+kept = []
+print("up", flush=True)
+for seed in itertools.count(1_000 * int(sys.argv[3])):
+    with database.session() as session:
+        kept.append(ready_task(session, make_embedding(seed)).id)
+        if len(kept) % 5 == 0:
+            tasks.delete_task(session, tasks.get_own_task(session, "acme", kept.pop(0)))
+    with database.session(read_only=True) as session:
+        ours.by_parts(session, "space", POPULATION)
+        ours.by_logs(session, "space")
+"""
+
+
+def test_whoever_adds_and_searches_is_killed_and_the_next_finds_all(
+    database: Database, url: str, tmp_path: Path
+) -> None:
+    """Between a commit and what follows it in the index, or halfway through either."""
+    generator = random.Random(0)
+    for life in range(4):
+        service = subprocess.Popen(
+            [sys.executable, "-c", SERVICE, url, str(tmp_path / "index"), str(life)],
+            stdout=subprocess.PIPE,
+        )
+        assert service.stdout is not None
+        service.stdout.readline()
+        time.sleep(generator.uniform(0.2, 0.6))
+        service.kill()
+        service.wait()
+        service.stdout.close()
+        ours = Indexes(tmp_path / "index")
+        with database.session(read_only=True) as session:
+            present = [seq for seq, _ in embeddings.added(session, "space", 0)]
+            by_parts, left_out = ours.by_parts(session, "space", POPULATION)
+            by_logs, _ = ours.by_logs(session, "space")
+            assert live(by_parts) == live(by_logs) == present
+            assert left_out.count == 0
+            for index, population in ((by_parts, POPULATION), (by_logs, None)):
+                anew, _ = Indexes(tmp_path / f"anew {life}").followed(session, "space", population)
+                points = (each.points(np.array(present)) for each in (index, anew))
+                np.testing.assert_allclose(*points, atol=1e-5)
+    assert len(present) > 4
