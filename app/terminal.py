@@ -110,15 +110,18 @@ def neighbours_table(answer: Row, title: str) -> Table:
     columns = ("#", "task", "#distance", "#noise floor", "#images", "#classes", "from")
     table = _table(f"{title} by exact {answer['metric']} distance", *columns)
     for row in answer["neighbours"]:
+        as_near = row["distinguishable"] is False
         table.add_row(
             str(row["rank"]),
             plain(row["name"]),
-            distance(row["distance"]),
+            distance(row["distance"]) + (" ≈" if as_near else "  "),
             distance(row["noise_floor"]),
             plain(row["images"]),
             plain(row["classes"]),
             "reference" if row["library"] else "yours",
         )
+    if any(row["distinguishable"] is False for row in answer["neighbours"]):
+        table.caption = "≈ the next one may be as near: they differ by less than the noise floor"
     return table
 
 

@@ -200,6 +200,7 @@ def rank(
             tags=[row.tag for row in found.task.tags],
             distance=found.distance,
             noise_floor=found.noise_floor,
+            distinguishable=found.distinguishable,
             images=found.task.n_images,
             classes=found.task.n_classes,
             complexity=found.task.embedding.complexity if found.task.embedding else None,

@@ -163,6 +163,10 @@ class EmbeddingAnswer(Answer):
     epsilon: float
     complexity: float
     noise_floor: float
+    noise: dict[str, Any] = Field(
+        description="`floors` by metric on vectors; of `label` and `domain` the squared length "
+        "that draws add, in log2 units"
+    )
     vector: list[float]
     domain: list[float]
     discriminants: list[list[float]]
@@ -180,6 +184,7 @@ class EmbeddingAnswer(Answer):
             epsilon=embedding.epsilon,
             complexity=embedding.complexity,
             noise_floor=embedding.noise_floor,
+            noise=asdict(embedding.noise),
             vector=embedding.vector.tolist(),
             domain=embedding.domain.tolist(),
             discriminants=embedding.discriminants.tolist(),
@@ -301,7 +306,12 @@ class NeighbourRow(Answer):
     tags: list[str]
     distance: float
     noise_floor: float | None = Field(
-        description="distances below it tell nothing; a cosine distance, so no other metric has one"
+        description="the distance that fresh draws alone would show: what lies below it tells "
+        "nothing; none where the metric has no floor"
+    )
+    distinguishable: bool | None = Field(
+        description="whether the next in rank is farther by more than the noise floor; none where "
+        "there is no next or no floor"
     )
     images: int | None
     classes: int | None

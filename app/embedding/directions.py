@@ -103,12 +103,14 @@ def domain_span(features: npt.NDArray[np.float32], digests: Sequence[str], scale
     return result
 
 
-def domain_directions(span: Array, digests: Sequence[str], seed: int) -> Array:
-    """(B, d) cotangents r^T X (S + lambda)^-1 of the features, r = +-1 fresh for every image.
+def domain_directions(span: Array, digests: Sequence[str], seed: int, index: int) -> Array:
+    """(B, d) cotangents r^T X (S + lambda)^-1 of the features for draw `index`.
+
+    r = +-1, fresh for every image and draw.
 
     What a head would be that ridge regression fits on random labels: the images, and no question.
     """
-    signs = [_signs(_generator(seed, digest, "domain"), len(span)) for digest in digests]
+    signs = [_signs(_generator(seed, digest, f"domain-{index}"), len(span)) for digest in digests]
     result: Array = np.stack(signs) @ span
     return result
 

@@ -57,6 +57,14 @@ def default_metric(population: Population | None) -> str:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Ranked:
+    """`distances` (M,); `lengths` (M, 2) of the parts compared (`Parts`), None under others."""
+
+    distances: Array
+    lengths: Array | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Ranker:
     """One embedding, ready to be compared with others as they come; see `one_to_many`."""
 
@@ -89,20 +97,29 @@ class Ranker:
             _require_trivial(trivial)
         return cls(chosen, query, epsilon, trivial, population, alpha, parts)
 
-    def distances(self, targets: Rows) -> Array:
-        """(M,) to others (M, D)."""
+    @property
+    def lengths(self) -> Array | None:
+        """(2,) of the query's own parts."""
+        if self.parts is None or self.parts.lengths is None:
+            return None
+        result: Array = self.parts.lengths[0]
+        return result
+
+    def rank(self, targets: Rows) -> Ranked:
+        """How far others (M, D) are."""
         _check_rows(self.query[np.newaxis], targets, self.metric, self.population)
         if self.metric.formula is not None:
             distances = _distances(self.query, targets, self.metric.formula, self.epsilon)
             if self.metric.name == "asymmetric":
                 distances -= self.alpha * _to_trivial(targets, self.trivial, self.epsilon)
-            return distances
-        result = np.empty(len(targets))
+            return Ranked(distances)
+        distances, lengths = np.empty(len(targets)), np.empty((len(targets), 2))
         for part in chunks(targets):
             found = Parts.of(targets[part], self.epsilon, self.population)
             assert self.parts is not None  # noqa: S101
-            result[part] = _one_less(found.alike(self.parts, self.metric.weights)[:, 0])
-        return result
+            distances[part] = _one_less(found.alike(self.parts, self.metric.weights)[:, 0])
+            lengths[part] = found.lengths
+        return Ranked(distances, lengths)
 
 
 def one_to_many(
@@ -128,7 +145,7 @@ def one_to_many(
     ranker = Ranker.of(
         query, metric, epsilon=epsilon, trivial=trivial, population=population, alpha=alpha
     )
-    return ranker.distances(targets)
+    return ranker.rank(targets).distances
 
 
 def one_to_one(

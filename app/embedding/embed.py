@@ -15,6 +15,7 @@ from app.embedding.discriminants import discriminants
 from app.embedding.fisher import MOST_DRAWS, estimate_fisher, passes_of
 from app.embedding.head import fit_head
 from app.embedding.image import PREPROCESSING
+from app.embedding.noise import noise_of
 from app.embedding.probe import BATCH_SIZE, Probe
 from app.embedding.spool import spooled
 from app.embedding.vector import Estimator, Provenance, TaskEmbedding
@@ -99,7 +100,14 @@ def embed_images(
         discriminants=discriminants(responses, kinds, images.labels, n_classes, images.digests),
         draw_error=fisher.draw_error.astype(np.float32),
         sampling_error=fisher.sampling_error.astype(np.float32),
-        noise_floor=fisher.noise_floor,
+        noise=noise_of(
+            fisher.vector,
+            fisher.draw_error,
+            fisher.domain,
+            fisher.domain_error,
+            probe.card.epsilon,
+            seed,
+        ),
         epsilon=probe.card.epsilon,
         space_id=probe.space_id,
         provenance=Provenance(

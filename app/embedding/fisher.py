@@ -31,7 +31,7 @@ from app.embedding.directions import (
     logit_directions,
 )
 from app.embedding.head import Head
-from app.embedding.noise import noise_floor
+from app.embedding.noise import noise_floors
 from app.embedding.probe import Probe
 from app.embedding.recorder import Recorder
 from app.embedding.sample_mean import SampleMean
@@ -44,9 +44,12 @@ Stop = Literal["exact", "tolerance", "draws"]
 MOST_DRAWS = 16
 PILOT_IMAGES = 48
 PILOT_DRAWS = 2
-DOMAIN_LOOKS = 128
+UNASKED_IMAGES = 128
 """At most so many images, chosen by their bytes, are asked without a question: what they share is
 known well before a large set has been gone through."""
+UNASKED_LOOKS = 256
+"""So many draws at least, over all those images: few images get more each. Two or more an image, so
+that their spread tells how uncertain the mean is."""
 HEAD_IMAGES = 16
 """So many images show how the Fisher moves when the head is fitted without a part of the set."""
 
@@ -57,6 +60,7 @@ class FisherEstimate:
 
     `vector`          the filter means of the Fisher diagonal
     `domain`          the same with random labels in place of the question
+    `domain_error`    standard error of `domain` from finitely many draws on these images
     `draw_error`      standard error of `vector` from finitely many draws on these images
     `sampling_error`  standard error of `vector` from having these images and not others, for the
                       mean over images and for the head
@@ -69,6 +73,7 @@ class FisherEstimate:
 
     vector: Array
     domain: Array
+    domain_error: Array
     draw_error: Array
     sampling_error: Array
     estimator: Estimator
@@ -231,7 +236,7 @@ class _Pilot:
         error = np.sqrt(PILOT_DRAWS * self.share * (self.weights**2 @ self.variances)) / total
         count = 1
         while count < most:
-            floor = noise_floor(mean, error / np.sqrt(count), probe.card.epsilon, self.seed)
+            floor = _floor(mean, error / np.sqrt(count), probe, self.seed)
             if floor <= tolerance:
                 break
             count = min(2 * count, most)
@@ -240,7 +245,7 @@ class _Pilot:
 
 def _measured(
     looks: _Looks,
-    domain: Array,
+    domain: tuple[Array, Array],
     order: Rows,
     pilot: _Pilot | None,
     count: int,
@@ -285,30 +290,45 @@ def _measured(
         none = np.zeros((0, probe.dim))
         add(len(order), none, none)
     vector, draw_error, sampling_error = mean.result()
+    without_question, domain_error = domain
     return FisherEstimate(
         vector=vector,
-        domain=domain,
+        domain=without_question,
+        domain_error=domain_error,
         draw_error=draw_error,
         sampling_error=sampling_error,
         estimator=looks.estimator,
         draws=count,
-        noise_floor=noise_floor(vector, draw_error, probe.card.epsilon, looks.seed),
+        noise_floor=_floor(vector, draw_error, probe, looks.seed),
         stopped="exact" if exact else "draws",
     )
 
 
-def _domain(looks: _Looks, span: Array) -> Array:
-    """(D,) the filter means for random labels in place of the question."""
-    rows = by_digest(looks.images.digests)[:DOMAIN_LOOKS]
+def _domain(looks: _Looks, span: Array) -> tuple[Array, Array]:
+    """(D,) filter means for random labels in place of the question, and their draw error."""
+    rows = by_digest(looks.images.digests)[:UNASKED_IMAGES]
+    draws = min(max(2, -(-UNASKED_LOOKS // len(rows))), MOST_DRAWS)
+    mean = SampleMean(looks.recorder.dim)
 
     def look(part: Rows) -> Array:
         looks.recorder.forward(looks.images.pixels[part])
-        directions = domain_directions(span, looks.digests(part), looks.seed)
-        return looks.recorder.backward(directions)
+        digests = looks.digests(part)
+        of_draws = [
+            looks.recorder.backward(domain_directions(span, digests, looks.seed, index))
+            for index in range(draws)
+        ]
+        return np.stack(of_draws, axis=1)
 
-    squares = np.concatenate([found for _, found in in_batches(rows, looks.batch_size, look)])
-    mean: Array = squares.mean(axis=0)
-    return mean
+    for part, squares in in_batches(rows, looks.batch_size, look):
+        variances = squares.var(axis=1, ddof=1) / draws
+        mean.add(squares.mean(axis=1), variances, np.ones(len(part)), np.zeros(len(part)))
+    result, draw_error, _ = mean.result()
+    return result, draw_error
+
+
+def _floor(vector: Array, draw_error: Array, probe: Probe, seed: int) -> float:
+    floors = noise_floors(vector, draw_error, probe.card.epsilon, seed, ("cosine",))
+    return floors["cosine"]
 
 
 def _merged(old: npt.NDArray[np.bool_], of_old: Array, of_new: Array) -> Array:

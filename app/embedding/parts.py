@@ -72,11 +72,14 @@ class Parts:
 
     `label`, `domain`  (M, D + 1), of unit length
     `discriminants`    (M, R, K + 1), their F of unit norm
+    `lengths`          (M, 2), what label and domain were long before, in log2 units; None of parts
+                       that were kept as they are compared
     """
 
     label: Array
     domain: Array
     discriminants: Array
+    lengths: Array | None = None
 
     @classmethod
     def of(cls, rows: Rows, epsilon: float, population: Population | None) -> Parts:
@@ -107,7 +110,7 @@ class Parts:
         dim = len(population.label)
         vector, domain, axes = rows[:, :dim], rows[:, dim : 2 * dim], rows[:, 2 * dim :]
         means = (population.label, population.domain)
-        label, domain = (
+        (label, of_label), (domain, of_domain) = (
             _unit(_less(part, mean, alive))
             for (part, alive), mean in zip(_centred(vector, domain, epsilon), means, strict=True)
         )
@@ -116,7 +119,8 @@ class Parts:
         axes = np.divide(axes, size, out=np.zeros_like(axes), where=size > 0)
         none = np.zeros((*axes.shape[:2], 1))
         none[:, 0] = size[:, 0] == 0
-        return cls(label, domain, np.concatenate([axes, none], axis=2))
+        lengths = np.stack([of_label, of_domain], axis=1)
+        return cls(label, domain, np.concatenate([axes, none], axis=2), lengths)
 
     def alike(self, other: Parts, weights: Weights) -> Array:
         """(M, M') weighted likenesses, 1 of what is the same."""
@@ -150,11 +154,11 @@ def _overlaps(a: Array, b: Array) -> Array:
     return result
 
 
-def _unit(part: Array) -> Array:
-    """(M, D) to (M, D + 1) of unit length; what is zero has it in the last entry."""
-    norms = np.sqrt(np.einsum("md,md->m", part, part))[:, None]
-    unit = np.divide(part, norms, out=part, where=norms > 0)
-    return np.concatenate([unit, norms == 0], axis=1)
+def _unit(part: Array) -> tuple[Array, Array]:
+    """(M, D) to (M, D + 1) of unit length, and what it was; zero has it in the last entry."""
+    norms = np.sqrt(np.einsum("md,md->m", part, part))
+    unit = np.divide(part, norms[:, None], out=part, where=norms[:, None] > 0)
+    return np.concatenate([unit, norms[:, None] == 0], axis=1), norms
 
 
 def _centred(

@@ -7,7 +7,7 @@ import io
 import json
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from app.errors import DifferentSpaces, InvalidRequest
 Vector = npt.NDArray[np.float32]
 Estimator = Literal["hutchinson", "mc", "exact"]
 
-METHOD_VERSION = 3
+METHOD_VERSION = 4
 """Raised by hand whenever the same images through the same probe would give other numbers."""
 RANK = 4
 """Rows of an embedding's discriminants."""
@@ -55,6 +55,29 @@ class Provenance:
 
 
 @dataclass(frozen=True, slots=True)
+class Noise:
+    """What fresh draws alone put between two embeddings of one task.
+
+    `floors`           by metric on vectors: the distance expected
+    `label`, `domain`  the squared length expected of what draws add to a part, in log2 units;
+                       None in embeddings of an earlier version
+    """
+
+    floors: Mapping[str, float]
+    label: float | None = None
+    domain: float | None = None
+
+    def __post_init__(self) -> None:
+        numbers = (*self.floors.values(), self.label or 0.0, self.domain or 0.0)
+        if "cosine" not in self.floors or not all(0 <= number < np.inf for number in numbers):
+            raise InvalidRequest(
+                "embedding-malformed",
+                f"The noise is {asdict(self)}.",
+                "Its numbers are finite and at least 0, and there is one for `cosine`.",
+            )
+
+
+@dataclass(frozen=True, slots=True)
 class TaskEmbedding:
     """A task as the diagonal Fisher information of a probe's weights, averaged per filter.
 
@@ -65,7 +88,7 @@ class TaskEmbedding:
                       of an earlier version
     `draw_error`      (D,) float32, standard error of `vector` that more draws would reduce
     `sampling_error`  (D,) float32, standard error of `vector` from having these images, not others
-    `noise_floor`     cosine distance expected between two embeddings of this task, fresh randomness
+    `noise`           how far apart fresh draws put two embeddings of this task
     `epsilon`         the probe's, added before logarithms
     """
 
@@ -74,7 +97,7 @@ class TaskEmbedding:
     discriminants: Vector
     draw_error: Vector
     sampling_error: Vector
-    noise_floor: float
+    noise: Noise
     epsilon: float
     space_id: str
     provenance: Provenance
@@ -110,17 +133,22 @@ class TaskEmbedding:
                 "`discriminants` holds non-finite numbers.",
                 "Its entries are finite.",
             )
-        if not (0 <= self.noise_floor < np.inf and 0 < self.epsilon < np.inf):
+        if not 0 < self.epsilon < np.inf:
             raise InvalidRequest(
                 "embedding-malformed",
-                f"The noise floor is {self.noise_floor} and epsilon {self.epsilon}.",
-                "Both are finite; the floor at least 0, epsilon above.",
+                f"Epsilon is {self.epsilon}.",
+                "It is finite and more than 0.",
             )
 
     @property
     def complexity(self) -> float:
         """The sum of the filter means: how much information the task needs of the probe."""
         return float(self.vector.sum(dtype=np.float64))
+
+    @property
+    def noise_floor(self) -> float:
+        """The cosine distance expected between two embeddings of this task from fresh draws."""
+        return self.noise.floors["cosine"]
 
     @property
     def label(self) -> Vector:
@@ -140,6 +168,7 @@ class TaskEmbedding:
             sampling_error=self.sampling_error,
             complexity=np.float64(self.complexity),
             noise_floor=np.float64(self.noise_floor),
+            noise=np.str_(json.dumps(asdict(self.noise), sort_keys=True)),
             epsilon=np.float64(self.epsilon),
             space_id=np.str_(self.space_id),
             provenance=np.str_(json.dumps(asdict(self.provenance), sort_keys=True)),
@@ -163,7 +192,11 @@ class TaskEmbedding:
                     ),
                     draw_error=data["draw_error"],
                     sampling_error=data["sampling_error"],
-                    noise_floor=float(data["noise_floor"]),
+                    noise=(
+                        Noise(**json.loads(str(data["noise"])))
+                        if "noise" in data
+                        else Noise({"cosine": float(data["noise_floor"])})
+                    ),
                     epsilon=float(data["epsilon"]),
                     space_id=str(data["space_id"]),
                     provenance=provenance_from(json.loads(str(data["provenance"]))),

@@ -6,8 +6,8 @@
 `draw_error`, `sampling_error`
                     (T, D) float16, relative to the vector's entries, within 19 % of themselves;
                     at most 46,341 times an entry
-`noise_floor`, `complexity`
-                    (T,) float64
+`complexity`        (T,) float64
+`noise`             JSON, T times what `vector.Noise` holds
 `trivial`           t0 of the asymmetric distance, the flat Fisher of the trivial task
 `population_label`, `population_domain`
                     (D,) float32, means over all its tasks of their centred parts, in log2 units
@@ -75,7 +75,7 @@ def write_library(path: Path, entries: Sequence[Entry]) -> None:
             discriminants=_scaled(np.stack([e.discriminants for e in embeddings])),
             draw_error=_relative(np.stack([e.draw_error for e in embeddings]), vectors),
             sampling_error=_relative(np.stack([e.sampling_error for e in embeddings]), vectors),
-            noise_floor=np.array([embedding.noise_floor for embedding in embeddings]),
+            noise=np.str_(json.dumps([asdict(e.noise) for e in embeddings], sort_keys=True)),
             complexity=np.array([embedding.complexity for embedding in embeddings]),
             epsilon=np.float64(epsilon),
             space_id=np.str_(space_id),

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, joinedload
 
 from app.embedding.distance import Compared
-from app.embedding.vector import RANK, TaskEmbedding, Vector, provenance_from
+from app.embedding.vector import RANK, Noise, TaskEmbedding, Vector, provenance_from
 from app.errors import DifferentSpaces, NotFound
 from app.store.session import hold
 from app.store.tables import PUBLIC, Embedding, EmbeddingArrays, EmbeddingGrave, Task
@@ -83,6 +83,7 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
         ),
         complexity=embedding.complexity,
         noise_floor=embedding.noise_floor,
+        noise=asdict(embedding.noise),
         epsilon=embedding.epsilon,
         provenance=asdict(embedding.provenance),
     )
@@ -108,11 +109,15 @@ def load(session: Session, embedding_seq: int) -> TaskEmbedding:
         discriminants=_from_bytes(row.arrays.discriminants).reshape(RANK, -1),
         draw_error=_from_bytes(row.arrays.draw_error),
         sampling_error=_from_bytes(row.arrays.sampling_error),
-        noise_floor=row.noise_floor,
+        noise=noise_in(row),
         epsilon=row.epsilon,
         space_id=row.space_id,
         provenance=provenance_from(row.provenance),
     )
+
+
+def noise_in(row: Embedding) -> Noise:
+    return Noise({"cosine": row.noise_floor}) if row.noise is None else Noise(**row.noise)
 
 
 def matrix(session: Session, seqs: Sequence[int], compared: Compared = "vector") -> Matrix:

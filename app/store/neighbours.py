@@ -7,16 +7,18 @@ are left, the index searches once more among the tasks that may be neighbours, a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sqlalchemy import ColumnElement, select
-from sqlalchemy.orm import Session, joinedload
+from sqlalchemy.orm import Session, joinedload, lazyload
 
 from app.embedding import codes
 from app.embedding.distance import Compared, Ranker, default_metric, get_metric
-from app.embedding.vector import RANK, TaskEmbedding, Vector
+from app.embedding.floor import noise_floor
+from app.embedding.parts import Array
+from app.embedding.vector import RANK, Noise, TaskEmbedding, Vector
 from app.errors import InvalidRequest
 from app.store import embeddings, reference
 from app.store.embeddings import Space
@@ -40,7 +42,7 @@ class Query:
     vector: Vector
     domain: Vector | None = None
     discriminants: Vector | None = None
-    noise_floor: float = 0.0
+    noise: Noise | None = None
 
     def row(self, compared: Compared, space: Space) -> Vector:
         """(D,), or all parts in one, if they can be of that space."""
@@ -100,11 +102,18 @@ class Filters:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
+    """A task and how far it is.
+
+    `noise_floor`      the larger of both tasks' floors, as far as they are known: a distance below
+                       it tells nothing; None where the task's is unknown, or the metric has none
+    `distinguishable`  whether the next in rank is farther by more than the noise floor; None where
+                       there is no next one, or no floor
+    """
+
     task: Task
     distance: float
-    # The larger of both tasks' floors: what lies below it tells nothing. Floors are cosine
-    # distances, so that other metrics have none.
     noise_floor: float | None
+    distinguishable: bool | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,27 +169,52 @@ def neighbours(
     holders, exact = _candidates(session, search, visible, k)
     holders |= _holders(session, visible, unindexed.seqs)
     ranked: list[tuple[float, int]] = []  # distance, task's seq
+    lengths: dict[int, Array] = {}
     for chunk, rows in embeddings.chunks(session, sorted(holders), chosen.compares):
-        for seq, distance in zip(chunk, ranker.distances(rows).tolist(), strict=True):
+        found = ranker.rank(rows)
+        for seq, distance in zip(chunk, found.distances.tolist(), strict=True):
             ranked += [(distance, task_seq) for task_seq in holders[seq]]
+        if found.lengths is not None:
+            lengths.update(zip(chunk, found.lengths, strict=True))
     ranked.sort()
-    nearest = ranked[:k]
-    tasks = _tasks(session, [task_seq for _, task_seq in nearest])
-
-    def floor(task: Task) -> float | None:
-        if chosen.name != "cosine" or task.embedding is None:
-            return None
-        return max(task.embedding.noise_floor, asked.noise_floor)
-
     return Ranking(
-        neighbours=[
-            Neighbour(tasks[task_seq], distance, floor(tasks[task_seq]))
-            for distance, task_seq in nearest
-        ],
+        neighbours=_told(session, ranked, k, ranker, lengths, asked.noise),
         metric=chosen.name,
         exact=exact,
         unindexed=unindexed.count - len(unindexed.seqs),
     )
+
+
+def _told(
+    session: Session,
+    ranked: Sequence[tuple[float, int]],
+    k: int,
+    ranker: Ranker,
+    lengths: Mapping[int, Array],
+    noise: Noise | None,
+) -> list[Neighbour]:
+    """The first `k`, each with its floor, and whether the next one is told from it."""
+    seen = ranked[: k + 1]
+    tasks = _tasks(session, [task_seq for _, task_seq in seen])
+    own, floors = None, []
+    if noise is not None:
+        own = noise_floor(ranker.metric, noise, ranker.lengths)
+    for _, task_seq in seen:
+        embedding = tasks[task_seq].embedding
+        assert embedding is not None  # noqa: S101
+        floor = noise_floor(
+            ranker.metric, embeddings.noise_in(embedding), lengths.get(embedding.seq)
+        )
+        floors.append(floor if floor is None or own is None else max(floor, own))
+    result = []
+    for place, (distance, task_seq) in enumerate(ranked[:k]):
+        told = None
+        if place + 1 < len(seen):
+            here, there = floors[place], floors[place + 1]
+            if here is not None and there is not None:
+                told = seen[place + 1][0] - distance > max(here, there)
+        result.append(Neighbour(tasks[task_seq], distance, floors[place], told))
+    return result
 
 
 def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
@@ -192,7 +226,7 @@ def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
         embedding.vector,
         embedding.domain,
         embedding.discriminants,
-        embedding.noise_floor,
+        embedding.noise,
     )
 
 
@@ -262,5 +296,6 @@ def _holders(
 
 
 def _tasks(session: Session, seqs: list[int]) -> dict[int, Task]:
-    query = select(Task).where(Task.seq.in_(seqs)).options(joinedload(Task.embedding))
+    wanted = (joinedload(Task.embedding), lazyload(Task.archives))
+    query = select(Task).where(Task.seq.in_(seqs)).options(*wanted)
     return {task.seq: task for task in session.scalars(query)}

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
 from app.embedding.parts import Population
-from app.embedding.vector import TaskEmbedding, no_discriminants, provenance_from
+from app.embedding.vector import Noise, TaskEmbedding, no_discriminants, provenance_from
 from app.store import embeddings
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task, TaskTag
 from app.telemetry import log_event
@@ -140,6 +140,7 @@ def _entries(
     # Kept relative to the vector's entries.
     draw_errors = library["draw_error"].astype(np.float32) * vectors
     sampling_errors = library["sampling_error"].astype(np.float32) * vectors
+    noises = json.loads(str(library["noise"]))
     for row, card in enumerate(json.loads(str(library["tasks"]))):
         yield (
             card,
@@ -149,7 +150,7 @@ def _entries(
                 discriminants=no_discriminants() if axes is None else axes[row].astype(np.float32),
                 draw_error=draw_errors[row],
                 sampling_error=sampling_errors[row],
-                noise_floor=float(library["noise_floor"][row]),
+                noise=Noise(**noises[row]),
                 epsilon=epsilon,
                 space_id=str(library["space_id"]),
                 provenance=provenance_from(card["provenance"]),

@@ -81,6 +81,7 @@ class Embedding(Base):
     space_id: Mapped[str] = mapped_column(String(64))
     complexity: Mapped[float] = mapped_column(Float)
     noise_floor: Mapped[float] = mapped_column(Float)
+    noise: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # none in embeddings of before
     epsilon: Mapped[float] = mapped_column(Float)
     provenance: Mapped[dict[str, Any]] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)

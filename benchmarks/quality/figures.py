@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.embedding.distance import METRICS, get_metric, one_to_many
+from app.embedding.floor import noise_floor
 from app.embedding.parts import Parts, Population
+from app.embedding.vector import Noise
 from benchmarks.quality import measures
 from benchmarks.quality.changes import CHANGES
 from benchmarks.quality.measures import Agreement, Array, Flags, Retrieval, Stability
@@ -305,6 +308,24 @@ class Collection:
                 for one, other in zip(a, b, strict=True)
             ]
         )
+
+    def floors(self, metric: str, size: int) -> Array:
+        """(2 T,) noise floors of the twins' halves under a metric on parts; none of one source."""
+        method, chosen = METHODS["ours"], get_metric(metric)
+        tasks, *halves = self._pairs(
+            method, [s for s in self.sets if s.kind != "label" and s.size == size]
+        )
+        populations = self._populations(method, size)
+        floors = []
+        for cells in halves:
+            for task, cell in zip(tasks, cells, strict=True):
+                population = populations.get(task.path[1])
+                if population is not None:
+                    lengths = Parts.of(_parts([cell]), self.epsilon, population).lengths
+                    assert lengths is not None
+                    noise = Noise(**json.loads(str(cell["noise"])))
+                    floors.append(noise_floor(chosen, noise, lengths[0]))
+        return np.array(floors, np.float64)
 
     def _labels(self, comparison: Comparison, size: int) -> LabelTwins | None:
         chosen = [s for s in self.sets if s.kind == "label" and s.size == size]

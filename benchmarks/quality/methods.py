@@ -8,6 +8,7 @@ changed probe finds an old one; a method whose settings changed does not read it
 from __future__ import annotations
 
 import io
+import json
 import os
 import zipfile
 import zlib
@@ -113,6 +114,7 @@ class Workshop:
             "sampling_error": embedding.sampling_error,
             "complexity": np.float64(embedding.complexity),
             "noise_floor": np.float64(embedding.noise_floor),
+            "noise": np.str_(json.dumps(asdict(embedding.noise))),
             "cv_accuracy": np.float64(np.nan if made.cv_accuracy is None else made.cv_accuracy),
             "penalty": np.float64(made.penalty),
             "n_images": np.int64(made.n_images),

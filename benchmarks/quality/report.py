@@ -46,6 +46,7 @@ def report(collection: Collection, *, permutations: int) -> dict[str, Any]:
         "published_default": _published_default(collection),
         "complexity": _complexity(collection),
         "error_coverage": _coverage(collection),
+        "noise_floor": _floors(collection, groups["ours"][0]),
         "weighed_elsewhere": _weighed_elsewhere(groups["ours"]),
     }
     return result
@@ -171,6 +172,21 @@ def _coverage(collection: Collection) -> dict[str, float]:
     result = {str(size): float(shares.mean()) for size, shares in found.items() if len(shares)}
     told = ", ".join(f"{share:.2f} at {size}" for size, share in result.items())
     print(f"Filters of same-style twins within 90 % of their errors: {told}\n")
+    return result
+
+
+def _floors(collection: Collection, default: Figures) -> dict[str, dict[str, float]]:
+    """Medians of the noise floor and of the distance of twins, under the default on parts."""
+    result: dict[str, dict[str, float]] = {}
+    for size, twins in default.twins.items() if default.comparison.centred else ():
+        floor = float(np.median(collection.floors("combined", size)))
+        distance = float(np.median(np.diag(twins.distances)))
+        result[str(size)] = {"floor": floor, "twin_distance": distance}
+    told = ", ".join(
+        f"{found['floor']:.3f} under {found['twin_distance']:.3f} at {size}"
+        for size, found in result.items()
+    )
+    print(f"Median noise floor and distance of twins, {default.comparison.name}: {told}\n")
     return result
 
 

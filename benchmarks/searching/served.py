@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.embedding.distance import METRICS, one_to_many
 from app.embedding.parts import Array
-from app.embedding.vector import RANK, Provenance, TaskEmbedding
+from app.embedding.vector import RANK, Noise, Provenance, TaskEmbedding
 from app.settings import Settings, shared_directory
 from app.store import embeddings
 from app.store.indexes import Indexes
@@ -168,7 +168,7 @@ def _embedding(made: Made, row: Matrix) -> TaskEmbedding:
         discriminants=axes.reshape(RANK, -1),
         draw_error=np.zeros_like(vector),
         sampling_error=made.library.sampling * vector,
-        noise_floor=0.01,
+        noise=Noise({"cosine": 0.01}),
         epsilon=made.library.epsilon,
         space_id=SPACE,
         provenance=_PROVENANCE,

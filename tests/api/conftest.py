@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from app.api.main import create_app
 from app.api.resources import Resources
-from app.embedding.vector import RANK, TaskEmbedding
+from app.embedding.vector import RANK, Noise, TaskEmbedding
 from app.reference.library import task_card, write_library
 from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, workers
@@ -55,7 +55,7 @@ def embedding_of(seed: int, space_id: str = SPACE) -> TaskEmbedding:
         discriminants=discriminants,
         draw_error=error,
         sampling_error=error,
-        noise_floor=0.01,
+        noise=Noise({"cosine": 0.01}),
         epsilon=1e-12,
         space_id=space_id,
         provenance=replace(PROVENANCE, seed=seed),

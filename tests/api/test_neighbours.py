@@ -107,14 +107,14 @@ def test_csv_cells_that_a_spreadsheet_would_run_are_made_harmless(service: Servi
     assert row["metric"] == "cosine"
 
 
-def test_only_cosine_distances_have_a_noise_floor(service: Service) -> None:
+def test_a_distance_has_the_noise_floor_of_its_metric_or_none(service: Service) -> None:
     asked = service.ready(seed=0)
     service.ready(seed=1)
     address = f"/v1/tasks/{asked}/neighbours"
     for metric, floor, cell in (("cosine", 0.01, "0.01"), ("jsd", None, "")):
         query = {"metric": metric}
         (row,) = service.client.get(address, params=query).json()["neighbours"]
-        assert row["noise_floor"] == floor
+        assert (row["noise_floor"], row["distinguishable"]) == (floor, None)
         text = service.client.get(address, params={**query, "format": "csv"}).text
         (cells,) = csv.DictReader(io.StringIO(text))
         assert cells["noise_floor"] == cell

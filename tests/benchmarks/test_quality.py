@@ -1,7 +1,8 @@
 from __future__ import annotations
 
+import json
 from collections import Counter
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from app.embedding.fisher import estimate_fisher
 from app.embedding.head import Head
 from app.embedding.parts import Population
 from app.embedding.probe import load_probe
-from app.embedding.vector import RANK
+from app.embedding.vector import RANK, Noise
 from app.reference import pictures
 from app.reference.sets import Picture, Pool
 from benchmarks import embedding_quality
@@ -393,6 +394,9 @@ def made_up(tmp_path: Path) -> Collection:
             "sampling_error": 0.1 * vector,
             "discriminants": axes * np.arange(1, RANK + 1)[:, None],
         }
+        variance = 60 * (0.1 / np.log(2)) ** 2
+        noise = Noise({"cosine": 0.01}, label=2 * variance, domain=variance)
+        cell["noise"] = np.str_(json.dumps(asdict(noise)))
         counts = {"n_images": len(s.images.images), "n_classes": len(s.classes)}
         right = 0.95 if s.path[1] == "squares" else 1 / len(s.classes)
         cells.save(METHODS["ours"], s, {**cell, **counts, "cv_accuracy": np.float64(right)})
@@ -430,8 +434,10 @@ def test_nothing_of_the_querys_source_centres_it(tmp_path: Path) -> None:
 
 def test_tasks_that_the_probe_only_guesses_are_left_out_of_the_told_ones(tmp_path: Path) -> None:
     collection = made_up(tmp_path)
-    found = report(collection, permutations=9)["ours"]
+    result = report(collection, permutations=9)
+    found, floors = result["ours"], result["noise_floor"]["20"]
     assert found["distance"] == "ours, combined"
+    assert 0.5 < floors["floor"] / floors["twin_distance"] < 1.5  # halves differ by noise alone
     assert (found["tasks_20"], found["tasks_20_told"]) == (4, 2)
     assert found["twin_first_20"] == found["twin_first_20_told"] == 1.0
 

@@ -14,10 +14,12 @@ from sklearn.datasets import load_digits
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.dataset import LabelledImages
-from app.embedding.distance import one_to_one
+from app.embedding.distance import Ranker, get_metric, one_to_one
 from app.embedding.embed import Progress, embed_images
+from app.embedding.floor import noise_floor
+from app.embedding.parts import Population, row_of
 from app.embedding.probe import Probe, load_probe
-from app.embedding.vector import RANK, TaskEmbedding
+from app.embedding.vector import RANK, Noise, TaskEmbedding
 from app.errors import Cancelled, InvalidRequest, Unavailable
 from app.settings import shared_directory
 from tests.probes import coloured_noise, probe_card
@@ -39,18 +41,18 @@ def pretrained() -> Probe:
     return load_probe(card.model_copy(update={"input_size": 64}), "cpu")
 
 
-def glyphs(multi_label: bool) -> LabelledImages:
-    """Scikit-learn's digits 0 to 3: flat backgrounds, where one rounding moves many positions."""
-    digits = load_digits(n_class=4)
-    scans = (255 - digits.images[:37] * 15.9).astype(np.uint8)
+def glyphs(multi_label: bool = False, *, n: int = 37, kinds: int = 4) -> LabelledImages:
+    """Scikit-learn's digits from 0 on: flat backgrounds, where one rounding moves many positions."""
+    digits = load_digits(n_class=kinds)
+    scans = (255 - digits.images[:n] * 15.9).astype(np.uint8)
     pixels = np.stack(
         [np.asarray(Image.fromarray(s).resize((64, 64)).convert("RGB")) for s in scans]
     )
-    labels = digits.target[:37].astype(np.int64)
+    labels = digits.target[:n].astype(np.int64)
     return LabelledImages(
         pixels=pixels,
-        labels=np.eye(4, dtype=bool)[labels] | (labels[:, None] > 1) if multi_label else labels,
-        classes=("0", "1", "2", "3"),
+        labels=np.eye(kinds, dtype=bool)[labels] | (labels[:, None] > 1) if multi_label else labels,
+        classes=tuple(map(str, range(kinds))),
         digests=tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in pixels),
         label_kind="multi_label" if multi_label else "single_label",
     )
@@ -94,6 +96,31 @@ def test_a_seed_reproduces_and_others_stay_within_the_draw_error(probe: Probe) -
         one_to_one(a.vector, b.vector, "cosine", epsilon=exact.epsilon) for a, b in pairwise(runs)
     ]
     assert 0.5 < np.mean(distances) / np.mean([run.noise_floor for run in runs]) < 2.0
+
+
+@pytest.mark.parametrize("n", [20, 90])
+def test_stated_noise_is_what_other_seeds_show(pretrained: Probe, n: int) -> None:
+    """Under every metric that has a floor; `n` glyphs of 8 kinds."""
+    images = glyphs(n=n, kinds=8)
+    runs = [
+        embed_images(images, pretrained, tolerance=None, draws=2, seed=seed) for seed in range(6)
+    ]
+    for metric in runs[0].noise.floors:
+        distances = [
+            one_to_one(a.vector, b.vector, metric, epsilon=a.epsilon) for a, b in pairwise(runs)
+        ]
+        stated = np.mean([run.noise.floors[metric] for run in runs])
+        assert 0.5 < np.median(distances) / stated < 2.0, metric
+    flat = np.zeros(pretrained.dim, np.float32)
+    rows = np.stack([row_of(run) for run in runs])
+    for metric in ("label", "domain", "discriminant", "combined"):
+        ranker = Ranker.of(
+            rows[0], metric, epsilon=runs[0].epsilon, population=Population(flat, flat)
+        )
+        distances = ranker.rank(rows[1:]).distances
+        stated = noise_floor(get_metric(metric), runs[0].noise, ranker.lengths)
+        assert stated == 0 or 0.6 < np.median(distances) / stated < 2.0, metric
+        assert (stated == 0) == (metric == "discriminant")
 
 
 def test_drawing_stops_at_the_tolerance_and_says_so(probe: Probe) -> None:
@@ -240,19 +267,23 @@ def test_npz_gives_back_the_embedding(probe: Probe, tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.vector, embedding.vector)
     np.testing.assert_array_equal(found.discriminants, embedding.discriminants)
     assert found.provenance == embedding.provenance
+    assert found.noise == embedding.noise
     assert found.space_id == probe.space_id
     with np.load(path) as data:
         assert {"vector", "domain", "discriminants", "label", "draw_error", "sampling_error", "complexity",
                 "noise_floor", "provenance"} <= set(data.files)  # fmt: skip
 
 
-def test_an_npz_of_before_has_no_discriminants_and_is_read(probe: Probe, tmp_path: Path) -> None:
+def test_an_npz_of_before_lacks_discriminants_and_noise_and_is_read(
+    probe: Probe, tmp_path: Path
+) -> None:
     embedding = embed_images(coloured_noise(8, 2), probe)
     with np.load(io.BytesIO(embedding.to_npz())) as data:
-        older = {name: data[name] for name in data.files if name != "discriminants"}
+        older = {name: data[name] for name in set(data.files) - {"discriminants", "noise"}}
     np.savez(tmp_path / "older.npz", **older)
     found = TaskEmbedding.from_npz(tmp_path / "older.npz")
     assert found.discriminants.shape == (RANK, 0)
+    assert found.noise == Noise({"cosine": embedding.noise_floor})
     assert one_to_one(found.vector, embedding.vector, "cosine", epsilon=1e-12) == 0
     axes = embedding.discriminants
     for broken in (axes[:2], axes * np.float32(np.nan), axes.astype(np.float64)):
@@ -272,3 +303,6 @@ def test_an_embedding_with_nan_is_refused(probe: Probe) -> None:
     vector[0] = np.nan
     with pytest.raises(InvalidRequest, match="non-finite"):
         replace(embedding, vector=vector)
+    for broken in ({"jsd": 0.1}, {"cosine": -0.1}, {"cosine": np.inf}):
+        with pytest.raises(InvalidRequest, match="noise"):
+            Noise(broken)

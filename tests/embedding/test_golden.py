@@ -46,7 +46,7 @@ def embedding() -> TaskEmbedding:
 
 
 def test_the_default_space_keeps_its_name(embedding: TaskEmbedding) -> None:
-    assert embedding.space_id == "350107d14671d663"
+    assert embedding.space_id == "c9e3310a7c8167e0"
 
 
 def test_the_same_images_keep_their_embedding(embedding: TaskEmbedding) -> None:

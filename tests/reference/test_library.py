@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.embedding.parts import Population
-from app.embedding.vector import RANK, TaskEmbedding
+from app.embedding.vector import RANK, Noise, TaskEmbedding
 from app.errors import DifferentSpaces
 from app.reference.library import task_card, write_library
 from tests import provenance
@@ -28,7 +28,7 @@ def embedding(seed: int) -> TaskEmbedding:
         discriminants=discriminants.astype(np.float32),
         draw_error=(vector * generator.uniform(0.01, 1, 400)).astype(np.float32),
         sampling_error=(vector * generator.uniform(0.01, 1, 400)).astype(np.float32),
-        noise_floor=0.01 * seed,
+        noise=Noise({"cosine": 0.01 * seed, "jsd": 0.002}, label=30.0, domain=2.0),
         epsilon=EPSILON,
         space_id="a-space",
         provenance=PROVENANCE,
@@ -58,7 +58,7 @@ def test_the_service_reads_back_what_the_library_keeps(tmp_path: Path) -> None:
         np.testing.assert_allclose(
             of.sampling_error, original.sampling_error, rtol=0.22, atol=EPSILON
         )
-        assert of.noise_floor == original.noise_floor
+        assert of.noise == original.noise
         assert of.provenance == PROVENANCE
 
 

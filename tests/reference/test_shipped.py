@@ -11,6 +11,7 @@ import pytest
 from app.catalogue import ProbeCard, get_card
 from app.embedding.distance import one_to_many
 from app.embedding.probe import load_probe
+from app.embedding.vector import Noise
 from app.settings import shared_directory
 
 MODELS = shared_directory("models")
@@ -50,7 +51,9 @@ def test_the_default_library_is_whole_and_every_task_may_be_shipped() -> None:
         assert np.isfinite(arrays[name]).all()
     assert arrays["trivial"] > 0
     exact = np.array([task["provenance"]["estimator"] == "exact" for task in tasks])
-    np.testing.assert_array_equal(arrays["noise_floor"] == 0, exact)
+    noises = [Noise(**noise) for noise in json.loads(str(arrays["noise"]))]
+    np.testing.assert_array_equal([noise.floors["cosine"] == 0 for noise in noises], exact)
+    assert all(noise.label and noise.domain for noise in noises)
 
 
 def test_the_same_question_on_other_images_is_mostly_nearest() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from sqlalchemy.orm import Session
 
-from app.embedding.vector import RANK, TaskEmbedding
+from app.embedding.vector import RANK, Noise, TaskEmbedding
 from app.reference.library import task_card, write_library
 from app.store import embeddings, jobs, tasks
 from app.store.blobs import Blob
@@ -27,6 +27,7 @@ def make_embedding(
     dimensions: int = 24,
     space_id: str = "space",
     noise_floor: float = 0.01,
+    noise: Noise | None = None,
     probe: str = PROVENANCE.probe,
 ) -> TaskEmbedding:
     """Positive, spread over decades as real ones are, with a dead filter."""
@@ -41,7 +42,7 @@ def make_embedding(
         discriminants=discriminants,
         draw_error=vector * np.float32(0.1),
         sampling_error=vector * np.float32(0.2),
-        noise_floor=noise_floor,
+        noise=noise or Noise({"cosine": noise_floor}),
         epsilon=1e-9,
         space_id=space_id,
         provenance=replace(PROVENANCE, probe=probe),

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import delete
 
 from app.embedding.distance import METRICS, one_to_many
-from app.embedding.parts import Population, row_of
-from app.embedding.vector import TaskEmbedding
+from app.embedding.parts import Parts, Population, row_of
+from app.embedding.vector import Noise, TaskEmbedding
 from app.errors import DifferentSpaces, InvalidRequest
 from app.store import jobs, reference, tasks
 from app.store.indexes import Indexes
@@ -229,24 +229,57 @@ def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database, indexes
     assert floors == {"noisy": 0.2, "quiet": 0.05}
 
 
-@pytest.mark.parametrize("metric", sorted(METRICS.keys() - {"cosine"}))
-def test_a_metric_other_than_the_floors_own_has_no_noise_floor(
+@pytest.mark.parametrize("metric", sorted(METRICS))
+def test_floors_are_those_of_the_metric_where_both_are_known(
     database: Database, indexes: Indexes, metric: str, tmp_path: Path
 ) -> None:
-    fill(database, 2)
+    known = Noise({"cosine": 0.01, "jsd": 0.02, "entropy": 0.03}, label=20.0, domain=4.0)
+    floors = {"cosine": 0.01, "asymmetric": 0.01, "jsd": 0.02, "entropy": 0.03, "discriminant": 0.0}
+    with database.session() as session:
+        ready_task(session, make_embedding(1, noise=known), name="known")
+        ready_task(session, make_embedding(2, noise=Noise({"cosine": 0.01})), name="of before")
     with_library(database, tmp_path, range(100, 102))
     with database.session(read_only=True) as session:
+        asked = make_embedding(3, noise=known)
         ranking = neighbours(
-            session,
-            indexes,
-            "acme",
-            make_embedding(3),
-            k=2,
-            metric=metric,
-            search_candidates=100,
+            session, indexes, "acme", asked, k=4, metric=metric, search_candidates=100
         )
-    assert [neighbour.noise_floor for neighbour in ranking.neighbours] == [None, None]
-    assert ranking.metric == metric
+        population = reference.population(session, "space")
+    found = {near.task.name: near.noise_floor for near in ranking.neighbours}
+    if metric in {"label", "domain", "combined"}:
+        pair = np.stack([row_of(asked), row_of(make_embedding(1))])
+        lengths = Parts.of(pair, asked.epsilon, population).lengths
+        weights = METRICS[metric].weights
+        shares = np.minimum([20.0, 4.0] / lengths**2, 1) @ [weights.label, weights.domain]
+        assert found["known"] == pytest.approx(shares.max())
+        assert found["of before"] is None
+    else:
+        assert found["known"] == floors.get(metric)
+        if metric not in {"cosine", "asymmetric", "discriminant"}:
+            assert found["of before"] is None
+
+
+def test_a_neighbour_tells_whether_the_next_one_is_farther_beyond_the_noise(
+    database: Database, indexes: Indexes
+) -> None:
+    asked = make_embedding(50)
+    made = [make_embedding(seed) for seed in range(6)]
+    distances = one_to_many(
+        asked.vector, np.stack([e.vector for e in made]), "cosine", epsilon=asked.epsilon
+    )
+    gaps = np.diff(np.sort(distances))
+    floor = float(np.median(gaps)) + 1e-6
+    with database.session() as session:
+        for number, embedding in enumerate(made):
+            noise = Noise({"cosine": floor})
+            ready_task(session, replace(embedding, noise=noise), name=f"acme {number}")
+    with database.session(read_only=True) as session:
+        first, every = (
+            neighbours(session, indexes, "acme", asked, k=k, search_candidates=100) for k in (2, 6)
+        )
+    told = [near.distinguishable for near in every.neighbours]
+    assert told == [*(gaps > floor).tolist(), None]
+    assert [near.distinguishable for near in first.neighbours] == told[:2]  # the third is known
 
 
 def test_an_embedding_of_another_space_is_refused(database: Database, indexes: Indexes) -> None:

@@ -153,7 +153,7 @@ def test_a_library_that_does_not_fit_is_told_of_and_changes_nothing(
     ship(tmp_path, {"flags": make_embedding(1)})
     load(database, tmp_path)
     path = ship(tmp_path, {"fonts": make_embedding(2)})
-    without(path, "noise_floor")
+    without(path, "noise")
     ship(tmp_path, {"flags": make_embedding(3)}, "zebra")  # the next one is loaded all the same
     with caplog.at_level(logging.ERROR, "task2vec"):
         assert load(database, tmp_path) == 1
