@@ -214,7 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     queries = 10 if options.quick else options.queries
     result: dict[str, Any] = {}
     for size in options.size or SIZES:
-        made = Made.of(options.directory / str(size), size, queries)
+        made = Made.of(options.directory, size, queries)
         kept = made.directory / "measured.json"
         if options.anew or not kept.exists():
             print(f"{size:,} tasks made in {build(made, options.processes):.0f} s", flush=True)

@@ -5,6 +5,7 @@ Truth is kept a file a grove, so that a run that was cut off goes on where it st
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -29,7 +30,7 @@ K = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Made:
-    """A population of `size` tasks under a directory; seqs are 1 to `size`."""
+    """A population of `size` tasks under a directory of its own; seqs are 1 to `size`."""
 
     directory: Path
     size: int
@@ -38,8 +39,11 @@ class Made:
 
     @classmethod
     def of(cls, directory: Path, size: int, queries: int) -> Made:
+        """Under a directory that they share with no population of another library."""
         path = shared_directory("models") / "reference" / "tf_efficientnet_lite0.npz"
-        return cls(directory, size, min(queries, size), Library.read(path))
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        own = directory / f"{size}-{digest[:8]}"
+        return cls(own, size, min(queries, size), Library.read(path))
 
     @property
     def groves(self) -> range:
@@ -92,7 +96,7 @@ def build(made: Made, processes: int) -> float:
     started = time.perf_counter()
     with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
         shares = [list(made.groves[i::processes]) for i in range(processes)]
-        arguments = (made.directory, made.size, made.queries)
+        arguments = (made.directory.parent, made.size, made.queries)
         for shard in [pool.submit(_take_in, *arguments, share) for share in shares]:
             shard.result()
     index = made.index()

@@ -239,5 +239,5 @@ def test_whoever_adds_and_searches_is_killed_and_the_next_finds_all(
             for index, population in ((by_parts, POPULATION), (by_logs, None)):
                 anew, _ = Indexes(tmp_path / f"anew {life}").followed(session, "space", population)
                 points = (each.points(np.array(present)) for each in (index, anew))
-                np.testing.assert_allclose(*points, atol=1e-5)
+                np.testing.assert_allclose(*points, atol=1e-3)  # float16, in another order
     assert len(present) > 4
