@@ -2,9 +2,6 @@ from __future__ import annotations
 
 import logging
 import random
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +19,7 @@ from app.store.parts_index import PartsIndex
 from app.store.session import Database
 from app.store.space_index import GONE
 from app.store.tables import Embedding, EmbeddingArrays, Task
+from tests.store.killed import run_and_kill
 from tests.store.samples import make_embedding, ready_task
 
 EPSILON = 1e-9
@@ -191,7 +189,7 @@ def test_another_population_makes_another_index(database: Database, tmp_path: Pa
 
 
 SERVICE = """
-import itertools, random, sys
+import itertools, sys
 from pathlib import Path
 from app.store import tasks
 from app.store.indexes import Indexes
@@ -219,17 +217,10 @@ def test_whoever_adds_and_searches_is_killed_and_the_next_finds_all(
     """Between a commit and what follows it in the index, or halfway through either."""
     generator = random.Random(0)
     for life in range(4):
-        service = subprocess.Popen(
-            [sys.executable, "-c", SERVICE, url, str(tmp_path / "index"), str(life)],
-            stdout=subprocess.PIPE,
-        )
-        assert service.stdout is not None
-        service.stdout.readline()
-        time.sleep(generator.uniform(0.2, 0.6))
-        service.kill()
-        service.wait()
-        service.stdout.close()
-        ours = Indexes(tmp_path / "index")
+        directory = tmp_path / "index"
+        seconds = generator.uniform(0.2, 0.6)
+        run_and_kill(SERVICE, url, str(directory), str(life), seconds=seconds)
+        ours = Indexes(directory)
         with database.session(read_only=True) as session:
             present = [seq for seq, _ in embeddings.added(session, "space", 0)]
             by_parts, left_out = ours.by_parts(session, "space", POPULATION)

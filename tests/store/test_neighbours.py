@@ -245,6 +245,7 @@ def test_floors_are_those_of_the_metric_where_both_are_known(
             session, indexes, "acme", asked, k=4, metric=metric, search_candidates=100
         )
         population = reference.population(session, "space")
+    assert ranking.metric == metric
     found = {near.task.name: near.noise_floor for near in ranking.neighbours}
     if metric in {"label", "domain", "combined"}:
         pair = np.stack([row_of(asked), row_of(make_embedding(1))])

@@ -6,13 +6,13 @@ import random
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.store.shelf import Column, Manifest, Shelf
+from tests.store.killed import run_and_kill
 
 COLUMNS = {"ids": Column("<i8", 1), "codes": Column("|i1", 300), "points": Column("<f4", 3, True)}
 
@@ -219,15 +219,7 @@ while True:
 def test_killed_at_any_moment_it_holds_whole_rows(tmp_path: Path) -> None:
     generator = random.Random(0)
     for _ in range(4):
-        writer = subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(tmp_path / "shelf")], stdout=subprocess.PIPE
-        )
-        assert writer.stdout is not None
-        writer.stdout.readline()
-        time.sleep(generator.uniform(0, 0.15))
-        writer.kill()
-        writer.wait()
-        writer.stdout.close()
+        run_and_kill(WRITER, str(tmp_path / "shelf"), seconds=generator.uniform(0, 0.15))
         shelf = opened(tmp_path / "shelf")
         assert len(shelf) % 37 == 0
         assert_whole(shelf, len(shelf))
