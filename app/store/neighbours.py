@@ -208,11 +208,8 @@ def _told(
         floors.append(floor if floor is None or own is None else max(floor, own))
     result = []
     for place, (distance, task_seq) in enumerate(ranked[:k]):
-        told = None
-        if place + 1 < len(seen):
-            here, there = floors[place], floors[place + 1]
-            if here is not None and there is not None:
-                told = seen[place + 1][0] - distance > max(here, there)
+        known = [floor for floor in floors[place : place + 2] if floor is not None]
+        told = seen[place + 1][0] - distance > max(known) if len(known) == 2 else None
         result.append(Neighbour(tasks[task_seq], distance, floors[place], told))
     return result
 
