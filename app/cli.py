@@ -44,7 +44,7 @@ OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 
 # What each extra of pyproject.toml brings, by the names it is imported under.
 EXTRAS = {
-    "worker": ("torch", "torchvision", "timm", "scipy", "dbos"),
+    "worker": ("torch", "torchvision", "timm", "dbos"),
     "demo": ("sklearn",),
     "reference": ("sklearn",),
 }
@@ -89,7 +89,9 @@ app = typer.Typer(
 )
 keys_app = typer.Typer(help="API keys of the service whose data directory this is.")
 reference_app = typer.Typer(help="The reference library that ships with the service.")
+estimator_app = typer.Typer(help="The estimator of accuracy and cost.")
 app.add_typer(keys_app, name="keys")
+app.add_typer(estimator_app, name="estimator")
 app.add_typer(reference_app, name="reference")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -565,6 +567,63 @@ def check(
         terminal.out.print(terminal.check_report(answer))
     if not answer["ok"]:
         raise typer.Exit(1)
+
+
+@estimator_app.command("evaluate")
+def evaluate_estimator(
+    outcomes: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, readable=True, help="Outcome table, CSV or Parquet."
+        ),
+    ],
+    group: Annotated[str, typer.Option(help="Column; what is left out at a time.")] = "task",
+    recipe: Annotated[str | None, typer.Option(help="Only outcomes of this recipe.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of resampling.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """How good the estimator is on a table of outcomes, beside baselines."""
+    from app.catalogue import CandidateCard, load_cards
+    from app.cost.evaluation import evaluate
+    from app.cost.outcome_table import read_outcomes
+
+    table = read_outcomes(outcomes)
+    sizes = {
+        name: card.parameters
+        for full_name, card in load_cards(_settings().models_dir, CandidateCard).items()
+        for name in (full_name, full_name.partition(".")[0])
+    }
+    with terminal.progress_bars() as bars:
+        bar = bars.add_task(outcomes.name, phase="reading", total=None)
+        found = evaluate(
+            table,
+            group=group,
+            recipe=recipe,
+            parameters=sizes,
+            seed=seed,
+            on_progress=lambda name, done, total: bars.update(
+                bar, phase=name, completed=done, total=total
+            ),
+        )
+    answer = {
+        **found.summary,
+        "intervals": found.intervals,
+        "baselines": found.baselines,
+        "paired": {name: d and asdict(d) for name, d in found.paired.items()},
+        "outcomes": str(outcomes),
+        "group": group,
+        "recipe": recipe,
+        "tasks": len(found.tasks),
+        "groups": found.n_groups,
+        "candidates": found.n_candidates,
+        "cells": found.n_cells,
+        "timed_runs": found.n_timed_runs,
+        "left_out": [asdict(error) for error in table.errors],
+    }
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.evaluation_report(answer))
 
 
 @reference_app.command("build")

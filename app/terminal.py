@@ -40,6 +40,15 @@ _EVIDENCE = {
     "top1_percent": "published ImageNet accuracy (top-1)",
 }
 
+_ORDER_KEYS = (
+    "weighted_tau",
+    "regret_top1_mean",
+    "regret_top1_median",
+    "regret_top3_mean",
+    "regret_adaptive3_median",
+)
+_TIME_KEYS = ("seconds_medale", "seconds_medale_after10", "epochs_medale")
+
 
 def plain(value: object) -> Text:
     """Text that came from elsewhere: no markup, no control characters, no line breaks."""
@@ -307,6 +316,93 @@ def moves(answer: Row) -> Group:
     return Group(spaces, Text(), left)
 
 
+def evaluation_report(answer: Row) -> Group:
+    """What an estimator is worth beside baselines, the best order of candidates first."""
+    groups = answer["group"] if answer["groups"] == 1 else f"{answer['group']}s"
+    lines: list[RenderableType] = [
+        Text(
+            f"{answer['candidates']} candidates on {answer['tasks']} tasks, "
+            f"{answer['groups']} {groups} left out in turn."
+        )
+    ]
+    if answer["left_out"]:
+        first = "; ".join(
+            f"row {e['row']}, {e['column']}: {e['reason']}" for e in answer["left_out"][:3]
+        )
+        lines.append(Text(f"{len(answer['left_out'])} faults in rows left out: {first}", "yellow"))
+    rows = {"this estimator": answer, **answer["baselines"]}
+    ordered = {name: row for name, row in rows.items() if row["weighted_tau"] is not None}
+    orders = _table(
+        "Order of candidates",
+        "by",
+        "#weighted tau",
+        "#regret, first",
+        "#(median)",
+        "#best of 3",
+        "#3 adaptive",
+    )
+    for name, row in sorted(ordered.items(), key=lambda item: -item[1]["weighted_tau"]):
+        orders.add_row(
+            plain(name.replace("_", " ")),
+            *(_three_decimals(row[key]) for key in _ORDER_KEYS),
+            style="bold" if row is answer else "",
+        )
+    silent = [name for name in rows if name not in ordered and rows[name]["seconds_medale"] is None]
+    orders.caption = "Regrets in percentage points below the best candidate; lower is better." + (
+        f"\nThe table cannot tell: {', '.join(silent).replace('_', ' ')}." if silent else ""
+    )
+    lines += [Text(), orders, Text(), *(Text(line) for line in _accuracy_in_words(answer))]
+    timed = {name: row for name, row in rows.items() if row["seconds_medale"] is not None}
+    if timed:
+        times = _table(
+            "Time of a run, median error in natural logarithms",
+            "by",
+            "#seconds",
+            "#after 10 outcomes",
+            "#epochs",
+        )
+        for name, row in sorted(timed.items(), key=lambda item: item[1]["seconds_medale"]):
+            times.add_row(
+                plain(name.replace("_", " ")),
+                *(_three_decimals(row[key]) for key in _TIME_KEYS),
+                style="bold" if row is answer else "",
+            )
+        if answer["seconds_coverage90_mean"] is not None:
+            times.caption = (
+                f"90% intervals, a factor of {answer['seconds_factor90_median']:.1f} up or down, "
+                f"cover {percent(answer['seconds_coverage90_mean'])} of runs."
+            )
+        lines += [Text(), times]
+    lines += [Text(), *(Text(line) for line in _differences_in_words(answer))]
+    return Group(*lines)
+
+
+def _accuracy_in_words(answer: Row) -> Iterable[str]:
+    yield (
+        f"Accuracy of a new task is missed by {answer['accuracy_medae']:.1f} points, half of the "
+        "time by less."
+    )
+    if answer["coverage90_mean"] is None:
+        yield f"Intervals: uncalibrated; they take 10 {answer['group']}s or more."
+    else:
+        yield (
+            f"90% intervals, {answer['width90_median']:.0f} points wide, cover "
+            f"{percent(answer['coverage90_mean'])} of outcomes; of the worst task "
+            f"{percent(answer['coverage90_worst_task'])}."
+        )
+
+
+def _differences_in_words(answer: Row) -> Iterable[str]:
+    for name, difference in answer["paired"].items():
+        if difference is not None and (difference["low"] > 0 or difference["high"] < 0):
+            yield (
+                f"{name.replace('_', ' ')}: {difference['difference']:+.3f} "
+                f"[{difference['low']:+.3f}, {difference['high']:+.3f}] against "
+                f"{difference['baseline'].replace('_', ' ')}."
+            )
+    yield "Other differences to outcome prior and per-model median time may be chance (95%)."
+
+
 def keys_table(keys: Iterable[Row]) -> Table:
     names = ("id", "name", "tenant", "created_at", "revoked_at")
     table = _table("API keys", *names)
@@ -400,6 +496,10 @@ def distance(value: float | None) -> Text:
     if 0 < value < _SMALLEST_SHOWN:
         return Text(f"<{_SMALLEST_SHOWN}")
     return Text("0" if value == 0 else f"{value:.4f}")
+
+
+def _three_decimals(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def share_percent(value: float | None) -> Text:

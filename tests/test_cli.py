@@ -27,6 +27,7 @@ from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
 from app.store.indexes import Indexes
 from app.store.session import Database
+from tests.cost.outcomes import runs
 from tests.images import make_zip, png
 from tests.store.samples import make_embedding, ready_task, ship, without
 
@@ -634,3 +635,48 @@ def test_the_atlas_shows_what_a_worker_drew(server: str, data_dir: Path, tmp_pat
     told = task2vec("atlas", "--server", server)
     assert told.exit_code == 0
     assert f"{len(NAMES)} tasks on the map" in told.stdout
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("outcomes") / "runs.csv"
+    runs(12, 5).write_csv(path)
+    return path
+
+
+def evaluated(outcomes: Path, *options: str) -> Answer:
+    return task2vec("estimator", "evaluate", "--outcomes", outcomes, *options)
+
+
+def test_the_estimator_is_evaluated_on_a_table_of_outcomes(outcomes: Path) -> None:
+    answer = json.loads(evaluated(outcomes, "--json").stdout)
+    assert answer["weighted_tau"] > 0.5
+    assert 0 <= answer["coverage90_worst_task"] <= answer["coverage90_mean"] <= 1
+    assert answer["baselines"]["random"]["weighted_tau"] == 0
+    assert set(answer["paired"]["weighted_tau"]) == {"baseline", "difference", "low", "high"}
+    assert (answer["tasks"], answer["candidates"], answer["left_out"]) == (12, 5, [])
+
+
+def test_an_evaluation_is_told_in_tables_and_words(outcomes: Path) -> None:
+    found = evaluated(outcomes).stdout
+    assert "5 candidates on 12 tasks" in found
+    assert "this estimator" in found
+    assert "90% intervals" in found
+    assert "Time of a run" in found
+
+
+def test_rows_that_cannot_be_are_named(outcomes: Path, tmp_path: Path) -> None:
+    spoilt = tmp_path / "spoilt.csv"
+    lines = outcomes.read_text(encoding="utf-8").splitlines()
+    lines[3] = lines[3].replace("accuracy,0.", "accuracy,8.")
+    spoilt.write_text("\n".join(lines), encoding="utf-8")
+    found = evaluated(spoilt).stdout
+    assert "row 3, value" in found
+    answer = json.loads(evaluated(spoilt, "--json").stdout)
+    assert [(fault["row"], fault["column"]) for fault in answer["left_out"]] == [(3, "value")]
+
+
+def test_a_table_without_outcomes_ends_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "colours.csv"
+    path.write_text("colour\nblue\n", encoding="utf-8")
+    assert_error(evaluated(path), 1, "The table has no column task or model", "Give at least task")

@@ -1,0 +1,212 @@
+"""Accuracy of candidates on a task, from outcomes of other tasks, scores, and what is seen of it.
+
+On the logit scale, for candidate m in contest t (cells.py),
+
+    y[t, m] = level[t] + width * u[t, m] + r[t, m]
+    u[t, .] = w_0 * prior[t, .] + sum_k w_k * score_k[t, .]
+
+`prior` is the candidates' strength in the other contests of the league (rank_one.py), standardised
+within the contest; `score_k` the normal scores of a predictor within the contest. The weights are a
+ridge fit to standardised outcomes, in which every contest's prior comes from the others only, so
+that a prior is trusted as far as it carries to a new task (stacking: D. Wolpert, "Stacked
+generalization", 1992). Predictions are averaged over PENALTIES, which spans what few contests
+cannot decide; none is chosen.
+
+(level[t], r[t, .]) of a new contest is Gaussian: level about the league's mean, r with the
+candidates' covariance over contests, shrunk to its diagonal. Outcomes seen in the contest condition
+it; this is what makes the estimate adapt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.cost.cells import Cells, Floats, Ints, Mask
+from app.cost.rank_one import fit_rank_one
+
+PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
+"""Of a score's weight, as a share of the number of cells."""
+
+PRIOR_PENALTY = 0.01
+MOST_FOLDS = 10
+"""Leave-one-contest-out priors come from so many folds where there are more contests."""
+
+UNKNOWN_LEVEL_SD = 1.0
+"""Of a level whose league has fewer than two contests."""
+
+LEAST_SD = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """Of the cells asked for, logits: `mean` (q,), `covariance` (q, q)."""
+
+    mean: Floats
+    covariance: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _League:
+    """`base`, `level_sd`: of the contests' levels; `residuals` (M, M): covariance of candidates."""
+
+    width: float
+    base: float
+    level_sd: float
+    residuals: Floats
+
+
+class AccuracyModel:
+    """Fitted to the cells of `known` (n,); every cell of the table can be asked for."""
+
+    def __init__(self, cells: Cells, known: Mask) -> None:
+        if not known.any():
+            raise ValueError("no cell is known")
+        self._cells = cells
+        self._known = known
+        contests = np.unique(cells.contest[known])
+        features = np.column_stack([self._priors(known, contests), cells.scores])
+        strengths = self._strengths(known)
+        prior_now = self._standardised(strengths, np.arange(len(cells.contest)))
+        target, usable = self._targets(known)
+        weights = _ridges(features[usable], target[usable])
+        asked = np.column_stack([prior_now, cells.scores])
+        self._u = np.mean([asked @ w for w in weights], axis=0)
+        fitted = np.mean([features @ w for w in weights], axis=0)
+        self._leagues = {
+            int(league): self._league(int(league), known, fitted, usable)
+            for league in np.unique(cells.league)
+        }
+
+    def forecast(self, asked: Ints, observed: Ints | None = None) -> Forecast:
+        """Of the cells `asked`, indices of one contest, given those `observed` in the same one."""
+        league = self._leagues[int(self._cells.league[self._cells.contest[asked[0]]])]
+        seen = np.array([], dtype=np.int64) if observed is None else observed
+        both = np.concatenate([asked, seen])
+        models = self._cells.model[both]
+        mean = league.base + league.width * self._u[both]
+        covariance = league.level_sd**2 + league.residuals[np.ix_(models, models)]
+        n = len(asked)
+        if len(seen):
+            gain = np.linalg.solve(
+                covariance[n:, n:] + LEAST_SD**2 * np.eye(len(seen)), covariance[n:, :n]
+            ).T
+            mean = mean[:n] + gain @ (self._cells.reach[seen] - mean[n:])
+            covariance = covariance[:n, :n] - gain @ covariance[n:, :n]
+        return Forecast(mean[:n], covariance[:n, :n])
+
+    def known_of(self, contest: int) -> Ints:
+        """The cells of a contest that the model was fitted to."""
+        return np.flatnonzero(self._known & (self._cells.contest == contest))
+
+    def _strengths(self, known: Mask) -> Floats:
+        """(leagues, M) strength of each candidate; where a league has not seen one, its strength in
+        others, else the average one, 0."""
+        cells = self._cells
+        n_leagues, n_models = int(cells.league.max()) + 1, len(cells.models)
+        strengths, seen = np.zeros((n_leagues, n_models)), np.zeros((n_leagues, n_models))
+        for league in range(n_leagues):
+            rows = np.flatnonzero(known & (cells.league[cells.contest] == league))
+            if len(rows):
+                numbers, contest = np.unique(cells.contest[rows], return_inverse=True)
+                fit = fit_rank_one(
+                    cells.reach[rows], contest, cells.model[rows], len(numbers), n_models
+                )
+                there = fit.seen > 0
+                scale = max(float(fit.strength[there].std()), LEAST_SD)
+                strengths[league], seen[league] = fit.strength / scale, there
+        elsewhere = (strengths * seen).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+        return np.where(seen > 0, strengths, elsewhere)
+
+    def _standardised(self, strengths: Floats, rows: Ints) -> Floats:
+        """Strengths of the candidates of `rows`, each contest's with mean 0 and deviation 1."""
+        cells = self._cells
+        out = np.zeros(len(cells.contest))
+        for contest in np.unique(cells.contest[rows]):
+            within = np.flatnonzero(cells.contest == contest)
+            out[within] = _standard(strengths[cells.league[contest], cells.model[within]])
+        return out
+
+    def _priors(self, known: Mask, contests: Ints) -> Floats:
+        """(n,) for each known contest, the prior that the others give."""
+        out = np.zeros(len(known))
+        fold = np.arange(len(contests)) % min(len(contests), MOST_FOLDS)
+        for number in np.unique(fold):
+            left_out = contests[fold == number]
+            inside = np.isin(self._cells.contest, left_out)
+            rest = known & ~inside
+            if rest.any():
+                rows = np.flatnonzero(inside)
+                out[rows] = self._standardised(self._strengths(rest), rows)[rows]
+        return out
+
+    def _targets(self, known: Mask) -> tuple[Floats, Mask]:
+        """Standardised outcomes, and the cells of contests where two candidates differ."""
+        out, usable = np.zeros(len(known)), np.zeros(len(known), dtype=bool)
+        for contest in np.unique(self._cells.contest[known]):
+            rows = np.flatnonzero(known & (self._cells.contest == contest))
+            if len(rows) > 1 and np.ptp(self._cells.reach[rows]) > 0:
+                out[rows], usable[rows] = _standard(self._cells.reach[rows]), True
+        return out, usable
+
+    def _league(self, league: int, known: Mask, fitted: Floats, usable: Mask) -> _League:
+        """From its known contests; from all known ones, where it has none."""
+        cells = self._cells
+        contests = np.unique(cells.contest[known])
+        own = contests[cells.league[contests] == league]
+        of_contests = [
+            np.flatnonzero(known & (cells.contest == contest))
+            for contest in (own if len(own) else contests)
+        ]
+        spreads = [cells.reach[rows].std() for rows in of_contests if usable[rows].all()]
+        width = float(np.exp(np.mean(np.log(spreads)))) if spreads else LEAST_SD
+        levels = []
+        residuals = np.full((len(of_contests), len(cells.models)), np.nan)
+        for number, rows in enumerate(of_contests):
+            rest = cells.reach[rows] - width * fitted[rows]
+            levels.append(rest.mean())
+            if len(rows) > 1:
+                residuals[number, cells.model[rows]] = rest - rest.mean()
+        level_sd = UNKNOWN_LEVEL_SD
+        if len(levels) > 1:  # of a new contest about a mean that is uncertain itself
+            level_sd = max(float(np.std(levels, ddof=1) * np.sqrt(1 + 1 / len(levels))), LEAST_SD)
+        return _League(width, float(np.mean(levels)), level_sd, _shrunk_covariance(residuals))
+
+
+def _standard(x: Floats) -> Floats:
+    spread = float(x.std())
+    return (x - x.mean()) / spread if spread > LEAST_SD**2 else np.zeros_like(x)
+
+
+def _ridges(features: Floats, target: Floats) -> list[Floats]:
+    """A weight vector (1 + k,) for every penalty."""
+    if not len(target):
+        return [np.eye(features.shape[1])[0]]
+    gram, moment = features.T @ features, features.T @ target
+    penalties = np.ones(features.shape[1])
+    out: list[Floats] = []
+    for penalty in PENALTIES:
+        penalties[:] = penalty
+        penalties[0] = PRIOR_PENALTY
+        out.append(np.asarray(np.linalg.solve(gram + len(target) * np.diag(penalties), moment)))
+    return out
+
+
+def _shrunk_covariance(residuals: Floats) -> Floats:
+    """(M, M) from (T, M) with nan where a candidate was not tried: the posterior mean under an
+    inverse Wishart prior of M degrees of freedom, whose scale is the pooled variance. A candidate
+    that was never tried has that variance and no covariance."""
+    n_models = residuals.shape[1]
+    tried = np.isfinite(residuals)
+    n_contests = int(tried.any(axis=1).sum())
+    filled = np.where(tried, residuals, 0.0)
+    pooled = float((filled**2).sum() / max(tried.sum() - n_contests, 1)) if n_contests else 0.0
+    pooled = max(pooled, LEAST_SD**2)
+    times = tried.astype(float).T @ tried.astype(float)
+    scatter = filled.T @ filled
+    # Every pair by the contests that it shares, as if it had shared all: scaled on both sides, it
+    # stays a covariance.
+    own = np.sqrt(max(n_contests, 1) / np.maximum(np.diag(times), 1))
+    scatter *= np.outer(own, own)
+    return np.asarray((scatter + n_models * pooled * np.eye(n_models)) / (n_contests + n_models))

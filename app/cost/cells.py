@@ -1,0 +1,115 @@
+"""Runs of fine-tuning -> cells: one candidate in one contest, the best it reached there.
+
+A contest is one task under one recipe and one metric: what is compared with each other. Contests
+under the same recipe and metric form a league: their candidates' strengths are the same thing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil, sqrt
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+from scipy.special import expit, logit, ndtri
+
+from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+LOGIT_MARGIN = 0.01
+"""Values are kept so far from 0 and 1: between 0.998 and 0.999 lies the size of a test set, not
+strength, and on the logit scale it would outweigh everything else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """n cells; the contests, leagues and groups of a table are numbered from 0.
+
+    `contest`, `model`, `group`  (n,) which
+    `league`                     (contests,) which league each contest belongs to
+    `value`                      (n,) best value of the metric, 0 to 1
+    `reach`                      (n,) logit: what candidates are fitted to
+    `scores`                     (n, k) normal scores of each predictor's ranks within the contest,
+                                 0 where it is missing
+    `contests`                   names: task, recipe, metric
+    """
+
+    contest: Ints
+    model: Ints
+    group: Ints
+    league: Ints
+    value: Floats
+    reach: Floats
+    scores: Floats
+    contests: tuple[tuple[str, str, str], ...]
+    models: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+def to_logit(value: Floats) -> Floats:
+    return np.asarray(logit(np.clip(value, LOGIT_MARGIN, 1 - LOGIT_MARGIN)))
+
+
+def from_logit(x: Floats) -> Floats:
+    return np.asarray(expit(x))
+
+
+def make_cells(table: OutcomeTable, group: str) -> Cells:
+    """Reduce the table's finished runs to cells.
+
+    The best of a grid of runs is a noisy maximum: `value` is that, for it is what a user gets; but
+    candidates are fitted to the mean of the best ceil(sqrt(n)) logits of n runs, which says as
+    much of the candidate and less of luck.
+    """
+    runs = table.runs.filter(
+        pl.col("value").is_not_null() & ~pl.col("stop_reason").is_in(ENDED_WITHOUT_RESULT)
+    )
+    names = ["task", "recipe", "metric"]
+    keys = [*names, "model"]
+    ordered = runs.sort([*keys, "value"], descending=[*[False] * len(keys), True])
+    groups, value, reach, scores, of_group = [], [], [], [], []
+    for key, cell in ordered.group_by(keys, maintain_order=True):
+        logits = to_logit(cell["value"].to_numpy())
+        groups.append(key)
+        value.append(float(cell["value"][0]))
+        reach.append(float(logits[: ceil(sqrt(len(logits)))].mean()))
+        scores.append([cell[name].mean() for name in table.score_names])
+        of_group.append(str(cell[group][0]))
+    contests = sorted({key[:3] for key in groups})
+    models = sorted({key[3] for key in groups})
+    leagues = sorted({contest[1:] for contest in contests})
+    contest = np.array([contests.index(key[:3]) for key in groups], dtype=np.int64)
+    group_names = sorted(set(of_group))
+    raw = np.array(scores, dtype=np.float64).reshape(len(groups), len(table.score_names))
+    return Cells(
+        contest=contest,
+        model=np.array([models.index(key[3]) for key in groups], dtype=np.int64),
+        group=np.array([group_names.index(name) for name in of_group], dtype=np.int64),
+        league=np.array([leagues.index(c[1:]) for c in contests], dtype=np.int64),
+        value=np.array(value),
+        reach=np.array(reach),
+        scores=_normal_scores(raw, contest),
+        contests=tuple(contests),
+        models=tuple(models),
+        groups=tuple(group_names),
+    )
+
+
+def _normal_scores(raw: Floats, contest: Ints) -> Floats:
+    """Phi^-1((rank - 1/2) / n) within contests, ties sharing their mean rank: scores come in units
+    and with tails of their own, of which only the order carries from task to task."""
+    from scipy.stats import rankdata
+
+    out = np.zeros_like(raw)
+    for number in np.unique(contest):
+        rows = np.flatnonzero(contest == number)
+        for column in range(raw.shape[1]):
+            there = rows[np.isfinite(raw[rows, column])]
+            if len(there) > 1:
+                ranks = rankdata(raw[there, column])
+                out[there, column] = ndtri((ranks - 0.5) / len(there))
+    return out

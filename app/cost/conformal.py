@@ -1,0 +1,62 @@
+"""Intervals whose exchangeable unit is the group, never the row.
+
+Rows of one task share what is odd about it: a hundred of them are one piece of evidence of how far
+a new task may lie. Each calibration group therefore has the weight 1/(K + 1), shared by its rows,
+and the new group's own 1/(K + 1) lies at infinity (Y. Lee, R. F. Barber, R. Willett, "Distribution-
+free inference with hierarchical data", 2023). Covers at least `level` of a new group's rows on
+average; K < level / (1 - level) groups, nine for 90%, give no finite bound.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.cost.cells import Floats, Ints
+
+LEAST_GROUPS = 9
+LEVELS = 101
+"""Of a 90% interval."""
+
+
+def grouped_quantile(scores: Floats, group: Ints, level: float) -> float:
+    """The least s with weighted share {scores <= s} >= level; inf where there are too few groups.
+
+    `scores` (n,) nonconformity of each row, `group` (n,) its group.
+    """
+    if not len(scores):
+        return float("inf")
+    numbers, inverse, counts = np.unique(group, return_inverse=True, return_counts=True)
+    weight = 1 / ((len(numbers) + 1) * counts[inverse])
+    order = np.argsort(scores, kind="stable")
+    reached = np.cumsum(weight[order]) >= level - 1e-12
+    return float(scores[order][np.argmax(reached)]) if reached.any() else float("inf")
+
+
+def calibrated_quantile(scores: Floats, group: Ints, level: float) -> float:
+    """The least quantile that covers `level` of a group it does not know, judged on the groups
+    there are: each by the quantile of the others. Never above `grouped_quantile`, whose guarantee
+    holds for the worst population and overshoots by up to 1 / (K + 1) on others; inf where that is.
+    """
+    guaranteed = grouped_quantile(scores, group, level)
+    if not np.isfinite(guaranteed):
+        return guaranteed
+    numbers = np.unique(group)
+    parts = [np.sort(scores[group == number]) for number in numbers]
+    steps = np.linspace(level, 1.0, LEVELS)
+    covered = np.zeros(LEVELS)
+    for left_out, part in enumerate(parts):
+        others = _pooled_quantiles(parts[:left_out] + parts[left_out + 1 :], steps)
+        covered += np.searchsorted(part, others, side="right") / len(part)
+    enough = covered / len(parts) >= level
+    step = steps[np.argmax(enough)] if enough.any() else 1.0
+    return min(float(_pooled_quantiles(parts, np.array([step]))[0]), guaranteed)
+
+
+def _pooled_quantiles(parts: list[Floats], levels: Floats) -> Floats:
+    """Of all scores, every group weighing the same."""
+    pooled = np.concatenate(parts)
+    weight = np.concatenate([np.full(len(part), 1 / (len(parts) * len(part))) for part in parts])
+    order = np.argsort(pooled, kind="stable")
+    reached = np.cumsum(weight[order])
+    index = np.minimum(np.searchsorted(reached, levels - 1e-9), len(pooled) - 1)
+    return np.asarray(pooled[order][index])

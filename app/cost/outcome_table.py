@@ -1,0 +1,163 @@
+"""The outcome table: what fine-tuning runs really gave and took, one run a row, CSV or Parquet.
+
+Only `task, model, metric, value` are required. Every other known column may be missing, or empty in
+a row; columns named `score_*` are predictors; any other column is ignored. A row with something in
+it that cannot be is left out whole and told of, with its number, its column and the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import polars as pl
+
+from app.errors import InvalidRequest
+
+REQUIRED = ("task", "model", "metric", "value")
+TEXT = ("task", "model", "recipe", "device", "stop_reason", "metric")
+STOP_REASONS = ("converged", "cap", "failed", "cancelled")
+ENDED_WITHOUT_RESULT = ("failed", "cancelled")
+SCORE_PREFIX = "score_"
+LOWER_IS_BETTER = ("loss", "error", "perplexity", "rmse", "mae")
+
+_EMPTY = ("", "na", "nan", "null", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a number of a column can be; `least` itself only where `closed`."""
+
+    least: float
+    most: float
+    closed: bool
+    says: str
+
+
+_POSITIVE = Bounds(0.0, float("inf"), False, "a number above 0")
+_NOT_NEGATIVE = Bounds(0.0, float("inf"), True, "a number of 0 or more")
+NUMBERS = {
+    "n_train": _POSITIVE,
+    "batch_size": _POSITIVE,
+    "learning_rate": _POSITIVE,
+    "momentum": Bounds(0.0, 1.0, True, "a number from 0 to 1"),
+    "weight_decay": _NOT_NEGATIVE,
+    "max_epochs": _POSITIVE,
+    "epochs": _POSITIVE,
+    "steps": _POSITIVE,
+    "seconds": _POSITIVE,
+    "power_watts": _NOT_NEGATIVE,
+    "memory_mib": _POSITIVE,
+    "value": Bounds(0.0, 1.0, True, "a share from 0 to 1 (write 85.3% as 0.853)"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """`row` counts rows of data from 1."""
+
+    row: int
+    column: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"row {self.row}, {self.column}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeTable:
+    """`runs` has every known column, numbers as float64, text as it stood ("" where none).
+
+    `score_names`  its `score_*` columns, in their order
+    `errors`       of rows that were left out
+    """
+
+    runs: pl.DataFrame
+    score_names: tuple[str, ...]
+    errors: tuple[RowError, ...]
+
+
+def read_outcomes(path: Path) -> OutcomeTable:
+    """Raises InvalidRequest where the file is no such table, or no row of it can be used."""
+    try:
+        raw = (
+            pl.read_parquet(path)
+            if path.suffix == ".parquet"
+            else pl.read_csv(path, infer_schema=False)
+        )
+    except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
+        what = str(error).splitlines()[0]
+        raise InvalidRequest(
+            "outcomes-unreadable",
+            f"{path} cannot be read as a table: {what}.",
+            "Give a CSV file with a header line (it may be gzipped), or Parquet as .parquet.",
+        ) from None
+    return parse_outcomes(raw)
+
+
+def parse_outcomes(raw: pl.DataFrame) -> OutcomeTable:
+    """Check every row. Raises InvalidRequest without the required columns or a usable row."""
+    missing = [name for name in REQUIRED if name not in raw.columns]
+    if missing:
+        raise InvalidRequest(
+            "outcomes-columns-missing",
+            f"The table has no column {' or '.join(missing)}.",
+            f"Give at least {', '.join(REQUIRED)}.",
+        )
+    scores = tuple(name for name in raw.columns if name.startswith(SCORE_PREFIX))
+    as_text = raw.select(_stripped(raw, name) for name in (*TEXT, *NUMBERS, *scores))
+    numbers = as_text.with_columns(
+        pl.col(name).cast(pl.Float64, strict=False) for name in (*NUMBERS, *scores)
+    )
+    errors = tuple(sorted(_errors(as_text, numbers, scores), key=lambda e: (e.row, e.column)))
+    bad = {error.row - 1 for error in errors}
+    runs = numbers.filter(~pl.int_range(pl.len()).is_in(list(bad))).with_columns(
+        pl.col(name).fill_null("") for name in TEXT
+    )
+    if runs.is_empty():
+        why = f" The first: {errors[0]}." if errors else ""
+        raise InvalidRequest(
+            "outcomes-empty", f"No row of the table can be used.{why}", "Mend the rows."
+        )
+    return OutcomeTable(runs, scores, errors)
+
+
+def _stripped(raw: pl.DataFrame, name: str) -> pl.Expr:
+    if name not in raw.columns:
+        return pl.lit(None, dtype=pl.String).alias(name)
+    text = pl.col(name).cast(pl.String).str.strip_chars()
+    return pl.when(~text.str.to_lowercase().is_in(_EMPTY)).then(text).alias(name)
+
+
+def _errors(
+    text: pl.DataFrame, numbers: pl.DataFrame, scores: tuple[str, ...]
+) -> Iterator[RowError]:
+    def told(rows: pl.Series, column: str, reason: str) -> Iterator[RowError]:
+        for row in rows.arg_true():
+            value = text[column][int(row)]
+            yield RowError(int(row) + 1, column, reason.format(value))
+
+    for name in ("task", "model", "metric"):
+        yield from told(text[name].is_null(), name, "is missing")
+    unfinished = text["stop_reason"].is_in(ENDED_WITHOUT_RESULT).fill_null(value=False)
+    yield from told(
+        text["value"].is_null() & ~unfinished, "value", "is missing, and the run did not fail"
+    )
+    yield from told(
+        ~text["stop_reason"].is_in(STOP_REASONS).fill_null(value=True),
+        "stop_reason",
+        f"{{!r}} is none of {', '.join(STOP_REASONS)}",
+    )
+    metric = text["metric"].str.to_lowercase()
+    falling = metric.str.contains_any(list(LOWER_IS_BETTER)).fill_null(value=False)
+    yield from told(falling, "metric", "{!r} falls as a model gets better; give one that rises")
+    for name, bounds in NUMBERS.items():
+        number = numbers[name]
+        low = number >= bounds.least if bounds.closed else number > bounds.least
+        inside = low & (number <= bounds.most) & number.is_finite()
+        wrong = text[name].is_not_null() & ~inside.fill_null(value=False)
+        yield from told(wrong, name, f"{{!r}} is not {bounds.says}")
+    for name in scores:
+        finite = numbers[name].is_finite().fill_null(value=False)
+        yield from told(text[name].is_not_null() & ~finite, name, "{!r} is not a finite number")
