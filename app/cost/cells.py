@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri
 
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
+from app.errors import InvalidRequest
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -63,11 +64,17 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
 
     The best of a grid of runs is a noisy maximum: `value` is that, for it is what a user gets; but
     candidates are fitted to the mean of the best ceil(sqrt(n)) logits of n runs, which says as
-    much of the candidate and less of luck.
+    much of the candidate and less of luck. Raises InvalidRequest where no run finished.
     """
     runs = table.runs.filter(
         pl.col("value").is_not_null() & ~pl.col("stop_reason").is_in(ENDED_WITHOUT_RESULT)
     )
+    if runs.is_empty():
+        raise InvalidRequest(
+            "outcomes-none-finished",
+            "No run of the table finished with a value.",
+            "Give outcomes of runs that did.",
+        )
     names = ["task", "recipe", "metric"]
     keys = [*names, "model"]
     ordered = runs.sort([*keys, "value"], descending=[*[False] * len(keys), True])

@@ -29,7 +29,7 @@ from app.cost.baselines import (
     score_alone,
 )
 from app.cost.cells import Cells, Floats, Ints, from_logit, make_cells, to_logit
-from app.cost.conformal import calibrated_quantile
+from app.cost.conformal import LEAST_GROUPS, calibrated_quantile
 from app.cost.duration import DurationModel, Durations, make_durations
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.ranking_measures import POINTS, random_regret, regret, regret_of, weighted_tau
@@ -216,9 +216,10 @@ def _judge_accuracy(
                 inside = np.isin(cells.group, list(others))
                 scores.append(np.abs(to_logit(cells.value) - theirs)[inside] / spread[inside])
                 owners.append(cells.group[inside])
-        half[rows] = sd[rows] * calibrated_quantile(
-            np.concatenate(scores), np.concatenate(owners), COVERAGE
-        )
+        if scores:
+            half[rows] = sd[rows] * calibrated_quantile(
+                np.concatenate(scores), np.concatenate(owners), COVERAGE
+            )
     inside = np.abs(to_logit(cells.value) - mean) <= half
     width = POINTS * (from_logit(mean + half) - from_logit(mean - half))
     error = POINTS * np.abs(from_logit(mean) - cells.value)
@@ -242,6 +243,8 @@ def _judge_accuracy(
 
 
 def _calibration_sets(n_groups: int) -> list[frozenset[int]]:
+    if n_groups <= LEAST_GROUPS:  # whoever is left out leaves too few
+        return []
     if n_groups <= MOST_PAIRED_GROUPS:
         return [frozenset({group}) for group in range(n_groups)]
     return [frozenset(range(fold, n_groups, FOLDS)) for fold in range(FOLDS)]

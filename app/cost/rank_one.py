@@ -20,7 +20,7 @@ from app.cost.cells import Floats, Ints
 SPREAD_SD = 0.5
 LEAST_SPREAD = 0.05
 MOST_ROUNDS = 100
-TOLERANCE = 1e-7
+TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, slots=True)

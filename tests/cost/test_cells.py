@@ -6,6 +6,7 @@ import pytest
 from scipy.special import logit
 
 from app.cost.cells import LOGIT_MARGIN, make_cells
+from app.errors import InvalidRequest
 from tests.cost.outcomes import runs, table
 
 
@@ -33,6 +34,12 @@ def test_failed_runs_make_no_cell():
         pl.Series("model", ["good", "bad"]), stop_reason=pl.Series(["converged", "failed"])
     )
     assert make_cells(table(frame), "task").models == ("good",)
+
+
+def test_a_table_of_failed_runs_is_refused():
+    failed = grid([0.9]).with_columns(stop_reason=pl.lit("failed"))
+    with pytest.raises(InvalidRequest, match="No run of the table finished"):
+        make_cells(table(failed), "task")
 
 
 def test_recipes_and_metrics_are_contests_of_their_own_and_share_leagues_between_tasks():
