@@ -6,6 +6,7 @@ stderr, an error always as the one line `error: what. remedy`.
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import logging
@@ -91,7 +92,9 @@ keys_app = typer.Typer(help="API keys of the service whose data directory this i
 reference_app = typer.Typer(help="The reference library that ships with the service.")
 estimator_app = typer.Typer(help="The estimator of accuracy and cost.")
 app.add_typer(keys_app, name="keys")
+outcomes_app = typer.Typer(help="What fine-tuning runs really gave and took.")
 app.add_typer(estimator_app, name="estimator")
+app.add_typer(outcomes_app, name="outcomes")
 app.add_typer(reference_app, name="reference")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -569,6 +572,70 @@ def check(
         raise typer.Exit(1)
 
 
+@outcomes_app.command("import")
+def import_outcomes(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, or .parquet."),
+    ],
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the runs of an outcome table; rows that cannot be are told, the others added once."""
+    parquet = file.suffix == ".parquet"
+    opener = gzip.open if file.suffix == ".gz" else Path.open
+    with opener(file, "rb") as stream:
+        content = stream.read()
+    with Client(server, key) as client:
+        answer = client.post_bytes(
+            "/v1/outcomes:import",
+            content,
+            "application/vnd.apache.parquet" if parquet else "text/csv",
+        )
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.import_report(answer))
+
+
+@outcomes_app.command("list")
+def list_outcomes(
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this candidate.")] = None,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="Only what nothing is learnt from.")
+    ] = False,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the outcomes, newest first."""
+    asked = {"task": task, "model": model, "quarantined": quarantined or None}
+    with Client(server, key) as client:
+        found = list(client.pages("/v1/outcomes", limit=200, **asked))
+    if as_json:
+        _print_json({"items": found})
+    else:
+        terminal.out.print(terminal.outcomes_table(found))
+
+
+@outcomes_app.command("release")
+def release_outcome(
+    outcome_id: Annotated[str, typer.Argument(metavar="OUTCOME", help="Id of an outcome.")],
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take an outcome out of quarantine: somebody looked, and it is as it says."""
+    with Client(server, key) as client:
+        answer = client.patch(f"/v1/outcomes/{quote(outcome_id, safe='')}", {"quarantined": False})
+    if as_json:
+        _print_json(answer)
+    else:
+        typer.echo(f"released {answer['id']}")
+
+
 @estimator_app.command("evaluate")
 def evaluate_estimator(
     outcomes: Annotated[
@@ -585,9 +652,9 @@ def evaluate_estimator(
     """How good the estimator is on a table of outcomes, beside baselines."""
     from app.catalogue import CandidateCard, load_cards
     from app.cost.evaluation import evaluate
-    from app.cost.outcome_table import read_outcomes
+    from app.cost.outcome_table import kind_of, read_outcomes
 
-    table = read_outcomes(outcomes)
+    table = read_outcomes(outcomes, kind_of(outcomes))
     sizes = {
         name: card.parameters
         for full_name, card in load_cards(_settings().models_dir, CandidateCard).items()
@@ -618,7 +685,10 @@ def evaluate_estimator(
         "candidates": found.n_candidates,
         "cells": found.n_cells,
         "timed_runs": found.n_timed_runs,
-        "left_out": [asdict(error) for error in table.errors],
+        "left_out": [
+            {"row": fault.row, "column": fault.column, "reason": fault.reason}
+            for fault in table.errors
+        ],
     }
     if as_json:
         _print_json(answer)

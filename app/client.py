@@ -97,6 +97,18 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return self._send("POST", path, json=body, headers=headers).json()
 
+    def post_bytes(
+        self, path: str, content: bytes, media_type: str, *, idempotency_key: str | None = None
+    ) -> Any:
+        headers = {
+            "Idempotency-Key": idempotency_key or uuid.uuid4().hex,
+            "Content-Type": media_type,
+        }
+        return self._send("POST", path, content=content, headers=headers).json()
+
+    def patch(self, path: str, body: Json) -> Any:
+        return self._send("PATCH", path, json=body).json()
+
     def delete(self, path: str) -> Any:
         response = self._send("DELETE", path)
         return response.json() if response.content else None

@@ -316,6 +316,41 @@ def moves(answer: Row) -> Group:
     return Group(spaces, Text(), left)
 
 
+def import_report(answer: Row) -> Group:
+    facts = _facts(
+        {
+            "added": answer["added"],
+            "already there": answer["already_there"],
+            "quarantined": answer["quarantined"],
+            "rows refused": answer["refused"],
+        }
+    )
+    if not answer["errors"]:
+        return Group(facts)
+    errors = _table("Refused", "#row", "column", "why")
+    for error in answer["errors"]:
+        errors.add_row(str(error["row"]), plain(error["column"]), plain(error["message"]))
+    if answer["more_errors"]:
+        errors.caption = f"And {answer['more_errors']} more."
+    return Group(facts, Text(), errors)
+
+
+def outcomes_table(outcomes: Iterable[Row]) -> Table:
+    table = _table("Outcomes", "id", "task", "candidate", "recipe", "#value", "#time", "quarantine")
+    for outcome in outcomes:
+        seconds = outcome["numbers"].get("seconds")
+        table.add_row(
+            plain(outcome["id"]),
+            plain(outcome["task"]),
+            CandidateName(outcome["model"]),
+            plain(outcome["recipe"] or None),
+            "-" if outcome["value"] is None else f"{outcome['value']:.3f}",
+            "-" if seconds is None else duration(seconds),
+            Text(plain(outcome["quarantine"] or "").plain, style="yellow"),
+        )
+    return table
+
+
 def evaluation_report(answer: Row) -> Group:
     """What an estimator is worth beside baselines, the best order of candidates first."""
     groups = answer["group"] if answer["groups"] == 1 else f"{answer['group']}s"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import re
@@ -680,3 +681,25 @@ def test_a_table_without_outcomes_ends_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "colours.csv"
     path.write_text("colour\nblue\n", encoding="utf-8")
     assert_error(evaluated(path), 1, "The table has no column task or model", "Give at least task")
+
+
+def test_outcomes_are_imported_listed_and_released(server: str, tmp_path: Path) -> None:
+    task2vec_on = lambda *args: task2vec(*args, "--server", server, "--json")  # noqa: E731
+    model = task2vec_on("candidates").json["items"][0]["name"]
+    head = "task,model,metric,value,seconds"
+    table = tmp_path / "runs.csv.gz"
+    lines = [f"t{i},{model},accuracy,0.{50 + i},{60 + i}" for i in range(12)]
+    lines += [f"t,{model},accuracy,0.5,9000000", f"t,{model},accuracy,50,60"]
+    table.write_bytes(gzip.compress("\n".join([head, *lines]).encode()))
+    told = task2vec("outcomes", "import", table, "--server", server).stdout
+    assert "rows refused" in told
+    assert "write 85.3% as 0.853" in told
+    again = task2vec_on("outcomes", "import", table).json
+    assert (again["added"], again["already_there"], again["refused"]) == (0, 13, 1)
+    (held,) = task2vec_on("outcomes", "list", "--quarantined").json["items"]
+    assert "far from" in task2vec("outcomes", "list", "--server", server).stdout
+    assert task2vec_on("outcomes", "release", held["id"]).json["quarantine"] is None
+    assert task2vec_on("outcomes", "list", "--quarantined").json["items"] == []
+    assert_error(
+        task2vec("outcomes", "release", "0" * 32, "--server", server), 1, "There is no outcome"
+    )

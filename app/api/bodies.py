@@ -44,14 +44,14 @@ def content_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
+async def read_body(request: Request, limit_bytes: int, what: str = "JSON") -> bytes:
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > limit_bytes:
             raise TooLarge(
                 "body-too-large",
-                f"The JSON is larger than {limit_bytes} bytes.",
+                f"The {what} is larger than {limit_bytes} bytes.",
                 "Shorten it; an archive is sent as multipart/form-data.",
             )
     return bytes(body)

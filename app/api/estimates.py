@@ -53,12 +53,7 @@ def get_estimates(
     recipe_card = cards.get_card(session, tenant, RecipeCard, recipe)
     candidates = cards.list_cards(session, tenant, CandidateCard)
     difficulties = _difficulties(session, tenant, embedding, candidates)
-    facts = TaskFacts(
-        n_images=task.n_images or 0,
-        n_classes=task.n_classes or 0,
-        complexity=embedding.complexity,
-        label_kind="multi_label" if task.label_kind == "multi_label" else "single_label",
-    )
+    facts = facts_of(task, embedding.complexity)
     estimates = [
         estimate(
             facts, card, recipe_card, device_card, difficulty=difficulties.get(card.source_task)
@@ -71,6 +66,15 @@ def get_estimates(
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(rows)
     return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
+
+
+def facts_of(task: Task, complexity: float | None) -> TaskFacts:
+    return TaskFacts(
+        n_images=task.n_images or 0,
+        n_classes=task.n_classes or 0,
+        complexity=complexity,
+        label_kind="multi_label" if task.label_kind == "multi_label" else "single_label",
+    )
 
 
 def _difficulties(

@@ -24,6 +24,7 @@ from app.api import (
     health,
     jobs,
     neighbours,
+    outcomes,
     problems,
     queries,
     tasks,
@@ -35,6 +36,8 @@ from app.api.schemas import (
     ArchiveQuery,
     DistancesQuery,
     NoMetadata,
+    OutcomeChanges,
+    OutcomeReport,
     Problem,
     TaskChanges,
     TaskFromSource,
@@ -58,6 +61,8 @@ _NAMED = (
     ArchiveQuery,
     VectorQuery,
     DistancesQuery,
+    OutcomeReport,
+    OutcomeChanges,
 )
 
 
@@ -84,6 +89,7 @@ def create_app(settings: Settings) -> FastAPI:
             neighbours.router,
             distances.router,
             estimates.router,
+            outcomes.router,
             catalogue.router,
             jobs.router,
             atlas.router,
@@ -93,6 +99,9 @@ def create_app(settings: Settings) -> FastAPI:
     service.include_router(
         _under_v1(tasks.uploads, neighbours.uploads),
         max_body_size=settings.max_upload_bytes + uploads.MULTIPART_OVERHEAD_BYTES,
+    )
+    service.include_router(
+        _under_v1(outcomes.imports), max_body_size=outcomes.MAX_TABLE_BYTES + 2**10
     )
     _describe(service, keys_required=settings.keys_required)
     return service

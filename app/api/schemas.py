@@ -477,6 +477,73 @@ class JobAnswer(Answer):
     links: dict[str, str]
 
 
+# --- outcomes
+
+
+class OutcomeReport(Body):
+    """One fine-tuning run; names and numbers as in the outcome table."""
+
+    task: TaskId
+    model: CardRef = Field(description="the candidate's name")
+    metric: str = Field(max_length=100)
+    value: float | None = Field(None, description="none only where the run failed")
+    recipe: CardRef | None = None
+    device: CardRef | None = None
+    stop_reason: Literal["converged", "cap", "failed", "cancelled"] | None = None
+    n_train: float | None = None
+    batch_size: float | None = None
+    learning_rate: float | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    max_epochs: float | None = None
+    epochs: float | None = None
+    steps: float | None = None
+    seconds: float | None = None
+    power_watts: float | None = None
+    memory_mib: float | None = None
+
+
+class OutcomeAnswer(Answer):
+    id: str
+    task: str
+    model: str
+    recipe: str
+    device: str
+    metric: str
+    value: float | None
+    stop_reason: str
+    numbers: dict[str, float] = Field(description="set-up, cost and scores, by column")
+    forecast: dict[str, Any] | None = Field(
+        description="what the estimates were when it was reported; none without recipe and device"
+    )
+    quarantine: str | None = Field(description="why nothing is learnt from it")
+    created_at: datetime
+
+
+class OutcomePage(Answer):
+    items: list[OutcomeAnswer]
+    next_cursor: str | None
+
+
+class OutcomeChanges(Body):
+    quarantined: Literal[False]
+
+
+class OutcomeRowError(Answer):
+    row: int = Field(description="of data, from 1")
+    column: str
+    message: str
+
+
+class OutcomesImported(Answer):
+    added: int
+    already_there: int
+    quarantined: int = Field(description="of the added ones")
+    refused: int = Field(description="rows with something in them that cannot be")
+    errors: list[OutcomeRowError] = Field(description="the first of them")
+    more_errors: int = Field(description="how many `errors` leaves out")
+
+
 class JobPage(Answer):
     items: list[JobAnswer]
     next_cursor: str | None

@@ -172,15 +172,16 @@ def _chosen(table: OutcomeTable, group: str, recipe: str | None) -> OutcomeTable
         )
     if recipe is None:
         return table
-    chosen = runs.filter(pl.col("recipe") == recipe)
-    if chosen.is_empty():
+    rows = (runs["recipe"] == recipe).arg_true().to_list()
+    if not rows:
         there = sorted(runs["recipe"].unique().to_list())
         raise InvalidRequest(
             "recipe-unknown",
             f"No outcome has the recipe {recipe!r}.",
             f"There are {', '.join(map(repr, there))}.",
         )
-    return OutcomeTable(chosen, table.score_names, table.errors)
+    numbers = tuple(table.numbers[row] for row in rows)
+    return OutcomeTable(runs[rows], numbers, table.score_names, table.errors)
 
 
 # --- accuracy

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, Literal
 
 import polars as pl
 
@@ -20,6 +21,9 @@ TEXT = ("task", "model", "recipe", "device", "stop_reason", "metric")
 STOP_REASONS = ("converged", "cap", "failed", "cancelled")
 ENDED_WITHOUT_RESULT = ("failed", "cancelled")
 SCORE_PREFIX = "score_"
+METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "average_precision")
+"""What the service compares by; a table that is only evaluated may have any metric that rises."""
+
 LOWER_IS_BETTER = ("loss", "error", "perplexity", "rmse", "mae")
 
 _EMPTY = ("", "na", "nan", "null", "none")
@@ -60,6 +64,7 @@ class RowError:
     row: int
     column: str
     reason: str
+    remedy: str = ""
 
     def __str__(self) -> str:
         return f"row {self.row}, {self.column}: {self.reason}"
@@ -69,35 +74,52 @@ class RowError:
 class OutcomeTable:
     """`runs` has every known column, numbers as float64, text as it stood ("" where none).
 
+    `numbers`      of its rows, as they were counted
     `score_names`  its `score_*` columns, in their order
     `errors`       of rows that were left out
     """
 
     runs: pl.DataFrame
+    numbers: tuple[int, ...]
     score_names: tuple[str, ...]
     errors: tuple[RowError, ...]
 
 
-def read_outcomes(path: Path) -> OutcomeTable:
-    """Raises InvalidRequest where the file is no such table, or no row of it can be used."""
+def read_outcomes(source: Path | IO[bytes], kind: Literal["csv", "parquet"]) -> OutcomeTable:
+    """Raises InvalidRequest where that is no such table, or no row of it can be used."""
     try:
         raw = (
-            pl.read_parquet(path)
-            if path.suffix == ".parquet"
-            else pl.read_csv(path, infer_schema=False)
+            pl.read_parquet(source)
+            if kind == "parquet"
+            else pl.read_csv(source, infer_schema=False)
         )
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         what = str(error).splitlines()[0]
         raise InvalidRequest(
             "outcomes-unreadable",
-            f"{path} cannot be read as a table: {what}.",
-            "Give a CSV file with a header line (it may be gzipped), or Parquet as .parquet.",
+            f"The outcomes cannot be read as {'Parquet' if kind == 'parquet' else 'CSV'}: {what}.",
+            "Give a CSV table with a header line (it may be gzipped), or Parquet.",
         ) from None
     return parse_outcomes(raw)
 
 
+def kind_of(path: Path) -> Literal["csv", "parquet"]:
+    return "parquet" if path.suffix == ".parquet" else "csv"
+
+
 def parse_outcomes(raw: pl.DataFrame) -> OutcomeTable:
     """Check every row. Raises InvalidRequest without the required columns or a usable row."""
+    table = check_outcomes(raw)
+    if table.runs.is_empty():
+        why = f" The first: {table.errors[0]}." if table.errors else ""
+        raise InvalidRequest(
+            "outcomes-empty", f"No row of the table can be used.{why}", "Mend the rows."
+        )
+    return table
+
+
+def check_outcomes(raw: pl.DataFrame) -> OutcomeTable:
+    """The same where no row need be usable."""
     missing = [name for name in REQUIRED if name not in raw.columns]
     if missing:
         raise InvalidRequest(
@@ -112,15 +134,9 @@ def parse_outcomes(raw: pl.DataFrame) -> OutcomeTable:
     )
     errors = tuple(sorted(_errors(as_text, numbers, scores), key=lambda e: (e.row, e.column)))
     bad = {error.row - 1 for error in errors}
-    runs = numbers.filter(~pl.int_range(pl.len()).is_in(list(bad))).with_columns(
-        pl.col(name).fill_null("") for name in TEXT
-    )
-    if runs.is_empty():
-        why = f" The first: {errors[0]}." if errors else ""
-        raise InvalidRequest(
-            "outcomes-empty", f"No row of the table can be used.{why}", "Mend the rows."
-        )
-    return OutcomeTable(runs, scores, errors)
+    kept = [row for row in range(len(raw)) if row not in bad]
+    runs = numbers[kept].with_columns(pl.col(name).fill_null("") for name in TEXT)
+    return OutcomeTable(runs, tuple(row + 1 for row in kept), scores, errors)
 
 
 def _stripped(raw: pl.DataFrame, name: str) -> pl.Expr:

@@ -10,9 +10,9 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidRequest
-from app.store.tables import Job, Task
+from app.store.tables import Job, Outcome, Task
 
-RowT = TypeVar("RowT", Task, Job)
+RowT = TypeVar("RowT", Task, Job, Outcome)
 
 
 def page(

@@ -277,6 +277,35 @@ class CatalogueCard(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+class Outcome(Base):
+    """One fine-tuning run as it really went. `digest` is of everything told of it: the same row
+    again is the same run. Quarantined ones are kept, and nothing is learnt from them."""
+
+    __tablename__ = "outcomes"
+    __table_args__ = (
+        UniqueConstraint("tenant", "digest"),
+        Index(None, "tenant", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    digest: Mapped[str] = mapped_column(String(64))
+    task: Mapped[str] = mapped_column(String(200))  # an id; an imported one may be any name
+    model: Mapped[str] = mapped_column(String(100))  # the candidate's name
+    recipe: Mapped[str] = mapped_column(String(100))  # as device and stop_reason: "" if not told
+    device: Mapped[str] = mapped_column(String(100))
+    metric: Mapped[str] = mapped_column(String(100))
+    value: Mapped[float | None] = mapped_column(Float)  # none where the run failed
+    stop_reason: Mapped[str] = mapped_column(String(20))
+    numbers: Mapped[dict[str, float]] = mapped_column(JSON)  # set-up, cost and scores, by column
+    # What the service would have said of the run when it was reported.
+    forecast: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    quarantine: Mapped[str | None] = mapped_column(Text)  # why, until it is released
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
 class ReferenceLibrary(Base):
     """Which reference library is loaded; its tasks belong to PUBLIC."""
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from app.cost.outcome_table import parse_outcomes, read_outcomes
+from app.cost.outcome_table import kind_of, parse_outcomes, read_outcomes
 from app.errors import InvalidRequest
 from tests.cost.outcomes import runs
 
@@ -16,7 +16,7 @@ HEAD = "task,model,metric,value"
 def parsed(text: str, tmp_path: Path):
     path = tmp_path / "outcomes.csv"
     path.write_text(text, encoding="utf-8")
-    return read_outcomes(path)
+    return read_outcomes(path, "csv")
 
 
 def test_four_columns_are_enough_and_others_are_ignored(tmp_path):
@@ -33,7 +33,8 @@ def test_csv_gzip_and_parquet_read_alike(tmp_path):
     frame.write_csv(tmp_path / "a.csv")
     frame.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
-    tables = [read_outcomes(tmp_path / name) for name in ("a.csv", "a.csv.gz", "a.parquet")]
+    paths = [tmp_path / name for name in ("a.csv", "a.csv.gz", "a.parquet")]
+    tables = [read_outcomes(path, kind_of(path)) for path in paths]
     assert tables[0].score_names == ("score_truth", "score_noise")
     for other in tables[1:]:
         assert other.runs.equals(tables[0].runs)
@@ -82,7 +83,7 @@ def test_a_file_that_is_no_table_is_refused_in_one_line(tmp_path):
         path = tmp_path / name
         path.write_bytes(b"\x89PNG\r\n\x1a\n\x00\xff,,\n")
         with pytest.raises(InvalidRequest) as refused:
-            read_outcomes(path)
+            read_outcomes(path, kind_of(path))
         assert "\n" not in str(refused.value)
 
 

@@ -1,0 +1,277 @@
+"""What fine-tuning runs really gave and took, reported one by one or as a table."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import polars as pl
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app import __version__
+from app.api import formats
+from app.api.auth import Tenant
+from app.api.bodies import (
+    content_type,
+    describe_json_body,
+    json_body,
+    read_body,
+    unsupported,
+)
+from app.api.estimates import facts_of
+from app.api.neighbours import TableFormat
+from app.api.problems import problems
+from app.api.repeats import Post
+from app.api.resources import Reading, Writing
+from app.api.schemas import (
+    CardRef,
+    OutcomeAnswer,
+    OutcomeChanges,
+    OutcomePage,
+    OutcomeReport,
+    OutcomeRowError,
+    OutcomesImported,
+    TaskId,
+)
+from app.api.tasks import Cursor, Limit
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.outcome_table import METRICS, OutcomeTable, RowError, check_outcomes, read_outcomes
+from app.cost.predictor import estimate
+from app.errors import InvalidRequest
+from app.store import cards, tasks
+from app.store import outcomes as store
+from app.store.idempotency import Answer
+from app.store.tables import Outcome, Task
+
+router = APIRouter(tags=["outcomes"])
+imports = APIRouter(tags=["outcomes"])
+
+MAX_TABLE_BYTES = 32 * 2**20
+_MAX_ERRORS = 100
+_CSV, _PARQUET = "text/csv", "application/vnd.apache.parquet"
+_FORECAST = ("steps", "seconds", "money_usd", "energy_wh", "memory_mib")
+
+OutcomeId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+
+
+@router.post(
+    "/outcomes",
+    status_code=201,
+    response_model=OutcomeAnswer,
+    responses={200: {"model": OutcomeAnswer}, **problems(404, 409, 413, 415)},
+    openapi_extra=describe_json_body(OutcomeReport),
+)
+def post_outcome(
+    report: Annotated[OutcomeReport, json_body(OutcomeReport)],
+    tenant: Tenant,
+    post: Post,
+    session: Writing,
+) -> Response:
+    """The same report again is the same outcome: 200 instead of 201, and nothing is added."""
+
+    def accept() -> Answer:
+        tasks.get_task(session, tenant, report.task)
+        table = check_outcomes(pl.DataFrame([report.model_dump()]))
+        known = _Known(session, tenant)
+        for error in (*table.errors, *known.errors(table)):
+            raise InvalidRequest(
+                "outcome-invalid",
+                f"`{error.column}`: {error.reason}.",
+                error.remedy or "Change that field.",
+            )
+        runs = list(store.runs_of(table))
+        added = store.add(session, tenant, runs, [known.forecast(run) for run in runs])
+        body = _answer(added.outcomes[0]).model_dump(mode="json")
+        return Answer(201 if added.new else 200, body)
+
+    return post.once(session, accept, report.model_dump_json())
+
+
+async def _table_body(request: Request) -> tuple[str, bytes]:
+    kind = content_type(request)
+    if kind not in (_CSV, _PARQUET):
+        raise unsupported(kind, [_CSV, _PARQUET])
+    return kind, await read_body(request, MAX_TABLE_BYTES, "table")
+
+
+@imports.post(
+    "/outcomes:import",
+    response_model=OutcomesImported,
+    responses=problems(409, 413, 415),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                _CSV: {"schema": {"type": "string"}},
+                _PARQUET: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    },
+)
+def import_outcomes(
+    sent: Annotated[tuple[str, bytes], Depends(_table_body)],
+    tenant: Tenant,
+    post: Post,
+    session: Writing,
+) -> Response:
+    """An outcome table: its good rows are added, its bad ones told. Tasks may be any names."""
+    kind, content = sent
+
+    def accept() -> Answer:
+        table = read_outcomes(io.BytesIO(content), "parquet" if kind == _PARQUET else "csv")
+        known = _Known(session, tenant)
+        unknown = list(known.errors(table))
+        errors = sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column))
+        bad = {error.row for error in unknown}
+        runs = [
+            run
+            for number, run in zip(table.numbers, store.runs_of(table), strict=True)
+            if number not in bad
+        ]
+        added = store.add(session, tenant, runs, [known.forecast(run) for run in runs])
+        answer = OutcomesImported(
+            added=len(added.new),
+            already_there=len(runs) - len(added.new),
+            quarantined=sum(outcome.quarantine is not None for outcome in added.new),
+            refused=len({error.row for error in errors}),
+            errors=[
+                OutcomeRowError(row=error.row, column=error.column, message=error.reason)
+                for error in errors[:_MAX_ERRORS]
+            ],
+            more_errors=max(len(errors) - _MAX_ERRORS, 0),
+        )
+        return Answer(200, answer.model_dump(mode="json"))
+
+    return post.once(session, accept, kind, hashlib.sha256(content).hexdigest())
+
+
+@router.get(
+    "/outcomes",
+    response_model=OutcomePage,
+    responses={200: formats.also("csv")},
+)
+def list_outcomes(
+    request: Request,
+    tenant: Tenant,
+    session: Reading,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    task: Annotated[TaskId | None, Query()] = None,
+    model: Annotated[CardRef | None, Query()] = None,
+    quarantined: Annotated[bool | None, Query(description="only these, or only others")] = None,
+    wanted: TableFormat = None,
+) -> OutcomePage | Response:
+    """Newest first."""
+    found, next_cursor = store.list_outcomes(
+        session,
+        tenant,
+        limit=limit,
+        cursor=cursor,
+        task=task,
+        model=model,
+        quarantined=quarantined,
+    )
+    answers = [_answer(outcome) for outcome in found]
+    if formats.choose(request, wanted, ("json", "csv")) == "csv":
+        return _csv(answers)
+    return OutcomePage(items=answers, next_cursor=next_cursor)
+
+
+@router.get("/outcomes/{outcome_id}", response_model=OutcomeAnswer, responses=problems(404))
+def get_outcome(outcome_id: OutcomeId, tenant: Tenant, session: Reading) -> OutcomeAnswer:
+    return _answer(store.get_outcome(session, tenant, outcome_id))
+
+
+@router.patch(
+    "/outcomes/{outcome_id}",
+    response_model=OutcomeAnswer,
+    responses=problems(404, 413, 415),
+    openapi_extra=describe_json_body(OutcomeChanges),
+)
+def patch_outcome(
+    outcome_id: OutcomeId,
+    changes: Annotated[OutcomeChanges, json_body(OutcomeChanges)],  # noqa: ARG001
+    tenant: Tenant,
+    session: Writing,
+) -> OutcomeAnswer:
+    """Release it from quarantine: somebody looked, and it is as it says."""
+    outcome = store.get_outcome(session, tenant, outcome_id)
+    store.release(session, outcome)
+    return _answer(outcome)
+
+
+class _Known:
+    """The catalogue and tasks that rows of outcomes name."""
+
+    def __init__(self, session: Session, tenant: str) -> None:
+        self._session, self._tenant = session, tenant
+        self._candidates = self._cards(CandidateCard)
+        self._recipes = self._cards(RecipeCard)
+        self._devices = self._cards(DeviceCard)
+        self._tasks: dict[str, Task | None] = {}
+
+    def errors(self, table: OutcomeTable) -> Iterator[RowError]:
+        known = {
+            "model": (self._candidates, "candidate"),
+            "recipe": ({"", *self._recipes}, "recipe"),
+            "device": ({"", *self._devices}, "device"),
+            "metric": (METRICS, "metric"),
+        }
+        for number, row in zip(table.numbers, table.runs.iter_rows(named=True), strict=True):
+            for column, (names, what) in known.items():
+                if row[column] not in names:
+                    yield RowError(
+                        number,
+                        column,
+                        f"{row[column]!r} is no {what}",
+                        f"Known are {', '.join(sorted(name for name in names if name))}.",
+                    )
+
+    def forecast(self, run: store.Run) -> dict[str, Any] | None:
+        """As estimates stand now; none where the run does not say enough to estimate it."""
+        task = self._task(run.names["task"])
+        recipe, device = run.names["recipe"], run.names["device"]
+        if task is None or task.n_images is None or not recipe or not device:
+            return None
+        found = estimate(
+            facts_of(task, None),
+            self._candidates[run.names["model"]],
+            self._recipes[recipe],
+            self._devices[device],
+            difficulty=None,
+        )
+        intervals = {name: asdict(getattr(found, name)) for name in _FORECAST}
+        return {"estimator": __version__, "calibrated": found.calibrated, **intervals}
+
+    def _task(self, name: str) -> Task | None:
+        if name not in self._tasks:
+            query = select(Task).where(Task.id == name, tasks.readable_by(self._tenant))
+            self._tasks[name] = self._session.scalar(query)
+        return self._tasks[name]
+
+    def _cards(self, kind: type[Any]) -> dict[str, Any]:
+        return {card.name: card for card in cards.list_cards(self._session, self._tenant, kind)}
+
+
+def _answer(outcome: Outcome) -> OutcomeAnswer:
+    return OutcomeAnswer(**{name: getattr(outcome, name) for name in OutcomeAnswer.model_fields})
+
+
+def _csv(answers: list[OutcomeAnswer]) -> Response:
+    plain = [name for name in OutcomeAnswer.model_fields if name not in ("numbers", "forecast")]
+    numbers = list(dict.fromkeys(name for answer in answers for name in answer.numbers))
+    return formats.csv_response(
+        [*plain, *numbers],
+        (
+            [
+                *(getattr(answer, name) for name in plain),
+                *(answer.numbers.get(name) for name in numbers),
+            ]
+            for answer in answers
+        ),
+    )

@@ -1,0 +1,161 @@
+"""Outcomes of fine-tuning runs: kept once each, the implausible ones aside until released."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.cost.cells import to_logit
+from app.cost.outcome_table import NUMBERS, OutcomeTable
+from app.cost.plausibility import implausible
+from app.errors import NotFound
+from app.store.cursors import page
+from app.store.tables import Outcome
+
+_NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
+_BEFORE = 5_000  # of the newest outcomes, which new ones are held against
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """A row of an outcome table: names, the value where there is one, and every other number."""
+
+    names: Mapping[str, str]
+    value: float | None
+    numbers: Mapping[str, float]
+
+    @property
+    def digest(self) -> str:
+        told = {**self.names, "value": self.value, "numbers": dict(self.numbers)}
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """`outcomes` in the order of the runs; `new`: those that were not there before."""
+
+    outcomes: list[Outcome]
+    new: list[Outcome]
+
+
+def runs_of(table: OutcomeTable) -> Iterator[Run]:
+    columns = [name for name in (*NUMBERS, *table.score_names) if name != "value"]
+    for row in table.runs.iter_rows(named=True):
+        yield Run(
+            names={name: row[name] for name in _NAMES},
+            value=row["value"],
+            numbers={name: row[name] for name in columns if row[name] is not None},
+        )
+
+
+def add(
+    session: Session,
+    tenant: str,
+    runs: Sequence[Run],
+    forecasts: Sequence[dict[str, Any] | None],
+) -> Added:
+    """Keep what is new, each with the forecast of it; a run that is there stays as it is."""
+    digests = [run.digest for run in runs]
+    rows = _present(session, tenant, digests)
+    new: list[Outcome] = []
+    for run, digest, forecast in zip(runs, digests, forecasts, strict=True):
+        if digest not in rows:
+            rows[digest] = Outcome(
+                tenant=tenant,
+                digest=digest,
+                **run.names,
+                value=run.value,
+                numbers=dict(run.numbers),
+                forecast=forecast,
+            )
+            new.append(rows[digest])
+    _quarantine(session, tenant, new)
+    session.add_all(new)
+    session.flush()
+    return Added([rows[digest] for digest in digests], new)
+
+
+def list_outcomes(
+    session: Session,
+    tenant: str,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    task: str | None = None,
+    model: str | None = None,
+    quarantined: bool | None = None,
+) -> tuple[list[Outcome], str | None]:
+    """Newest first, and the cursor of the next page."""
+    query = select(Outcome).where(Outcome.tenant == tenant)
+    if task is not None:
+        query = query.where(Outcome.task == task)
+    if model is not None:
+        query = query.where(Outcome.model == model)
+    if quarantined is not None:
+        kept_aside = Outcome.quarantine.is_not(None)
+        query = query.where(kept_aside if quarantined else ~kept_aside)
+    return page(session, Outcome, query, limit=limit, cursor=cursor)
+
+
+def get_outcome(session: Session, tenant: str, outcome_id: str) -> Outcome:
+    outcome = session.scalar(
+        select(Outcome).where(Outcome.id == outcome_id, Outcome.tenant == tenant)
+    )
+    if outcome is None:
+        raise NotFound(
+            "unknown-outcome",
+            f"There is no outcome {outcome_id!r}.",
+            "Take the id from the answer that accepted it, or from the list of outcomes.",
+        )
+    return outcome
+
+
+def release(session: Session, outcome: Outcome) -> None:
+    """Somebody looked, and it is as it says."""
+    outcome.quarantine = None
+    session.flush()
+
+
+def _present(session: Session, tenant: str, digests: Sequence[str]) -> dict[str, Outcome]:
+    found: dict[str, Outcome] = {}
+    for start in range(0, len(digests), 500):  # a statement takes only so many parameters
+        some = digests[start : start + 500]
+        query = select(Outcome).where(Outcome.tenant == tenant, Outcome.digest.in_(some))
+        found |= {outcome.digest: outcome for outcome in session.scalars(query)}
+    return found
+
+
+def _quarantine(session: Session, tenant: str, new: Sequence[Outcome]) -> None:
+    """Held against each other and what was there: seconds among runs of a candidate on a device
+    under a recipe, values among those of a task and metric."""
+    if not new:
+        return
+    query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
+    before = session.scalars(query.order_by(Outcome.seq.desc()).limit(_BEFORE)).all()
+    everything = [*new, *before]
+    seconds = np.log([run.numbers.get("seconds", np.nan) for run in everything])
+    values = np.array([np.nan if run.value is None else run.value for run in everything])
+    slow = implausible(seconds, _grouped([(r.model, r.recipe, r.device) for r in everything]))
+    odd = implausible(to_logit(values), _grouped([(r.task, r.metric) for r in everything]))
+    for outcome, by_seconds, by_value in zip(new, slow, odd, strict=False):
+        if by_seconds:
+            outcome.quarantine = (
+                f"{outcome.numbers['seconds']:g} seconds are far from what {outcome.model} took "
+                "elsewhere."
+            )
+        elif by_value:
+            outcome.quarantine = (
+                f"{outcome.value:g} is far from what others reached on {outcome.task}."
+            )
+
+
+def _grouped(keys: Sequence[tuple[str, ...]]) -> np.ndarray[Any, np.dtype[np.int64]]:
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)

@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tests.api.conftest import Service, assert_problem
+
+HEAD = "task,model,recipe,device,metric,value,seconds"
+
+
+@pytest.fixture
+def report(service: Service) -> dict[str, Any]:
+    return {
+        "task": service.ready(),
+        "model": candidate(service),
+        "recipe": "full",
+        "device": "cpu-2core",
+        "metric": "accuracy",
+        "value": 0.91,
+        "seconds": 240.0,
+        "stop_reason": "converged",
+    }
+
+
+def candidate(service: Service) -> str:
+    name: str = service.client.get("/v1/candidates").json()["items"][0]["name"]
+    return name
+
+
+def send(service: Service, table: str | bytes, kind: str = "text/csv", **headers: str) -> Any:
+    content = table.encode() if isinstance(table, str) else table
+    headers |= {"Content-Type": kind}
+    return service.client.post("/v1/outcomes:import", content=content, headers=headers)
+
+
+def rows(service: Service, *values: str, seconds: str = "60") -> list[str]:
+    name = candidate(service)
+    return [f"t{i},{name},full,cpu-2core,accuracy,{v},{seconds}" for i, v in enumerate(values)]
+
+
+def test_an_outcome_comes_back_with_the_forecast_of_its_moment(
+    service: Service, report: dict[str, Any]
+) -> None:
+    answer = service.client.post("/v1/outcomes", json=report)
+    assert answer.status_code == 201
+    outcome = answer.json()
+    assert (outcome["value"], outcome["numbers"]) == (0.91, {"seconds": 240.0})
+    asked = {"device": "cpu-2core", "recipe": "full"}
+    estimates = service.client.get(f"/v1/tasks/{report['task']}/estimates", params=asked).json()
+    (row,) = [r for r in estimates["estimates"] if r["candidate"] == report["model"]]
+    assert outcome["forecast"]["seconds"] == row["seconds"]
+    assert service.client.get(f"/v1/outcomes/{outcome['id']}").json() == outcome
+
+
+def test_the_same_report_again_is_the_same_outcome(
+    service: Service, report: dict[str, Any]
+) -> None:
+    first = service.client.post("/v1/outcomes", json=report)
+    again = service.client.post("/v1/outcomes", json=report)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json()
+    other = service.client.post("/v1/outcomes", json=report | {"seconds": 241.0})
+    assert other.json()["id"] != first.json()["id"]
+    assert len(service.client.get("/v1/outcomes").json()["items"]) == 2
+
+
+def test_a_failed_run_needs_no_value(service: Service, report: dict[str, Any]) -> None:
+    del report["value"]
+    problem = assert_problem(
+        service.client.post("/v1/outcomes", json=report), 422, "outcome-invalid"
+    )
+    assert "`value`: is missing" in problem["detail"]
+    failed = service.client.post("/v1/outcomes", json=report | {"stop_reason": "failed"})
+    assert (failed.status_code, failed.json()["value"]) == (201, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "says"),
+    [
+        ({"model": "resnet-of-mine"}, "outcome-invalid", "'resnet-of-mine' is no candidate"),
+        ({"device": "abacus"}, "outcome-invalid", "'abacus' is no device"),
+        ({"recipe": "slowly"}, "outcome-invalid", "'slowly' is no recipe"),
+        ({"metric": "happiness"}, "outcome-invalid", "'happiness' is no metric"),
+        ({"value": 91.0}, "outcome-invalid", "a share from 0 to 1"),
+        ({"seconds": -1.0}, "outcome-invalid", "a number above 0"),
+        ({"colour": "green"}, "request-invalid", ""),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_kept(
+    service: Service, report: dict[str, Any], change: dict[str, Any], code: str, says: str
+) -> None:
+    problem = assert_problem(service.client.post("/v1/outcomes", json=report | change), 422, code)
+    assert says in problem["detail"]
+    assert service.client.get("/v1/outcomes").json()["items"] == []
+
+
+def test_an_outcome_of_an_unknown_task_is_not_found(
+    service: Service, report: dict[str, Any]
+) -> None:
+    answer = service.client.post("/v1/outcomes", json=report | {"task": "nowhere"})
+    assert_problem(answer, 404, "unknown-task")
+
+
+def test_good_rows_of_a_table_are_added_and_bad_ones_told(service: Service) -> None:
+    table = [HEAD, *rows(service, "0.8", "80", "0.7"), "t,nobody,full,cpu-2core,accuracy,0.5,60"]
+    answer = send(service, "\n".join(table)).json()
+    assert (answer["added"], answer["already_there"], answer["refused"]) == (2, 0, 2)
+    assert [(e["row"], e["column"]) for e in answer["errors"]] == [(2, "value"), (4, "model")]
+    assert send(service, "\n".join(table)).json()["already_there"] == 2
+    assert [o["value"] for o in service.client.get("/v1/outcomes").json()["items"]] == [0.7, 0.8]
+
+
+def test_a_parquet_table_is_read_like_a_csv(service: Service) -> None:
+    text = "\n".join([HEAD, *rows(service, "0.8", "0.7")])
+    buffer = io.BytesIO()
+    pl.read_csv(io.StringIO(text)).write_parquet(buffer)
+    assert send(service, text).json()["added"] == 2
+    parquet = send(service, buffer.getvalue(), "application/vnd.apache.parquet").json()
+    assert (parquet["added"], parquet["already_there"]) == (0, 2)
+
+
+def test_what_is_no_table_is_refused(service: Service) -> None:
+    assert_problem(send(service, "colour\nblue"), 422, "outcomes-columns-missing")
+    assert_problem(
+        send(service, b"\x00\xff", "application/vnd.apache.parquet"), 422, "outcomes-unreadable"
+    )
+    assert_problem(send(service, "{}", "application/json"), 415, "content-type")
+
+
+def test_an_import_with_a_key_is_answered_the_same_and_other_content_refused(
+    service: Service,
+) -> None:
+    text = "\n".join([HEAD, *rows(service, "0.8")])
+    first, again = (send(service, text, **{"Idempotency-Key": "k"}) for _ in range(2))
+    assert first.json() == again.json()
+    assert again.headers["Idempotency-Replayed"] == "true"
+    other = send(service, text + "\n", **{"Idempotency-Key": "k"})
+    assert other.status_code == 422
+
+
+def test_an_implausible_outcome_waits_until_it_is_released(service: Service) -> None:
+    usual = rows(service, *(f"0.{i}" for i in range(50, 70)))
+    absurd = rows(service, "0.8", seconds="9000000")
+    answer = send(service, "\n".join([HEAD, *usual, *absurd])).json()
+    assert (answer["added"], answer["quarantined"]) == (21, 1)
+    (held,) = service.client.get("/v1/outcomes?quarantined=true").json()["items"]
+    assert "9e+06 seconds are far from" in held["quarantine"]
+    assert len(service.client.get("/v1/outcomes?quarantined=false").json()["items"]) == 20
+    path = f"/v1/outcomes/{held['id']}"
+    assert service.client.patch(path, json={"quarantined": False}).json()["quarantine"] is None
+    assert service.client.get("/v1/outcomes?quarantined=true").json()["items"] == []
+    assert service.client.patch(path, json={"quarantined": True}).status_code == 422
+
+
+def test_outcomes_are_listed_page_by_page_and_as_csv(service: Service) -> None:
+    send(service, "\n".join([HEAD, *rows(service, "0.5", "0.6", "0.7")]))
+    page = service.client.get("/v1/outcomes?limit=2").json()
+    rest = service.client.get("/v1/outcomes", params={"cursor": page["next_cursor"]}).json()
+    assert [o["value"] for o in (*page["items"], *rest["items"])] == [0.7, 0.6, 0.5]
+    text = service.client.get("/v1/outcomes?task=t1", headers={"Accept": "text/csv"}).text
+    (row,) = csv.DictReader(io.StringIO(text))
+    assert (row["task"], row["value"], row["seconds"]) == ("t1", "0.6", "60.0")
+    with pytest.raises(KeyError):
+        row["forecast"]
