@@ -13,7 +13,7 @@ from app.api import formats
 from app.api.auth import Tenant
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
-from app.api.resources import Reading
+from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
 from app.api.tasks import TaskIdPath, present_embedding
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
@@ -36,6 +36,7 @@ _INTERVALS = ("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_
 )
 def get_estimates(
     request: Request,
+    reached: Reached,
     task_id: TaskIdPath,
     tenant: Tenant,
     session: Reading,
@@ -54,9 +55,15 @@ def get_estimates(
     candidates = cards.list_cards(session, tenant, CandidateCard)
     difficulties = _difficulties(session, tenant, embedding, candidates)
     facts = facts_of(task, embedding.complexity)
+    accuracies = _accuracies(reached, session, tenant, task, recipe, candidates)
     estimates = [
         estimate(
-            facts, card, recipe_card, device_card, difficulty=difficulties.get(card.source_task)
+            facts,
+            card,
+            recipe_card,
+            device_card,
+            difficulty=difficulties.get(card.source_task),
+            accuracy=accuracies.get(card.name),
         )
         for card in candidates
     ]
@@ -75,6 +82,21 @@ def facts_of(task: Task, complexity: float | None) -> TaskFacts:
         complexity=complexity,
         label_kind="multi_label" if task.label_kind == "multi_label" else "single_label",
     )
+
+
+def _accuracies(
+    reached: Reached,
+    session: Session,
+    tenant: str,
+    task: Task,
+    recipe: str,
+    candidates: Iterable[CandidateCard],
+) -> dict[str, Interval]:
+    """Of the candidates that outcomes say something of."""
+    estimator = reached.estimators.of(session, tenant)
+    if estimator is None:
+        return {}
+    return estimator.forecast(task.id, recipe, "accuracy", [card.name for card in candidates])
 
 
 def _difficulties(

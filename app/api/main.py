@@ -47,6 +47,7 @@ from app.api.schemas import (
 from app.settings import Settings, shared_directory
 from app.store import cards, reference
 from app.store.blobs import BlobStore
+from app.store.estimators import Estimators
 from app.store.indexes import Indexes
 from app.store.session import Database
 from app.telemetry import log_event
@@ -137,7 +138,11 @@ def _lifespan(settings: Settings) -> Any:
                 cards.sync_shipped(session, settings.models_dir)
                 loaded = reference.load_reference(session, settings.models_dir)
             service.state.resources = Resources(
-                settings, database, BlobStore(settings.blob_dir), Indexes(settings.index_dir)
+                settings,
+                database,
+                BlobStore(settings.blob_dir),
+                Indexes(settings.index_dir),
+                Estimators(),
             )
             log_event("api.started", reference_tasks_written=loaded)
             # Requests are served side by side. A search whose products ran on all cores would wait

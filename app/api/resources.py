@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.settings import Settings
 from app.store.blobs import BlobStore
+from app.store.estimators import Estimators
 from app.store.indexes import Indexes
 from app.store.session import Database
 
@@ -21,6 +22,7 @@ class Resources:
     database: Database
     blobs: BlobStore
     indexes: Indexes
+    estimators: Estimators
 
 
 async def resources(request: Request) -> Resources:

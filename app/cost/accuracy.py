@@ -5,12 +5,12 @@ On the logit scale, for candidate m in contest t (cells.py),
     y[t, m] = level[t] + width * u[t, m] + r[t, m]
     u[t, .] = w_0 * prior[t, .] + sum_k w_k * score_k[t, .]
 
-`prior` is the candidates' strength in the other contests of the league (rank_one.py), standardised
-within the contest; `score_k` the normal scores of a predictor within the contest. The weights are a
-ridge fit to standardised outcomes, in which every contest's prior comes from the others only, so
-that a prior is trusted as far as it carries to a new task (stacking: D. Wolpert, "Stacked
-generalization", 1992). Predictions are averaged over PENALTIES, which spans what few contests
-cannot decide; none is chosen.
+`prior` is the candidates' strength in the other contests of the league (rank_one.py), with mean 0
+and deviation 1 over them; `score_k` the normal scores of a predictor within the contest. Weights
+are a ridge fit within contests, to outcomes in deviations of their contest, and every contest's
+prior comes from the others only, so that a prior is trusted as far as it carries to a new task
+(stacking: D. Wolpert, "Stacked generalization", 1992). Predictions are averaged over PENALTIES,
+which spans what few contests cannot decide; none is chosen.
 
 (level[t], r[t, .]) of a new contest is Gaussian: level about the league's mean, r with the
 candidates' covariance over contests, shrunk to its diagonal. Outcomes seen in the contest condition
@@ -65,17 +65,14 @@ class AccuracyModel:
             raise ValueError("no cell is known")
         self._cells = cells
         self._known = known
-        contests = np.unique(cells.contest[known])
-        features = np.column_stack([self._priors(known, contests), cells.scores])
-        strengths = self._strengths(known)
-        prior_now = self._standardised(strengths, np.arange(len(cells.contest)))
-        target, usable = self._targets(known)
-        weights = _ridges(features[usable], target[usable])
-        asked = np.column_stack([prior_now, cells.scores])
+        features = np.column_stack([self._priors(known), cells.scores])
+        centred, target = self._within(known, features)
+        weights = _ridges(centred, target)
+        asked = np.column_stack([self._prior(self._strengths(known)), cells.scores])
         self._u = np.mean([asked @ w for w in weights], axis=0)
         fitted = np.mean([features @ w for w in weights], axis=0)
         self._leagues = {
-            int(league): self._league(int(league), known, fitted, usable)
+            int(league): self._league(int(league), known, fitted)
             for league in np.unique(cells.league)
         }
 
@@ -119,38 +116,36 @@ class AccuracyModel:
         elsewhere = (strengths * seen).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
         return np.where(seen > 0, strengths, elsewhere)
 
-    def _standardised(self, strengths: Floats, rows: Ints) -> Floats:
-        """Strengths of the candidates of `rows`, each contest's with mean 0 and deviation 1."""
+    def _prior(self, strengths: Floats) -> Floats:
+        """(n,)"""
         cells = self._cells
-        out = np.zeros(len(cells.contest))
-        for contest in np.unique(cells.contest[rows]):
-            within = np.flatnonzero(cells.contest == contest)
-            out[within] = _standard(strengths[cells.league[contest], cells.model[within]])
-        return out
+        return np.asarray(strengths[cells.league[cells.contest], cells.model])
 
-    def _priors(self, known: Mask, contests: Ints) -> Floats:
+    def _priors(self, known: Mask) -> Floats:
         """(n,) for each known contest, the prior that the others give."""
         out = np.zeros(len(known))
+        contests = np.unique(self._cells.contest[known])
         fold = np.arange(len(contests)) % min(len(contests), MOST_FOLDS)
         for number in np.unique(fold):
-            left_out = contests[fold == number]
-            inside = np.isin(self._cells.contest, left_out)
+            inside = np.isin(self._cells.contest, contests[fold == number])
             rest = known & ~inside
             if rest.any():
-                rows = np.flatnonzero(inside)
-                out[rows] = self._standardised(self._strengths(rest), rows)[rows]
+                out[inside] = self._prior(self._strengths(rest))[inside]
         return out
 
-    def _targets(self, known: Mask) -> tuple[Floats, Mask]:
-        """Standardised outcomes, and the cells of contests where two candidates differ."""
-        out, usable = np.zeros(len(known)), np.zeros(len(known), dtype=bool)
+    def _within(self, known: Mask, features: Floats) -> tuple[Floats, Floats]:
+        """Features and outcomes of the contests where candidates differ, less the contest's mean;
+        outcomes over its deviation."""
+        centred, targets = [np.zeros((0, features.shape[1]))], [np.zeros(0)]
         for contest in np.unique(self._cells.contest[known]):
             rows = np.flatnonzero(known & (self._cells.contest == contest))
-            if len(rows) > 1 and np.ptp(self._cells.reach[rows]) > 0:
-                out[rows], usable[rows] = _standard(self._cells.reach[rows]), True
-        return out, usable
+            reach = self._cells.reach[rows]
+            if np.ptp(reach) > 0:
+                centred.append(features[rows] - features[rows].mean(axis=0))
+                targets.append((reach - reach.mean()) / reach.std())
+        return np.concatenate(centred), np.concatenate(targets)
 
-    def _league(self, league: int, known: Mask, fitted: Floats, usable: Mask) -> _League:
+    def _league(self, league: int, known: Mask, fitted: Floats) -> _League:
         """From its known contests; from all known ones, where it has none."""
         cells = self._cells
         contests = np.unique(cells.contest[known])
@@ -159,7 +154,7 @@ class AccuracyModel:
             np.flatnonzero(known & (cells.contest == contest))
             for contest in (own if len(own) else contests)
         ]
-        spreads = [cells.reach[rows].std() for rows in of_contests if usable[rows].all()]
+        spreads = [cells.reach[rows].std() for rows in of_contests if np.ptp(cells.reach[rows]) > 0]
         width = float(np.exp(np.mean(np.log(spreads)))) if spreads else LEAST_SD
         levels = []
         residuals = np.full((len(of_contests), len(cells.models)), np.nan)
@@ -172,11 +167,6 @@ class AccuracyModel:
         if len(levels) > 1:  # of a new contest about a mean that is uncertain itself
             level_sd = max(float(np.std(levels, ddof=1) * np.sqrt(1 + 1 / len(levels))), LEAST_SD)
         return _League(width, float(np.mean(levels)), level_sd, _shrunk_covariance(residuals))
-
-
-def _standard(x: Floats) -> Floats:
-    spread = float(x.std())
-    return (x - x.mean()) / spread if spread > LEAST_SD**2 else np.zeros_like(x)
 
 
 def _ridges(features: Floats, target: Floats) -> list[Floats]:

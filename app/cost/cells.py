@@ -6,8 +6,10 @@ under the same recipe and metric form a league: their candidates' strengths are 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -104,6 +106,44 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         models=tuple(models),
         groups=tuple(group_names),
     )
+
+
+def with_contest(
+    cells: Cells, contest: tuple[str, str, str], models: Sequence[str]
+) -> tuple[Cells, Ints]:
+    """The same and the cells of these candidates in one contest, where there are none, and the rows
+    of these; what nobody tried has value and reach nan, and no scores."""
+    of_contest = _index(cells.contests, contest)
+    league_of = {name[1:]: int(n) for name, n in zip(cells.contests, cells.league, strict=True)}
+    league = league_of.get(contest[1:], len(league_of))
+    group = _index(cells.groups, contest[0])
+    names = tuple(dict.fromkeys((*cells.models, *models)))
+    numbers = [names.index(model) for model in models]
+    there = {int(cells.model[row]): int(row) for row in np.flatnonzero(cells.contest == of_contest)}
+    missing = [number for number in numbers if number not in there]
+    start, more = len(cells.value), len(missing)
+    there |= {number: start + place for place, number in enumerate(missing)}
+    nothing = np.full(more, np.nan)
+    grown = Cells(
+        contest=np.append(cells.contest, np.full(more, of_contest)),
+        model=np.append(cells.model, np.array(missing, dtype=np.int64)),
+        group=np.append(cells.group, np.full(more, group)),
+        league=cells.league
+        if of_contest < len(cells.contests)
+        else np.append(cells.league, league),
+        value=np.append(cells.value, nothing),
+        reach=np.append(cells.reach, nothing),
+        scores=np.vstack([cells.scores, np.zeros((more, cells.scores.shape[1]))]),
+        contests=tuple(dict.fromkeys((*cells.contests, contest))),
+        models=names,
+        groups=tuple(dict.fromkeys((*cells.groups, contest[0]))),
+    )
+    return grown, np.array([there[number] for number in numbers], dtype=np.int64)
+
+
+def _index(names: tuple[Any, ...], name: Any) -> int:
+    """Where it is; where it would be added, if it is not there."""
+    return names.index(name) if name in names else len(names)
 
 
 def _normal_scores(raw: Floats, contest: Ints) -> Floats:

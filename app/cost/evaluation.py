@@ -4,9 +4,9 @@ A task counts once, however many runs it has: measures are taken per task (the m
 contests), and summaries and bootstrap intervals are over tasks. Baselines and the estimator are
 judged by the same lines. Logarithms are natural, regrets and widths in percentage points.
 
-Intervals of accuracy are calibrated for group g on residuals of every other group u under a fit
-that saw neither g nor u; with more than MOST_PAIRED_GROUPS groups, that saw neither g nor the tenth
-of the groups that u is in. Intervals of seconds take u's residuals under the fit without u.
+Intervals of accuracy are calibrated for group g on deviations of every other group u under a fit
+that saw neither g nor u; with many groups, neither g nor the tenth of them that u is in. Intervals
+of seconds take u's residuals under the fit without u.
 """
 
 from __future__ import annotations
@@ -31,19 +31,17 @@ from app.cost.baselines import (
 from app.cost.cells import Cells, Floats, Ints, from_logit, make_cells, to_logit
 from app.cost.conformal import LEAST_GROUPS, calibrated_quantile
 from app.cost.duration import DurationModel, Durations, make_durations
+from app.cost.estimator import COVERAGE, calibration_sets, deviations_of, forecast_groups
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.ranking_measures import POINTS, random_regret, regret, regret_of, weighted_tau
 from app.errors import InvalidRequest
 
-COVERAGE = 0.9
 TRIES = 3
 SEEN_RUNS = 10
 SEEN_REPEATS = 5
 LEAST_LEFT = 5
 """Runs beyond the seen ones that a task must have to be judged on."""
 
-MOST_PAIRED_GROUPS = 30
-FOLDS = 10
 RESAMPLES = 2000
 
 PRIOR = "outcome_prior"
@@ -195,17 +193,18 @@ def _judge_accuracy(
     adaptive: dict[int, float] = {}
 
     @cache
-    def residuals(without: frozenset[int], judged: frozenset[int]) -> tuple[Floats, Floats]:
-        model = AccuracyModel(cells, ~np.isin(cells.group, list(without)))
-        return _forecast_groups(cells, model, judged)
+    def away(without: frozenset[int]) -> Floats:
+        return deviations_of(cells, without)
 
-    calibration = _calibration_sets(len(cells.groups))
+    # Whoever is left out must leave enough.
+    enough = len(cells.groups) > LEAST_GROUPS
+    calibration = calibration_sets(len(cells.groups)) if enough else []
     groups = range(len(cells.groups))
     for group in groups:
         on_progress("accuracy", group, len(cells.groups))
         rows = np.flatnonzero(cells.group == group)
         model = AccuracyModel(cells, cells.group != group)
-        mean[rows], sd[rows] = (x[rows] for x in _forecast_groups(cells, model, {group}))
+        mean[rows], sd[rows] = (x[rows] for x in forecast_groups(cells, model, {group}))
         for contest in np.unique(cells.contest[rows]):
             if not len(model.known_of(int(contest))):
                 adaptive[int(contest)] = _adaptive_regret(cells, model, int(contest))
@@ -213,9 +212,8 @@ def _judge_accuracy(
         for fold in calibration:
             others = fold - {group}
             if others:
-                theirs, spread = residuals(fold | {group}, fold | {group})
                 inside = np.isin(cells.group, list(others))
-                scores.append(np.abs(to_logit(cells.value) - theirs)[inside] / spread[inside])
+                scores.append(away(fold | {group})[inside])
                 owners.append(cells.group[inside])
         if scores:
             half[rows] = sd[rows] * calibrated_quantile(
@@ -241,28 +239,6 @@ def _judge_accuracy(
             lambda rows: float(np.median(width[rows])) if calibrated[rows].all() else float("nan")
         ),
     }
-
-
-def _calibration_sets(n_groups: int) -> list[frozenset[int]]:
-    if n_groups <= LEAST_GROUPS:  # whoever is left out leaves too few
-        return []
-    if n_groups <= MOST_PAIRED_GROUPS:
-        return [frozenset({group}) for group in range(n_groups)]
-    return [frozenset(range(fold, n_groups, FOLDS)) for fold in range(FOLDS)]
-
-
-def _forecast_groups(
-    cells: Cells, model: AccuracyModel, groups: set[int] | frozenset[int]
-) -> tuple[Floats, Floats]:
-    """Mean and deviation, logits, of the groups' cells; of others, 0 and 1."""
-    mean, sd = np.zeros(len(cells.value)), np.ones(len(cells.value))
-    judged = np.isin(cells.group, list(groups))
-    for contest in np.unique(cells.contest[judged]):
-        rows = np.flatnonzero(judged & (cells.contest == contest))
-        forecast = model.forecast(rows, model.known_of(int(contest)))
-        mean[rows] = forecast.mean
-        sd[rows] = np.sqrt(np.maximum(np.diag(forecast.covariance), 1e-12))
-    return mean, sd
 
 
 def _adaptive_regret(cells: Cells, model: AccuracyModel, contest: int) -> float:

@@ -50,7 +50,7 @@ class Interval:
 
     `exact`               counted; all three are the same
     `uncalibrated_range`  from assumptions at their ends and their middle; no probability is meant
-    `conformal_90`        10th, 50th and 90th percentile of a fitted predictor, coverage checked
+    `conformal_90`        median, and bounds that cover 90% of new tasks' outcomes (conformal.py)
     """
 
     low: float
@@ -100,8 +100,10 @@ def estimate(
     device: DeviceCard,
     *,
     difficulty: float | None,
+    accuracy: Interval | None = None,
 ) -> Estimate:
-    """Steps, seconds, money, energy and memory of one run; `difficulty` is the caller's.
+    """Steps, seconds, money, energy and memory of one run; `difficulty` and `accuracy` are the
+    caller's, the latter a share from outcomes (estimator.py).
 
     Raises InvalidRequest where `difficulty` is not finite.
     """
@@ -118,7 +120,7 @@ def estimate(
         candidate=candidate.name,
         recipe=recipe.name,
         device=device.name,
-        accuracy=None,
+        accuracy=accuracy,
         top1_percent=candidate.top1_percent,
         difficulty=difficulty,
         steps=Interval(work.split.steps, work.split.steps, work.split.steps, "exact"),
@@ -128,7 +130,7 @@ def estimate(
         memory_mib=memory_bytes.scaled(1 / MIB),
         fits=memory_bytes.typical <= device.memory_bytes,
         fitting_batch_size=fitting_batch_size,
-        basis=_basis(work, candidate, recipe, device, difficulty),
+        basis=[_basis_of_accuracy(accuracy), *_basis(work, candidate, recipe, device, difficulty)],
     )
 
 
@@ -181,6 +183,19 @@ def _memory(work: Workload, recipe: RecipeCard, device: DeviceCard) -> tuple[Int
     return Interval(fixed + batch * low, fixed + batch * typical, fixed + batch * high), fitting
 
 
+def _basis_of_accuracy(accuracy: Interval | None) -> str:
+    if accuracy is None:
+        return "accuracy: not predicted; too few outcomes of this candidate are known"
+    if accuracy.kind == "conformal_90":
+        return (
+            "accuracy: from outcomes on other tasks and this one; the interval covers 90% of tasks"
+        )
+    return (
+        "accuracy: from outcomes on other tasks and this one; the interval is uncalibrated until "
+        "there are outcomes of more tasks"
+    )
+
+
 def _basis(
     work: Workload,
     candidate: CandidateCard,
@@ -191,7 +206,6 @@ def _basis(
     parts = work.split
     spread = f"within a factor of {UNCARDED_SPREAD:g}"
     return [
-        "accuracy: not predicted; no fine-tuning outcomes stand behind this version",
         f"top1_percent: {candidate.top1_source or 'no published figure is known'}",
         f"difficulty: asymmetric distance from {candidate.source_task}"
         if difficulty is not None

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sqlalchemy import select
+import polars as pl
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.cost.cells import to_logit
-from app.cost.outcome_table import NUMBERS, OutcomeTable
+from app.cost.outcome_table import NUMBERS, OutcomeTable, check_outcomes
 from app.cost.plausibility import implausible
 from app.errors import NotFound
 from app.store.cursors import page
@@ -102,6 +103,25 @@ def list_outcomes(
         kept_aside = Outcome.quarantine.is_not(None)
         query = query.where(kept_aside if quarantined else ~kept_aside)
     return page(session, Outcome, query, limit=limit, cursor=cursor)
+
+
+def watermark(session: Session, tenant: str) -> tuple[int, int]:
+    """Changes with what can be learnt from: newest outcome, and how many are in quarantine."""
+    newest = select(func.coalesce(func.max(Outcome.seq), 0)).where(Outcome.tenant == tenant)
+    aside = select(func.count()).where(Outcome.tenant == tenant, Outcome.quarantine.is_not(None))
+    return session.scalars(newest).one(), session.scalars(aside).one()
+
+
+def table(session: Session, tenant: str) -> OutcomeTable:
+    """Every outcome that is not in quarantine."""
+    query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
+    rows = [
+        {**{name: getattr(outcome, name) for name in _NAMES}, "value": outcome.value}
+        for outcome in session.scalars(query.order_by(Outcome.seq))
+    ]
+    return check_outcomes(
+        pl.DataFrame(rows, schema={**dict.fromkeys(_NAMES, pl.String), "value": pl.Float64})
+    )
 
 
 def get_outcome(session: Session, tenant: str, outcome_id: str) -> Outcome:

@@ -102,3 +102,15 @@ def test_a_candidate_without_outcomes_under_one_recipe_is_known_from_another():
     rows = np.flatnonzero(cells.contest == contest)
     mean = AccuracyModel(cells, known).forecast(rows).mean
     assert cells.models[cells.model[rows[np.argmax(mean)]]] == "model-5"
+
+
+def test_who_was_tried_only_where_all_are_strong_is_strong():
+    """Every task tries two candidates next to each other; only chains of them compare all."""
+    frame = without_scores(runs(40, noise=0.02))
+    number = pl.col("model").str.slice(6).cast(pl.Int64)
+    starts = dict(enumerate(np.random.default_rng(0).integers(0, 5, 40)))
+    start = pl.col("task").str.slice(5).cast(pl.Int64).replace_strict(starts)
+    pairs = frame.filter((number == start) | (number == start + 1) | (pl.col("task") == "task-00"))
+    cells, known, rows = setting(pairs)
+    mean = AccuracyModel(cells, known).forecast(rows).mean
+    assert np.argsort(mean).tolist() == list(range(6))

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from app.cost.cells import make_cells, with_contest
+from app.cost.conformal import LEAST_GROUPS
+from app.cost.estimator import AccuracyEstimator
+from tests.cost.outcomes import runs, table
+
+MODELS = [f"model-{i}" for i in range(6)]
+
+
+def estimator(frame: pl.DataFrame) -> AccuracyEstimator:
+    return AccuracyEstimator(table(frame.drop("score_truth", "score_noise")))
+
+
+def test_candidates_of_a_new_task_are_told_in_the_order_of_other_tasks():
+    found = estimator(runs(noise=0.05)).forecast("new", "full", "accuracy", MODELS)
+    assert [i.typical for i in found.values()] == sorted(i.typical for i in found.values())
+    assert all(0 < i.low < i.typical < i.high < 1 for i in found.values())
+
+
+def test_intervals_cover_ninety_per_cent_of_tasks_never_seen():
+    inside = []
+    for seed in range(4):
+        frame = runs(60, noise=0.4, seed=seed)
+        fitted = estimator(frame.filter(pl.col("task") < "task-20"))
+        for (task,), rows in frame.filter(pl.col("task") >= "task-20").group_by("task"):
+            found = fitted.forecast(str(task), "full", "accuracy", rows["model"].to_list())
+            for model, value in rows.select("model", "value").iter_rows():
+                assert found[model].kind == "conformal_90"
+                inside.append(found[model].low <= value <= found[model].high)
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.05)
+
+
+def test_a_candidate_asked_for_alone_is_told_as_among_others():
+    fitted = estimator(runs())
+    together = fitted.forecast("new", "full", "accuracy", MODELS)
+    for model in MODELS:
+        assert fitted.forecast("new", "full", "accuracy", [model])[model].typical == pytest.approx(
+            together[model].typical
+        )
+
+
+def test_an_outcome_of_the_task_narrows_and_moves_what_is_told_of_the_others():
+    frame = runs(noise=0.05)
+    before = estimator(frame).forecast("new", "full", "accuracy", MODELS)["model-3"]
+    seen = frame.filter((pl.col("task") == "task-00") & (pl.col("model") == "model-0"))
+    for value in (0.05, 0.9):
+        more = seen.with_columns(task=pl.lit("new"), value=pl.lit(value))
+        after = estimator(pl.concat([frame, more])).forecast("new", "full", "accuracy", MODELS)
+        assert after["model-3"].high - after["model-3"].low < 0.5 * (before.high - before.low)
+        assert (after["model-3"].typical > before.typical) == (value > 0.5)
+
+
+def test_with_few_tasks_the_interval_is_uncalibrated_and_says_so():
+    for n_tasks, kind in ((LEAST_GROUPS - 1, "uncalibrated_range"), (LEAST_GROUPS, "conformal_90")):
+        found = estimator(runs(n_tasks)).forecast("new", "full", "accuracy", MODELS[:1])
+        assert found["model-0"].kind == kind
+
+
+def test_what_was_not_tried_on_two_other_tasks_is_not_told():
+    frame = runs(2)
+    fitted = estimator(frame)
+    assert set(fitted.forecast("new", "full", "accuracy", [*MODELS, "stranger"])) == set(MODELS)
+    assert fitted.forecast("task-00", "full", "accuracy", MODELS) == {}
+
+
+def test_a_recipe_without_outcomes_is_told_from_others():
+    found = estimator(runs(noise=0.05)).forecast("new", "head_only", "accuracy", MODELS)
+    assert found["model-5"].typical > found["model-0"].typical
+
+
+def test_a_contest_that_is_there_takes_only_what_it_lacks():
+    cells = make_cells(table(runs(3)), "task")
+    grown, rows = with_contest(cells, ("task-01", "full", "accuracy"), ["model-2", "stranger"])
+    assert len(grown.value) == len(cells.value) + 1
+    assert grown.reach[rows[0]] == cells.reach[rows[0]]
+    assert np.isnan(grown.reach[rows[1]])
+    assert (grown.contests, grown.groups) == (cells.contests, cells.groups)
+    assert [grown.models[m] for m in grown.model[rows]] == ["model-2", "stranger"]
