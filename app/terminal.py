@@ -165,7 +165,7 @@ def estimates_table(answer: Row, title: str) -> Table:
         "#": lambda row: Text(str(row["rank"])),
         _ON_FRONTIER: lambda row: Text(_ON_FRONTIER if row["frontier"] else "", style="green"),
         "candidate": lambda row: CandidateName(row["candidate"]),
-        "#accuracy": lambda row: Text(percent(row["accuracy"]["typical"])),
+        "#accuracy": lambda row: share_interval(row["accuracy"]),
         "#difficulty": lambda row: number(row["difficulty"]),
         "#top-1": lambda row: share_percent(row["top1_percent"]),
         "#time": lambda row: duration_interval(row["seconds"]),
@@ -196,10 +196,12 @@ def _what_estimates_are(answer: Row) -> str:
     until = "" if "accuracy" in evidence else " until outcomes are known"
     last = "; what nothing is known of comes last" if "none" in evidence else ""
     calibrated = "" if all(row["calibrated"] for row in rows) else ", uncalibrated"
+    typical = "time and accuracy are" if "accuracy" in evidence else "time is"
     return (
         f"Ranked by {order}{until}{last}.\n"
         f"{_ON_FRONTIER} on the cost frontier: nothing cheaper is as strong.\n"
-        f"{what_for}{calibrated}: time is typical, low-high; money and energy grow with it."
+        f"{what_for}{calibrated}: {typical} typical, low-high; money and energy grow "
+        "with time."
     )
 
 
@@ -558,6 +560,13 @@ def duration_interval(seconds: Row) -> Text:
     size, unit = _time_unit(seconds["typical"])
     low, typical, high = (_two_digits(seconds[end] / size) for end in ("low", "typical", "high"))
     return Text.assemble(f"{typical} {unit}", (f" {low}-{high}", "dim"))
+
+
+def share_interval(share: Row | None) -> Text:
+    if share is None:
+        return Text("-")
+    low, typical, high = (f"{100 * share[end]:.0f}" for end in ("low", "typical", "high"))
+    return Text.assemble(f"{typical}%", (f" {low}-{high}", "dim"))
 
 
 def money(usd: float) -> str:

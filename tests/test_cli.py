@@ -696,6 +696,9 @@ def test_outcomes_are_imported_listed_and_released(server: str, tmp_path: Path) 
     assert "write 85.3% as 0.853" in told
     again = task2vec_on("outcomes", "import", table).json
     assert (again["added"], again["already_there"], again["refused"]) == (0, 13, 1)
+    estimates = task2vec("estimate", "birds", "--recipe", "full", "--server", server).stdout
+    assert "Ranked by predicted accuracy" in estimates
+    assert re.search(r"5\d% \d+-\d+", estimates)
     (held,) = task2vec_on("outcomes", "list", "--quarantined").json["items"]
     assert "far from" in task2vec("outcomes", "list", "--server", server).stdout
     assert task2vec_on("outcomes", "release", held["id"]).json["quarantine"] is None
