@@ -7,7 +7,10 @@ from math import comb
 import numpy as np
 from scipy.stats import weightedtau
 
-from app.cost.cells import Floats
+from app.cost.cells import Floats, Ints, Mask
+
+Measures = dict[str, Floats]
+"""Per task (T,), nan where a task cannot be judged."""
 
 POINTS = 100.0
 """Percentage points in a share."""
@@ -27,8 +30,8 @@ def regret(value: Floats, strength: Floats, tries: int) -> float:
     return regret_of(value, first)
 
 
-def regret_of(value: Floats, tried: object) -> float:
-    return POINTS * float(value.max() - value[tried].max())  # type: ignore[call-overload]
+def regret_of(value: Floats, tried: Ints | Mask) -> float:
+    return POINTS * float(value.max() - value[tried].max())
 
 
 def random_regret(value: Floats, tries: int) -> float:

@@ -5,7 +5,9 @@ import polars as pl
 import pytest
 
 from app.cost import estimator
-from app.cost.evaluation import PRIOR, SUMMARIES, TIME_BASELINE, evaluate
+from app.cost.evaluation import SUMMARIES, evaluate
+from app.cost.judge_accuracy import PRIOR
+from app.cost.judge_durations import TIME_BASELINE
 from app.errors import InvalidRequest
 from tests.cost.outcomes import runs, table
 
