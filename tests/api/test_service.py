@@ -209,12 +209,12 @@ from threadpoolctl import threadpool_info
 from app.api.main import create_app
 from app.settings import Settings
 
-def of_numpy():
-    return [p["num_threads"] for p in threadpool_info() if p.get("threading_layer") == "pthreads"]
+def of_blas():  # numpy and scipy each bring their own
+    return {p["num_threads"] for p in threadpool_info() if p.get("threading_layer") == "pthreads"}
 
-print(*of_numpy())
+print(*of_blas())
 with TestClient(create_app(Settings(data_dir=Path(sys.argv[1])))):
-    print(*of_numpy())
+    print(*of_blas())
 """
 
 
