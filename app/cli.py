@@ -583,16 +583,13 @@ def import_outcomes(
     as_json: AsJson = False,
 ) -> None:
     """Add the runs of an outcome table; rows that cannot be are told, the others added once."""
-    parquet = file.suffix == ".parquet"
+    from app.cost.outcome_table import MEDIA_TYPES, kind_of
+
     opener = gzip.open if file.suffix == ".gz" else Path.open
     with opener(file, "rb") as stream:
         content = stream.read()
     with Client(server, key) as client:
-        answer = client.post_bytes(
-            "/v1/outcomes:import",
-            content,
-            "application/vnd.apache.parquet" if parquet else "text/csv",
-        )
+        answer = client.post_bytes("/v1/outcomes:import", content, MEDIA_TYPES[kind_of(file)])
     if as_json:
         _print_json(answer)
     else:

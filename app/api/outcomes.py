@@ -6,6 +6,7 @@ import hashlib
 import io
 from collections.abc import Iterator
 from dataclasses import asdict
+from itertools import chain
 from typing import Annotated, Any
 
 import polars as pl
@@ -40,7 +41,15 @@ from app.api.schemas import (
 )
 from app.api.tasks import Cursor, Limit
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
-from app.cost.outcome_table import METRICS, OutcomeTable, RowError, check_outcomes, read_outcomes
+from app.cost.outcome_table import (
+    MEDIA_TYPES,
+    METRICS,
+    OutcomeTable,
+    RowError,
+    TableKind,
+    check_outcomes,
+    read_outcomes,
+)
 from app.cost.predictor import estimate
 from app.errors import InvalidRequest
 from app.store import cards, tasks
@@ -53,7 +62,7 @@ imports = APIRouter(tags=["outcomes"])
 
 MAX_TABLE_BYTES = 32 * 2**20
 _MAX_ERRORS = 100
-_CSV, _PARQUET = "text/csv", "application/vnd.apache.parquet"
+_KINDS: dict[str, TableKind] = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 _FORECAST = ("steps", "seconds", "money_usd", "energy_wh", "memory_mib")
 
 OutcomeId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
@@ -78,7 +87,8 @@ def post_outcome(
         tasks.get_task(session, tenant, report.task)
         table = check_outcomes(pl.DataFrame([report.model_dump()]))
         known = _Known(session, tenant)
-        for error in (*table.errors, *known.errors(table)):
+        error = next(chain(table.errors, known.errors(table)), None)
+        if error is not None:
             raise InvalidRequest(
                 "outcome-invalid",
                 f"`{error.column}`: {error.reason}.",
@@ -92,11 +102,11 @@ def post_outcome(
     return post.once(session, accept, report.model_dump_json())
 
 
-async def _table_body(request: Request) -> tuple[str, bytes]:
-    kind = content_type(request)
-    if kind not in (_CSV, _PARQUET):
-        raise unsupported(kind, [_CSV, _PARQUET])
-    return kind, await read_body(request, MAX_TABLE_BYTES, "table")
+async def _table_body(request: Request) -> tuple[TableKind, bytes]:
+    sent = content_type(request)
+    if sent not in _KINDS:
+        raise unsupported(sent, list(_KINDS))
+    return _KINDS[sent], await read_body(request, MAX_TABLE_BYTES, "table")
 
 
 @imports.post(
@@ -107,14 +117,14 @@ async def _table_body(request: Request) -> tuple[str, bytes]:
         "requestBody": {
             "required": True,
             "content": {
-                _CSV: {"schema": {"type": "string"}},
-                _PARQUET: {"schema": {"type": "string", "format": "binary"}},
+                MEDIA_TYPES["csv"]: {"schema": {"type": "string"}},
+                MEDIA_TYPES["parquet"]: {"schema": {"type": "string", "format": "binary"}},
             },
         }
     },
 )
 def import_outcomes(
-    sent: Annotated[tuple[str, bytes], Depends(_table_body)],
+    sent: Annotated[tuple[TableKind, bytes], Depends(_table_body)],
     tenant: Tenant,
     post: Post,
     session: Writing,
@@ -123,7 +133,7 @@ def import_outcomes(
     kind, content = sent
 
     def accept() -> Answer:
-        table = read_outcomes(io.BytesIO(content), "parquet" if kind == _PARQUET else "csv")
+        table = read_outcomes(io.BytesIO(content), kind)
         known = _Known(session, tenant)
         unknown = list(known.errors(table))
         errors = sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column))

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from scipy.special import expit, logit, ndtri
+from scipy.stats import rankdata
 
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.errors import InvalidRequest
@@ -149,8 +150,6 @@ def _index(names: tuple[Any, ...], name: Any) -> int:
 def _normal_scores(raw: Floats, contest: Ints) -> Floats:
     """Phi^-1((rank - 1/2) / n) within contests, ties sharing their mean rank: scores come in units
     and with tails of their own, of which only the order carries from task to task."""
-    from scipy.stats import rankdata
-
     out = np.zeros_like(raw)
     for number in np.unique(contest):
         rows = np.flatnonzero(contest == number)

@@ -14,8 +14,9 @@ import numpy as np
 from app.cost.cells import Floats, Ints
 
 LEAST_GROUPS = 9
-LEVELS = 101
 """Of a 90% interval."""
+
+LEVELS = 101
 
 
 def grouped_quantile(scores: Floats, group: Ints, level: float) -> float:

@@ -171,7 +171,6 @@ class _Ridge:
         self._numbers, task = np.unique(d.task[known], return_inverse=True)
         tasks = np.zeros((len(task), len(self._numbers)))
         tasks[np.arange(len(task)), task] = 1.0
-        self._task = task
         self._n_effects = d.effects.shape[1]
         self._design = np.hstack([d.effects[known], tasks])
         self._penalty = np.full(self._design.shape[1], EFFECT_PRECISION)

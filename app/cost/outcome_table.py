@@ -21,6 +21,11 @@ TEXT = ("task", "model", "recipe", "device", "stop_reason", "metric")
 STOP_REASONS = ("converged", "cap", "failed", "cancelled")
 ENDED_WITHOUT_RESULT = ("failed", "cancelled")
 SCORE_PREFIX = "score_"
+TableKind = Literal["csv", "parquet"]
+MEDIA_TYPES: dict[TableKind, str] = {
+    "csv": "text/csv",
+    "parquet": "application/vnd.apache.parquet",
+}
 METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "average_precision")
 """What the service compares by; a table that is only evaluated may have any metric that rises."""
 
@@ -85,7 +90,7 @@ class OutcomeTable:
     errors: tuple[RowError, ...]
 
 
-def read_outcomes(source: Path | IO[bytes], kind: Literal["csv", "parquet"]) -> OutcomeTable:
+def read_outcomes(source: Path | IO[bytes], kind: TableKind) -> OutcomeTable:
     """Raises InvalidRequest where that is no such table, or no row of it can be used."""
     try:
         raw = (
@@ -103,7 +108,7 @@ def read_outcomes(source: Path | IO[bytes], kind: Literal["csv", "parquet"]) -> 
     return parse_outcomes(raw)
 
 
-def kind_of(path: Path) -> Literal["csv", "parquet"]:
+def kind_of(path: Path) -> TableKind:
     return "parquet" if path.suffix == ".parquet" else "csv"
 
 
@@ -119,7 +124,7 @@ def parse_outcomes(raw: pl.DataFrame) -> OutcomeTable:
 
 
 def check_outcomes(raw: pl.DataFrame) -> OutcomeTable:
-    """The same where no row need be usable."""
+    """Check every row; none need be usable. Raises InvalidRequest without the required columns."""
     missing = [name for name in REQUIRED if name not in raw.columns]
     if missing:
         raise InvalidRequest(
