@@ -106,7 +106,22 @@ async def _table_body(request: Request) -> tuple[TableKind, bytes]:
     sent = content_type(request)
     if sent not in _KINDS:
         raise unsupported(sent, list(_KINDS))
-    return _KINDS[sent], await read_body(request, MAX_TABLE_BYTES, "table")
+    kind, content = _KINDS[sent], await read_body(request, MAX_TABLE_BYTES, "table")
+    if kind == "csv":
+        _require_text(content)
+    return kind, content
+
+
+def _require_text(content: bytes) -> None:
+    """What is compressed would be unpacked by whoever reads it, to any size."""
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        raise InvalidRequest(
+            "outcomes-unreadable",
+            "The table is no UTF-8 text.",
+            "Send CSV as it is, neither compressed nor in another encoding.",
+        ) from None
 
 
 @imports.post(

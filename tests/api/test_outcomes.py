@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
+import zlib
 from typing import Any
 
 import polars as pl
@@ -129,6 +131,13 @@ def test_what_is_no_table_is_refused(service: Service) -> None:
         send(service, b"\x00\xff", "application/vnd.apache.parquet"), 422, "outcomes-unreadable"
     )
     assert_problem(send(service, "{}", "application/json"), 415, "content-type")
+
+
+def test_a_compressed_table_is_not_unpacked(service: Service) -> None:
+    table = "\n".join([HEAD, *rows(service, "0.8")]).encode()
+    for packed in (gzip.compress(table), zlib.compress(table)):
+        problem = assert_problem(send(service, packed), 422, "outcomes-unreadable")
+        assert "neither compressed" in problem["remedy"]
 
 
 def test_an_import_with_a_key_is_answered_the_same_and_other_content_refused(
