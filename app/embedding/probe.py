@@ -127,9 +127,7 @@ def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch
     device or layers do not fit the card.
     """
     target = choose_device(device)
-    network = _create_network(card)
-    _load_weights(network, card)
-    network.reset_classifier(0)
+    network = pretrained_network(card)
     network.eval().requires_grad_(False)
     for module in network.modules():
         if hasattr(module, "inplace"):
@@ -159,6 +157,17 @@ def load_probe(card: ProbeCard, device: str = "auto", dtype: torch.dtype = torch
         _mean=torch.tensor(card.mean, dtype=wide, device=target).view(shape),
         _std=torch.tensor(card.std, dtype=wide, device=target).view(shape),
     )
+
+
+def pretrained_network(card: ProbeCard) -> Any:
+    """The card's network with its checked weights, as it was trained but without its classifier.
+
+    Raises as `load_probe` does.
+    """
+    network = _create_network(card)
+    _load_weights(network, card)
+    network.reset_classifier(0)
+    return network
 
 
 def choose_device(name: str) -> torch.device:

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from app.embedding.dataset import LabelledImages
-from app.embedding.probe import Probe, _create_network, _load_weights
+from app.embedding.probe import Probe, pretrained_network
 
 Array = npt.NDArray[np.float64]
 
@@ -52,9 +52,7 @@ class TrainingProbe:
 
 
 def training_probe(probe: Probe) -> TrainingProbe:
-    network = _create_network(probe.card)
-    _load_weights(network, probe.card)
-    network.reset_classifier(0)
+    network = pretrained_network(probe.card)
     network.eval().requires_grad_(False)
     network.to(probe.device)
     for module in network.modules():

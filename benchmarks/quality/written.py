@@ -150,10 +150,10 @@ def _latin_tasks(latin: dict[str, Pool]) -> Iterator[TwinTask]:
         )
 
     for genre, other in (("serif", False), ("sans", True)):
-        lower = latin[genre].where(letter=_LOWER)
+        lower = latin[genre].where(letter=tuple(_LOWER))
         yield ask("letters", lower, "which letter", "letter", "content", genre=genre, other=other)
     for genre, other in (("serif", True), ("sans", False)):
-        upper = latin[genre].where(capital=_UPPER)
+        upper = latin[genre].where(capital=tuple(_UPPER))
         yield ask("capitals", upper, "which letter", "capital", "content", genre=genre, other=other)
     for genre, other in (("serif", False), ("sans", True)):
         pool = latin[genre]

@@ -1,0 +1,141 @@
+"""The grid's cells, a JSON file each, and the outcome table that they make together.
+
+A cell lies under the digest of what decides its result besides its name: the task's images, the
+schedule, the sizes. A change of these finds no old cell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from benchmarks.grid.starts import EXPERT_SCHEDULE, Experts, Start
+from benchmarks.grid.tasks import GridTask
+from benchmarks.grid.training import (
+    BATCH_NORM_MOMENTUM,
+    BATCH_SIZE,
+    MAX_SHIFT,
+    Run,
+    Schedule,
+    fine_tune,
+    fit_classifier,
+)
+from benchmarks.quality.questions import hashed
+
+RecipeName = Literal["head_only", "full"]
+SCHEDULE = Schedule()
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One run of the grid, made or not."""
+
+    task: GridTask
+    start: Start
+    recipe: RecipeName
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.task.name}--{self.start.name}--{self.recipe}-{self.seed}"
+
+    @property
+    def digest(self) -> str:
+        """Of what decides the result: images, schedules, sizes."""
+        images = self.task.learn.digests + self.task.judge.digests
+        settings: list[Any] = [asdict(SCHEDULE), asdict(EXPERT_SCHEDULE)]
+        settings += [BATCH_SIZE, BATCH_NORM_MOMENTUM, MAX_SHIFT]
+        described = [self.task.classes, images, self.task.learn.pixels.shape[1], settings]
+        return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """Cells that are made, and the features that head-only runs saw, under `root`."""
+
+    root: Path
+
+    def path(self, cell: Cell) -> Path:
+        return self.root / "cells" / cell.digest / f"{cell.name}.json"
+
+    def load(self, cell: Cell) -> dict[str, Any] | None:
+        """As `make` wrote it; None where it did not, or not whole."""
+        try:
+            found = json.loads(self.path(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return dict(found)
+
+    def features_path(self, cell: Cell) -> Path:
+        return self.root / "features" / cell.digest / f"{cell.name}.npy"
+
+    def make(self, cell: Cell, experts: Experts) -> Run:
+        if cell.recipe == "full":
+            n_classes = len(cell.task.classes)
+            network = experts.network(cell.start, n_classes=n_classes, seed=cell.seed)
+            run = fine_tune(network, cell.task, SCHEDULE, cell.seed)
+        else:
+            network = experts.network(cell.start, n_classes=0, seed=cell.seed)
+            run, features = fit_classifier(network, cell.task)
+            self._write(self.features_path(cell), lambda path: np.save(path, features))
+        text = json.dumps({"row": row(cell, run), **asdict(run)})
+        self._write(self.path(cell), lambda path: path.write_text(text, encoding="utf-8"))
+        return run
+
+    def _write(self, path: Path, write: Any) -> None:
+        """Whole or not at all, whoever else writes it."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.with_name(f"{os.getpid()}-{path.name}")
+        write(scratch)
+        scratch.replace(path)
+
+
+def row(cell: Cell, run: Run) -> dict[str, Any]:
+    """The run as the outcome table has it."""
+    full = cell.recipe == "full"
+    return {
+        "task": cell.task.name,
+        "group": cell.task.group,
+        "model": cell.start.name,
+        "recipe": cell.recipe,
+        "seed": cell.seed,
+        "device": "cpu-1thread",
+        "n_train": run.n_train,
+        "n_classes": len(cell.task.classes),
+        "batch_size": BATCH_SIZE if full else None,
+        "learning_rate": SCHEDULE.learning_rate if full else None,
+        "weight_decay": SCHEDULE.weight_decay if full else None,
+        "max_epochs": SCHEDULE.max_epochs if full else None,
+        "epochs": run.epochs,
+        "steps": run.steps,
+        "seconds": round(run.seconds, 3),
+        "memory_mib": run.memory_mib and round(run.memory_mib),
+        "stop_reason": run.stop_reason,
+        "metric": "accuracy",
+        "value": round(run.accuracy, 6),
+        "judged": run.judged,
+    }
+
+
+def planned(
+    tasks: Sequence[GridTask], starts: Sequence[Start], again: Sequence[str], seeds: int
+) -> Iterator[Cell]:
+    """All cells of seed 0, by task in hash order; then other seeds of the tasks in `again`.
+
+    An expert does not run on the task that it was trained on.
+    """
+    tasks = sorted(tasks, key=lambda task: hashed("grid", task.name))
+    pairs = [(task, start) for task in tasks for start in starts if start.source != task.name]
+    recipes: tuple[RecipeName, ...] = ("head_only", "full")
+    yield from (Cell(task, start, recipe, 0) for task, start in pairs for recipe in recipes)
+    for seed in range(1, seeds):
+        for task, start in pairs:
+            if task.name in again:
+                yield Cell(task, start, "full", seed)
