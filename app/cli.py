@@ -633,6 +633,17 @@ def release_outcome(
         typer.echo(f"released {answer['id']}")
 
 
+@estimator_app.command("show")
+def show_estimator(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False) -> None:
+    """What the service's estimator was fitted to, how good it is, whether it still holds."""
+    with Client(server, key) as client:
+        answer = client.get("/v1/estimator")
+    if as_json:
+        _print_json(answer)
+    else:
+        terminal.out.print(terminal.estimator_report(answer))
+
+
 @estimator_app.command("evaluate")
 def evaluate_estimator(
     outcomes: Annotated[

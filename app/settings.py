@@ -56,6 +56,7 @@ class Settings(BaseSettings):
 
     search_candidates: int = Field(128, ge=1)
     atlas_interval_seconds: float = Field(60.0, ge=0)
+    recalibration_interval_seconds: float = Field(5.0, ge=0)
     max_job_attempts: int = Field(3, ge=1)
     poll_interval_seconds: float = Field(0.1, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)

@@ -40,6 +40,7 @@ _EVIDENCE = {
     "top1_percent": "published ImageNet accuracy (top-1)",
 }
 
+_ORDER_HEADS = ("#weighted tau", "#regret, first", "#(median)", "#best of 3", "#3 adaptive")
 _ORDER_KEYS = (
     "weighted_tau",
     "regret_top1_mean",
@@ -372,11 +373,7 @@ def evaluation_report(answer: Row) -> Group:
     orders = _table(
         "Order of candidates",
         "by",
-        "#weighted tau",
-        "#regret, first",
-        "#(median)",
-        "#best of 3",
-        "#3 adaptive",
+        *_ORDER_HEADS,
     )
     for name, row in sorted(ordered.items(), key=lambda item: -item[1]["weighted_tau"]):
         orders.add_row(
@@ -411,6 +408,61 @@ def evaluation_report(answer: Row) -> Group:
             )
         lines += [Text(), times]
     lines += [Text(), *(Text(line) for line in _differences_in_words(answer))]
+    return Group(*lines)
+
+
+def estimator_report(answer: Row) -> Group:
+    """The estimator that serves, in words and two tables."""
+    lines: list[RenderableType] = []
+    if answer["refused"]:
+        refused = answer["refused"]
+        lines.append(Text(f"Version {refused['version']} was refused. {refused['reason']}", "red"))
+    if answer["pending"]:
+        lines.append(Text("Outcomes changed since; a worker will fit a new one.", "yellow"))
+    if answer["version"] is None:
+        return Group(*lines, Text("No outcomes have been reported: nothing was fitted yet."))
+    lines.append(
+        Text(
+            f"Version {answer['version']} of {answer['created_at'][:16].replace('T', ' ')}: "
+            f"{counted(answer['outcomes'], 'outcome')} of "
+            f"{counted(answer['candidates'], 'candidate')} on {counted(answer['tasks'], 'task')}. "
+            f"{answer['reason']}"
+        )
+    )
+    accuracy = answer["accuracy"]
+    if accuracy is not None:
+        rows = {"this estimator": accuracy["summary"], **accuracy["baselines"]}
+        table = _table("Order of candidates, each task left out", "by", *_ORDER_HEADS)
+        for name, row in rows.items():
+            if row["weighted_tau"] is not None:
+                table.add_row(
+                    plain(name.replace("_", " ")), *(_three_decimals(row[k]) for k in _ORDER_KEYS)
+                )
+        lines += [Text(), table]
+    if answer["corrections"]:
+        table = _table(
+            "Median error, natural logarithms", "of", "#as counted", "#corrected", "#runs", "#tasks"
+        )
+        for name, row in answer["corrections"].items():
+            table.add_row(
+                plain(name),
+                _three_decimals(row["counted_medale"]),
+                _three_decimals(row["corrected_medale"]),
+                f"{row['n_runs']:.0f}",
+                f"{row['n_tasks']:.0f}",
+            )
+        lines += [Text(), table]
+    for name, row in answer["tracked"].items():
+        says = (
+            f"90% intervals of {name} held {percent(row['coverage'])} of "
+            f"{counted(row['n_outcomes'], 'outcome')} on {counted(row['n_tasks'], 'task')} that "
+            "came after them"
+        )
+        lines.append(
+            Text(f"{says}: too few by more than chance.", "red")
+            if row["drifting"]
+            else Text(f"{says}.")
+        )
     return Group(*lines)
 
 
@@ -545,6 +597,10 @@ def share_percent(value: float | None) -> Text:
 
 def number(value: float | None) -> Text:
     return Text("-" if value is None else f"{value:.3g}" if abs(value) < 1e5 else f"{value:.2e}")
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def percent(share: float) -> str:

@@ -11,12 +11,14 @@ from sqlalchemy.orm import Session
 
 from app.api import formats
 from app.api.auth import Tenant
+from app.api.forecasts import Forecasts
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
 from app.api.tasks import TaskIdPath, present_embedding
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.correction import Setting
 from app.cost.predictor import Interval, TaskFacts, estimate
 from app.embedding.distance import one_to_many
 from app.embedding.vector import TaskEmbedding
@@ -55,7 +57,9 @@ def get_estimates(
     candidates = cards.list_cards(session, tenant, CandidateCard)
     difficulties = _difficulties(session, tenant, embedding, candidates)
     facts = facts_of(task, embedding.complexity)
-    accuracies = _accuracies(reached, session, tenant, task, recipe, candidates)
+    forecasts = Forecasts(reached, session, tenant)
+    names = [card.name for card in candidates]
+    accuracies = forecasts.accuracies(task.id, recipe, "accuracy", names)
     estimates = [
         estimate(
             facts,
@@ -64,6 +68,7 @@ def get_estimates(
             device_card,
             difficulty=difficulties.get(card.source_task),
             accuracy=accuracies.get(card.name),
+            factors=forecasts.factors(Setting(task.id, card.name, recipe, device)),
         )
         for card in candidates
     ]
@@ -82,21 +87,6 @@ def facts_of(task: Task, complexity: float | None) -> TaskFacts:
         complexity=complexity,
         label_kind="multi_label" if task.label_kind == "multi_label" else "single_label",
     )
-
-
-def _accuracies(
-    reached: Reached,
-    session: Session,
-    tenant: str,
-    task: Task,
-    recipe: str,
-    candidates: Iterable[CandidateCard],
-) -> dict[str, Interval]:
-    """Of the candidates that outcomes say something of."""
-    estimator = reached.estimators.of(session, tenant)
-    if estimator is None:
-        return {}
-    return estimator.forecast(task.id, recipe, "accuracy", [card.name for card in candidates])
 
 
 def _difficulties(

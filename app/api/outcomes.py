@@ -25,10 +25,11 @@ from app.api.bodies import (
     unsupported,
 )
 from app.api.estimates import facts_of
+from app.api.forecasts import Forecasts
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.repeats import Post
-from app.api.resources import Reading, Writing
+from app.api.resources import Reached, Reading, Resources, Writing
 from app.api.schemas import (
     CardRef,
     OutcomeAnswer,
@@ -41,6 +42,7 @@ from app.api.schemas import (
 )
 from app.api.tasks import Cursor, Limit
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.correction import Setting
 from app.cost.outcome_table import (
     MEDIA_TYPES,
     METRICS,
@@ -63,7 +65,7 @@ imports = APIRouter(tags=["outcomes"])
 MAX_TABLE_BYTES = 32 * 2**20
 _MAX_ERRORS = 100
 _KINDS: dict[str, TableKind] = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
-_FORECAST = ("steps", "seconds", "money_usd", "energy_wh", "memory_mib")
+_FORECAST = ("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_mib")
 
 OutcomeId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
@@ -77,6 +79,7 @@ OutcomeId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 )
 def post_outcome(
     report: Annotated[OutcomeReport, json_body(OutcomeReport)],
+    reached: Reached,
     tenant: Tenant,
     post: Post,
     session: Writing,
@@ -86,7 +89,7 @@ def post_outcome(
     def accept() -> Answer:
         tasks.get_task(session, tenant, report.task)
         table = check_outcomes(pl.DataFrame([report.model_dump()]))
-        known = _Known(session, tenant)
+        known = _Known(reached, session, tenant)
         error = next(chain(table.errors, known.errors(table)), None)
         if error is not None:
             raise InvalidRequest(
@@ -140,6 +143,7 @@ def _require_text(content: bytes) -> None:
 )
 def import_outcomes(
     sent: Annotated[tuple[TableKind, bytes], Depends(_table_body)],
+    reached: Reached,
     tenant: Tenant,
     post: Post,
     session: Writing,
@@ -149,7 +153,7 @@ def import_outcomes(
 
     def accept() -> Answer:
         table = read_outcomes(io.BytesIO(content), kind)
-        known = _Known(session, tenant)
+        known = _Known(reached, session, tenant)
         unknown = list(known.errors(table))
         errors = sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column))
         bad = {error.row for error in unknown}
@@ -233,8 +237,9 @@ def patch_outcome(
 class _Known:
     """The catalogue and tasks that rows of outcomes name."""
 
-    def __init__(self, session: Session, tenant: str) -> None:
+    def __init__(self, reached: Resources, session: Session, tenant: str) -> None:
         self._session, self._tenant = session, tenant
+        self._forecasts = Forecasts(reached, session, tenant)
         self._candidates = self._cards(CandidateCard)
         self._recipes = self._cards(RecipeCard)
         self._devices = self._cards(DeviceCard)
@@ -260,18 +265,28 @@ class _Known:
     def forecast(self, run: store.Run) -> dict[str, Any] | None:
         """As estimates stand now; none where the run does not say enough to estimate it."""
         task = self._task(run.names["task"])
-        recipe, device = run.names["recipe"], run.names["device"]
+        model, recipe, device = (run.names[name] for name in ("model", "recipe", "device"))
         if task is None or task.n_images is None or not recipe or not device:
             return None
+        accuracies = self._forecasts.accuracies(
+            task.id, recipe, run.names["metric"], list(self._candidates)
+        )
         found = estimate(
             facts_of(task, None),
-            self._candidates[run.names["model"]],
+            self._candidates[model],
             self._recipes[recipe],
             self._devices[device],
             difficulty=None,
+            accuracy=accuracies.get(model),
+            factors=self._forecasts.factors(Setting(task.id, model, recipe, device)),
         )
-        intervals = {name: asdict(getattr(found, name)) for name in _FORECAST}
-        return {"estimator": __version__, "calibrated": found.calibrated, **intervals}
+        intervals = {name: getattr(found, name) for name in _FORECAST}
+        return {
+            "service": __version__,
+            "calibrated": found.calibrated,
+            "counted": found.counted,
+            **{name: asdict(interval) for name, interval in intervals.items() if interval},
+        }
 
     def _task(self, name: str) -> Task | None:
         if name not in self._tasks:

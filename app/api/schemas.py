@@ -520,6 +520,43 @@ class OutcomeAnswer(Answer):
     created_at: datetime
 
 
+class RefusedEstimator(Answer):
+    version: int
+    reason: str
+    created_at: datetime
+
+
+class TrackedAnswer(Answer):
+    n_outcomes: int
+    n_tasks: int
+    coverage: float = Field(description="share of outcomes inside their 90% intervals, over tasks")
+    coverage_low: float | None
+    coverage_high: float | None
+    drifting: bool = Field(description="below 0.9 by more than chance")
+
+
+class EstimatorAnswer(Answer):
+    version: int | None = Field(None, description="none while nothing was fitted yet")
+    created_at: datetime | None = None
+    service: str | None = Field(None, description="version of the service that fitted it")
+    outcomes: int = 0
+    tasks: int = 0
+    candidates: int = 0
+    reason: str | None = Field(None, description="why it serves")
+    pending: bool = Field(description="whether outcomes changed since the last fit")
+    refused: RefusedEstimator | None = Field(None, description="newer, and worse")
+    accuracy: dict[str, Any] | None = Field(
+        None, description="each task judged by a fit that never saw it, beside baselines"
+    )
+    corrections: dict[str, dict[str, float]] = Field(
+        default_factory=dict,
+        description="median error of seconds, energy, memory, as counted and as corrected",
+    )
+    tracked: dict[str, TrackedAnswer] = Field(
+        default_factory=dict, description="intervals told before the runs, against the runs"
+    )
+
+
 class OutcomePage(Answer):
     items: list[OutcomeAnswer]
     next_cursor: str | None

@@ -17,6 +17,15 @@ LEAST_GROUPS = 9
 """Of a 90% interval."""
 
 LEVELS = 101
+MOST_SINGLE_GROUPS = 30
+FOLDS = 10
+
+
+def calibration_sets(n_groups: int) -> list[frozenset[int]]:
+    """Groups that are left out together: each alone, or where there are many, a tenth of them."""
+    if n_groups <= MOST_SINGLE_GROUPS:
+        return [frozenset({group}) for group in range(n_groups)]
+    return [frozenset(range(fold, n_groups, FOLDS)) for fold in range(FOLDS)]
 
 
 def grouped_quantile(scores: Floats, group: Ints, level: float) -> float:

@@ -1,51 +1,102 @@
-"""What candidates will reach on a task, with intervals: the accuracy model and its calibration.
+"""What candidates will reach on a task and what it will cost, as outcomes of others have it.
 
-Calibrated on every task (or other group) under a fit that never saw it: how far outcomes lie from
-forecasts, in the forecast's own deviations, bounds a new task's (conformal.py). With more than
-MOST_SINGLE_GROUPS groups, a tenth of them is left out at a time.
+An estimator is fitted to evidence (evidence.py), and calibrated: on every task under a fit that
+never saw it. A calibration can be kept and given to a later fit to the same evidence, which then is
+a matter of milliseconds.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
 
 from app.cost.accuracy import AccuracyModel
 from app.cost.cells import Cells, Floats, from_logit, make_cells, to_logit, with_contest
-from app.cost.conformal import LEAST_GROUPS, calibrated_quantile
+from app.cost.conformal import LEAST_GROUPS, calibrated_quantile, calibration_sets
+from app.cost.correction import Correction, Factor, Setting
+from app.cost.evidence import COUNTED, Evidence
 from app.cost.outcome_table import OutcomeTable
-from app.cost.predictor import Interval
+from app.cost.predictor import CountedName, Interval
 
 COVERAGE = 0.9
-MOST_SINGLE_GROUPS = 30
-FOLDS = 10
 LEAST_TASKS = 2
 """Other tasks that a candidate's accuracy is told from, at least."""
 
 
-class AccuracyEstimator:
-    """Of one table of outcomes. `deviations`: half of a 90% interval in deviations of a forecast;
-    inf where there are too few tasks to calibrate on."""
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Of one fit: `deviations`, half of a 90% interval of accuracy in deviations of a forecast, and
+    `halves`, natural logarithms, of each correction. inf where there are too few tasks."""
 
-    def __init__(self, table: OutcomeTable) -> None:
+    deviations: float
+    halves: Mapping[CountedName, float]
+
+
+class Estimator:
+    """Of one body of evidence."""
+
+    def __init__(self, evidence: Evidence, calibration: Calibration | None = None) -> None:
+        halves = calibration.halves if calibration else {}
+        finished = evidence.finished()
+        self.accuracy = (
+            AccuracyEstimator(finished, calibration.deviations if calibration else None)
+            if finished is not None
+            else None
+        )
+        self.corrections = {
+            name: Correction(*evidence.ratios(name), halves.get(name)) for name in COUNTED
+        }
+
+    @property
+    def calibration(self) -> Calibration:
+        return Calibration(
+            self.accuracy.deviations if self.accuracy else float("inf"),
+            {name: correction.half for name, correction in self.corrections.items()},
+        )
+
+    def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
+        """By what to multiply what is counted for a run."""
+        return {name: each.factor(setting) for name, each in self.corrections.items()}
+
+
+class AccuracyEstimator:
+    """Of one table of outcomes. `deviations`: as in Calibration, calibrated here unless given."""
+
+    def __init__(self, table: OutcomeTable, deviations: float | None = None) -> None:
         self._cells = make_cells(table, "task")
         self.n_tasks = len(self._cells.groups)
-        self.deviations = self._calibrated() if self.n_tasks >= LEAST_GROUPS else float("inf")
+        self.deviations = self._calibrated() if deviations is None else deviations
 
     def forecast(
-        self, task: str, recipe: str, metric: str, models: Sequence[str]
+        self,
+        task: str,
+        recipe: str,
+        metric: str,
+        models: Sequence[str],
+        seen: OutcomeTable | None = None,
     ) -> dict[str, Interval]:
-        """Of the candidates that were tried on LEAST_TASKS other tasks or more; given what is known
-        of this one. Values of the metric, 0 to 1: the 90% interval about the median, or, where it
-        cannot be calibrated, the one that the model itself believes."""
+        """Of the candidates that were tried on LEAST_TASKS other tasks or more. Values of the
+        metric, 0 to 1: the 90% interval about the median, or, where it cannot be calibrated, the
+        one that the model itself believes.
+
+        `seen`  finished runs on this task, whether the fit knows them or not
+        """
         tried = [model for model in models if self._tasks_tried(model, task) >= LEAST_TASKS]
         if not tried:
             return {}
-        cells, rows = with_contest(self._cells, (task, recipe, metric), tried)
-        model = AccuracyModel(cells, np.isfinite(cells.reach))
-        found = model.forecast(rows, model.known_of(int(cells.contest[rows[0]])))
+        contest = (task, recipe, metric)
+        reached = _reached(seen, contest)
+        cells, rows = with_contest(self._cells, contest, [*dict.fromkeys((*tried, *reached))])
+        known = np.isfinite(cells.reach)
+        of_model = {int(cells.model[row]): int(row) for row in rows}
+        reach = cells.reach.copy()
+        for name, value in reached.items():
+            reach[of_model[cells.models.index(name)]] = value
+        model = AccuracyModel(replace(cells, reach=reach), known)
+        found = model.forecast(rows[: len(tried)], rows[np.isfinite(reach[rows])])
         sd = np.sqrt(np.maximum(np.diag(found.covariance), 1e-12))
         calibrated = np.isfinite(self.deviations)
         half = sd * (self.deviations if calibrated else norm.ppf((1 + COVERAGE) / 2))
@@ -68,6 +119,8 @@ class AccuracyEstimator:
         return len(tasks - {task})
 
     def _calibrated(self) -> float:
+        if self.n_tasks < LEAST_GROUPS:
+            return float("inf")
         away, groups = [], []
         for fold in calibration_sets(self.n_tasks):
             inside = np.isin(self._cells.group, list(fold))
@@ -76,11 +129,15 @@ class AccuracyEstimator:
         return calibrated_quantile(np.concatenate(away), np.concatenate(groups), COVERAGE)
 
 
-def calibration_sets(n_groups: int) -> list[frozenset[int]]:
-    """Groups that are left out together."""
-    if n_groups <= MOST_SINGLE_GROUPS:
-        return [frozenset({group}) for group in range(n_groups)]
-    return [frozenset(range(fold, n_groups, FOLDS)) for fold in range(FOLDS)]
+def _reached(seen: OutcomeTable | None, contest: tuple[str, str, str]) -> dict[str, float]:
+    """Logits of the candidates that were tried in this contest."""
+    if seen is None:
+        return {}
+    cells = make_cells(seen, "task")
+    if contest not in cells.contests:
+        return {}
+    rows = np.flatnonzero(cells.contest == cells.contests.index(contest))
+    return {cells.models[cells.model[row]]: float(cells.reach[row]) for row in rows}
 
 
 def deviations_of(cells: Cells, without: Collection[int]) -> Floats:

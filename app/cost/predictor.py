@@ -9,17 +9,22 @@ after S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual pe
 multicore architectures", CACM 52(4), 2009; the efficiency is what a device's card says training
 reaches of its roofline. On a CPU the same cores decode and compute, so there the two add up.
 
-Nothing here was fitted to outcomes of fine-tuning runs: intervals are ranges of assumptions, not
-probabilities, and every estimate says so (`calibrated`, `Interval.kind`).
+None of this is fitted to outcomes of fine-tuning runs: intervals are ranges of assumptions, not
+probabilities, and every estimate says so (`calibrated`, `Interval.kind`). Where outcomes say by
+what factor such counts are off (correction.py), they are multiplied by it; where they say how far
+a new task's may lie from that, the interval is theirs.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite
+from types import MappingProxyType
 from typing import Literal
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.correction import Factor
 from app.cost.features import Phase, TaskFacts, Workload, workload
 from app.errors import InvalidRequest
 
@@ -64,6 +69,21 @@ class Interval:
             self, low=self.low * factor, typical=self.typical * factor, high=self.high * factor
         )
 
+    def corrected(self, factor: Factor | None) -> Interval:
+        """By what outcomes say of such counts."""
+        if factor is None:
+            return self
+        if factor.low is None or factor.high is None:
+            return self.scaled(factor.typical)
+        low, typical, high = (self.typical * x for x in (factor.low, factor.typical, factor.high))
+        return Interval(low, typical, high, "conformal_90")
+
+
+CountedName = Literal["seconds", "energy_wh", "memory_mib"]
+"""What outcomes can correct."""
+
+NOT_CORRECTED: Mapping[CountedName, Factor | None] = MappingProxyType({})
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -73,7 +93,9 @@ class Estimate:
     `difficulty`          asymmetric distance from the candidate's source task; lower is easier
     `fits`                typical memory is within the device's
     `fitting_batch_size`  largest batch that is, 0 where none is
+    `counted`             typical seconds, energy and memory before any correction
     `basis`               a sentence for each number, on what it rests
+    `calibrated`          whether the interval of seconds is
     """
 
     candidate: str
@@ -89,8 +111,12 @@ class Estimate:
     memory_mib: Interval
     fits: bool
     fitting_batch_size: int
+    counted: dict[CountedName, float]
     basis: list[str]
-    calibrated: bool = False
+
+    @property
+    def calibrated(self) -> bool:
+        return self.seconds.kind == "conformal_90"
 
 
 def estimate(
@@ -101,9 +127,10 @@ def estimate(
     *,
     difficulty: float | None,
     accuracy: Interval | None = None,
+    factors: Mapping[CountedName, Factor | None] = NOT_CORRECTED,
 ) -> Estimate:
-    """Steps, seconds, money, energy and memory of one run; `difficulty` and `accuracy` are the
-    caller's, the latter a share from outcomes (estimator.py).
+    """Steps, seconds, money, energy and memory of one run; `difficulty`, `accuracy` (a share) and
+    `factors` are the caller's, the latter two from outcomes (estimator.py).
 
     Raises InvalidRequest where `difficulty` is not finite.
     """
@@ -114,8 +141,16 @@ def estimate(
             "Leave it out where the source task has no embedding.",
         )
     work = workload(task, candidate, recipe)
-    seconds = _seconds(work, device)
-    memory_bytes, fitting_batch_size = _memory(work, recipe, device)
+    counted_seconds = _seconds(work, device)
+    counted_bytes, fitting_batch_size = _memory(work, recipe, device)
+    counted: dict[CountedName, Interval] = {
+        "seconds": counted_seconds,
+        "energy_wh": _energy_wh(counted_seconds, device),
+        "memory_mib": counted_bytes.scaled(1 / MIB),
+    }
+    told = {name: number.corrected(factors.get(name)) for name, number in counted.items()}
+    if factors.get("energy_wh") is None:  # nobody read the power; the time is known better
+        told["energy_wh"] = _energy_wh(told["seconds"], device)
     return Estimate(
         candidate=candidate.name,
         recipe=recipe.name,
@@ -124,13 +159,18 @@ def estimate(
         top1_percent=candidate.top1_percent,
         difficulty=difficulty,
         steps=Interval(work.split.steps, work.split.steps, work.split.steps, "exact"),
-        seconds=seconds,
-        money_usd=seconds.scaled(device.price_usd_per_hour / SECONDS_PER_HOUR),
-        energy_wh=_energy_wh(seconds, device),
-        memory_mib=memory_bytes.scaled(1 / MIB),
-        fits=memory_bytes.typical <= device.memory_bytes,
+        seconds=told["seconds"],
+        money_usd=told["seconds"].scaled(device.price_usd_per_hour / SECONDS_PER_HOUR),
+        energy_wh=told["energy_wh"],
+        memory_mib=told["memory_mib"],
+        fits=told["memory_mib"].typical * MIB <= device.memory_bytes,
         fitting_batch_size=fitting_batch_size,
-        basis=[_basis_of_accuracy(accuracy), *_basis(work, candidate, recipe, device, difficulty)],
+        counted={name: number.typical for name, number in counted.items()},
+        basis=[
+            _basis_of_accuracy(accuracy),
+            *_basis(work, candidate, recipe, device, difficulty),
+            *(_basis_of_factor(name, factor) for name, factor in factors.items() if factor),
+        ],
     )
 
 
@@ -194,6 +234,13 @@ def _basis_of_accuracy(accuracy: Interval | None) -> str:
         "accuracy: from outcomes on other tasks and this one; the interval is uncalibrated until "
         "there are outcomes of more tasks"
     )
+
+
+def _basis_of_factor(name: CountedName, factor: Factor) -> str:
+    times = f"{name}: what is counted times {factor.typical:.2g}, from outcomes on this device"
+    if factor.low is None or factor.high is None:
+        return f"{times}; uncalibrated until there are outcomes of the candidate and of more tasks"
+    return f"{times}; the interval covers 90% of tasks"
 
 
 def _basis(

@@ -133,10 +133,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     heart.start()
     log_event("worker.ready", pid=os.getpid(), device=str(probe.device), space_id=probe.space_id)
 
-    if settings.atlas_interval_seconds:
-        threading.Thread(
-            target=_draw_until, args=(stopping, settings, database), name="atlas", daemon=True
-        ).start()
+    _in_background(stopping, settings, database)
 
     _dispatch_until(stopping, settings, database, blobs, engine)
 
@@ -176,16 +173,37 @@ def _dispatch_until(
         stopping.wait(pause_seconds)
 
 
-def _draw_until(stopping: threading.Event, settings: Settings, database: Database) -> None:
-    """Maps follow the tasks at some distance; a map that is being drawn is left at the end."""
-    from app.jobs.atlas import refresh
+def _in_background(stopping: threading.Event, settings: Settings, database: Database) -> None:
+    """Maps and estimators follow tasks and outcomes at some distance."""
+    from app.jobs import atlas, recalibrate
 
     indexes = Indexes(settings.index_dir)
-    while not stopping.wait(settings.atlas_interval_seconds):
+
+    def draw() -> None:
+        atlas.refresh(database, indexes, threads=settings.threads or 1, stop=stopping.is_set)
+
+    def refit() -> None:
+        recalibrate.refresh(database, stop=stopping.is_set)
+
+    for name, seconds, work in (
+        ("atlas", settings.atlas_interval_seconds, draw),
+        ("estimator", settings.recalibration_interval_seconds, refit),
+    ):
+        if seconds:
+            threading.Thread(
+                target=_repeat_until, args=(stopping, seconds, work, name), name=name, daemon=True
+            ).start()
+
+
+def _repeat_until(
+    stopping: threading.Event, interval_seconds: float, work: Callable[[], object], name: str
+) -> None:
+    """What is at work is left at the end."""
+    while not stopping.wait(interval_seconds):
         try:
-            refresh(database, indexes, threads=settings.threads or 1, stop=stopping.is_set)
+            work()
         except Exception:  # what was wrong may be over at the next turn
-            log_event("atlas.failed", level=logging.ERROR, exc_info=True)
+            log_event(f"{name}.failed", level=logging.ERROR, exc_info=True)
 
 
 def dispatch(database: Database, engine: Engine) -> None:

@@ -1,34 +1,115 @@
-"""The estimators of a process: one a tenant, fitted anew when its outcomes have changed."""
+"""Versions of the estimator: which are due, which serve, and the fitted ones of this process."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any
 
-from sqlalchemy.orm import Session
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session, undefer
 
-from app.cost.estimator import AccuracyEstimator
-from app.errors import InvalidRequest
-from app.store import outcomes
+from app.cost.estimator import Calibration, Estimator
+from app.cost.evidence import COUNTED, Evidence
+from app.store.tables import EstimatorVersion, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """Changes with what can be learnt from: the newest outcome, and how many are in quarantine."""
+
+    newest: int
+    n_quarantined: int
+
+
+def due(session: Session) -> list[str]:
+    """Tenants whose outcomes changed since an estimator was last fitted to them."""
+    newest = func.max(Outcome.seq)
+    aside = func.count().filter(Outcome.quarantine.is_not(None))
+    now = session.execute(select(Outcome.tenant, newest, aside).group_by(Outcome.tenant)).all()
+    then = {row.tenant: Watermark(row.newest, row.n_quarantined) for row in _newest(session)}
+    return sorted(
+        tenant for tenant, *at in now if then.get(tenant, Watermark(0, 0)) != Watermark(*at)
+    )
+
+
+def watermark(session: Session, tenant: str) -> Watermark:
+    newest = select(func.coalesce(func.max(Outcome.seq), 0)).where(Outcome.tenant == tenant)
+    aside = select(func.count()).where(Outcome.tenant == tenant, Outcome.quarantine.is_not(None))
+    return Watermark(session.scalars(newest).one(), session.scalars(aside).one())
+
+
+def latest(
+    session: Session, tenant: str, *, published: bool, with_evidence: bool = False
+) -> EstimatorVersion | None:
+    """The tenant's newest version, or the newest one that serves."""
+    query = select(EstimatorVersion).where(EstimatorVersion.tenant == tenant)
+    if published:
+        query = query.where(EstimatorVersion.published)
+    if with_evidence:
+        query = query.options(undefer(EstimatorVersion.evidence))
+    return session.scalar(query.order_by(EstimatorVersion.version.desc()).limit(1))
+
+
+def add(session: Session, version: EstimatorVersion, evidence: Evidence) -> None:
+    """As the tenant's next version; where it serves, its predecessors give up their evidence."""
+    highest = select(func.coalesce(func.max(EstimatorVersion.version), 0)).where(
+        EstimatorVersion.tenant == version.tenant
+    )
+    version.version = session.scalars(highest).one() + 1
+    if version.published:
+        version.evidence = evidence.to_parquet()
+        session.execute(
+            update(EstimatorVersion)
+            .where(EstimatorVersion.tenant == version.tenant)
+            .values(evidence=None)
+        )
+    session.add(version)
+    session.flush()
+
+
+def evidence_of(version: EstimatorVersion) -> Evidence:
+    if version.evidence is None:
+        raise ValueError(f"version {version.version} serves no more")
+    return Evidence.from_parquet(version.evidence)
+
+
+def calibration_as_json(calibration: Calibration) -> dict[str, Any]:
+    """None for what is infinite, which JSON has no word for."""
+    numbers = {"accuracy": calibration.deviations}
+    numbers |= {name: calibration.halves[name] for name in COUNTED}
+    return {name: number if isfinite(number) else None for name, number in numbers.items()}
+
+
+def calibration_from(kept: dict[str, Any]) -> Calibration:
+    numbers = {name: inf if kept[name] is None else kept[name] for name in ("accuracy", *COUNTED)}
+    return Calibration(numbers["accuracy"], {name: numbers[name] for name in COUNTED})
 
 
 class Estimators:
+    """The fitted estimators of a process: the newest published version of each tenant's."""
+
     def __init__(self) -> None:
-        self._fitted: dict[str, tuple[tuple[int, int], AccuracyEstimator | None]] = {}
+        self._fitted: dict[str, tuple[int, Estimator]] = {}
         self._mutex = threading.Lock()
 
-    def of(self, session: Session, tenant: str) -> AccuracyEstimator | None:
-        """None while no run of the tenant's finished."""
-        now = outcomes.watermark(session, tenant)
+    def of(self, session: Session, tenant: str) -> Estimator | None:
+        """None until a worker has published one."""
+        version = latest(session, tenant, published=True)
+        if version is None:
+            return None
         with self._mutex:
-            then, estimator = self._fitted.get(tenant, ((0, 0), None))
-            if then != now:
-                estimator = _fit(session, tenant)
-                self._fitted[tenant] = now, estimator
+            number, estimator = self._fitted.get(tenant, (0, None))
+        if estimator is None or number != version.version:
+            session.refresh(version, ["evidence"])
+            estimator = Estimator(evidence_of(version), calibration_from(version.calibration))
+            with self._mutex:
+                self._fitted[tenant] = version.version, estimator
         return estimator
 
 
-def _fit(session: Session, tenant: str) -> AccuracyEstimator | None:
-    try:
-        return AccuracyEstimator(outcomes.table(session, tenant))
-    except InvalidRequest:  # all of them failed
-        return None
+def _newest(session: Session) -> Iterable[EstimatorVersion]:
+    last = select(func.max(EstimatorVersion.seq)).group_by(EstimatorVersion.tenant)
+    return session.scalars(select(EstimatorVersion).where(EstimatorVersion.seq.in_(last)))

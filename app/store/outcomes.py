@@ -9,18 +9,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import polars as pl
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.cost.cells import to_logit
-from app.cost.outcome_table import NUMBERS, OutcomeTable, check_outcomes
+from app.cost.evidence import Evidence
+from app.cost.outcome_table import NUMBERS, OutcomeTable
 from app.cost.plausibility import implausible
+from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import NotFound
 from app.store.cursors import page
 from app.store.tables import Outcome
 
 _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
+_SCORED = ("accuracy", "seconds", "energy_wh", "memory_mib")
 _BEFORE = 5_000  # of the newest outcomes, which new ones are held against
 
 
@@ -105,23 +107,38 @@ def list_outcomes(
     return page(session, Outcome, query, limit=limit, cursor=cursor)
 
 
-def watermark(session: Session, tenant: str) -> tuple[int, int]:
-    """Changes with what can be learnt from: newest outcome, and how many are in quarantine."""
-    newest = select(func.coalesce(func.max(Outcome.seq), 0)).where(Outcome.tenant == tenant)
-    aside = select(func.count()).where(Outcome.tenant == tenant, Outcome.quarantine.is_not(None))
-    return session.scalars(newest).one(), session.scalars(aside).one()
-
-
-def table(session: Session, tenant: str) -> OutcomeTable:
-    """Every outcome that is not in quarantine."""
+def evidence(session: Session, tenant: str, *, task: str | None = None) -> Evidence:
+    """Every outcome that is not in quarantine, of all tasks or one, oldest first."""
     query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
-    rows = [
-        {**{name: getattr(outcome, name) for name in _NAMES}, "value": outcome.value}
-        for outcome in session.scalars(query.order_by(Outcome.seq))
-    ]
-    return check_outcomes(
-        pl.DataFrame(rows, schema={**dict.fromkeys(_NAMES, pl.String), "value": pl.Float64})
-    )
+    if task is not None:
+        query = query.where(Outcome.task == task)
+    found = session.scalars(query.order_by(Outcome.seq))
+    return Evidence.of(_measured(outcome) for outcome in found)
+
+
+def _measured(outcome: Outcome) -> dict[str, Any]:
+    seconds, watts = (outcome.numbers.get(name) for name in ("seconds", "power_watts"))
+    row = {name: getattr(outcome, name) for name in (*_NAMES, "value")}
+    row |= {"seconds": seconds, "memory_mib": outcome.numbers.get("memory_mib")}
+    if seconds is not None and watts:
+        row["energy_wh"] = seconds * watts / SECONDS_PER_HOUR
+    counted = (outcome.forecast or {}).get("counted", {})
+    return row | {f"counted_{name}": value for name, value in counted.items()}
+
+
+def scored(session: Session, tenant: str, most: int) -> dict[str, tuple[list[str], list[bool]]]:
+    """Of the newest outcomes, where the forecast of a number had a calibrated interval: of which
+    task, and whether the number came to lie in it."""
+    query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
+    found: dict[str, tuple[list[str], list[bool]]] = {name: ([], []) for name in _SCORED}
+    for outcome in session.scalars(query.order_by(Outcome.seq.desc()).limit(most)):
+        real = _measured(outcome) | {"accuracy": outcome.value}
+        for name, (tasks, inside) in found.items():
+            told = (outcome.forecast or {}).get(name)
+            if told and told["kind"] == "conformal_90" and real.get(name) is not None:
+                tasks.append(outcome.task)
+                inside.append(told["low"] <= real[name] <= told["high"])
+    return found
 
 
 def get_outcome(session: Session, tenant: str, outcome_id: str) -> Outcome:

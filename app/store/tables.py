@@ -306,6 +306,33 @@ class Outcome(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+class EstimatorVersion(Base):
+    """An estimator as a worker fitted and judged it; the newest published one serves.
+
+    `newest`, `n_quarantined`  the state of the tenant's outcomes that it was fitted to
+    """
+
+    __tablename__ = "estimators"
+    __table_args__ = (UniqueConstraint("tenant", "version"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    tenant: Mapped[str] = mapped_column(String(100))
+    version: Mapped[int] = mapped_column(Integer)  # 1, 2, ... of the tenant's
+    published: Mapped[bool] = mapped_column(Boolean)
+    reason: Mapped[str] = mapped_column(Text)  # why it was published, or was not
+    newest: Mapped[int] = mapped_column(BigInteger)
+    n_quarantined: Mapped[int] = mapped_column(Integer)
+    n_outcomes: Mapped[int] = mapped_column(Integer)
+    n_tasks: Mapped[int] = mapped_column(Integer)
+    n_candidates: Mapped[int] = mapped_column(Integer)
+    calibration: Mapped[dict[str, Any]] = mapped_column(JSON)
+    report: Mapped[dict[str, Any]] = mapped_column(JSON)
+    # What it was fitted to, as Parquet; of versions that cannot serve any more, nothing.
+    evidence: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    code_version: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
 class ReferenceLibrary(Base):
     """Which reference library is loaded; its tasks belong to PUBLIC."""
 

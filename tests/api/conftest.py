@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from app.api.main import create_app
 from app.api.resources import Resources
 from app.embedding.vector import RANK, Noise, TaskEmbedding
+from app.jobs import recalibrate
 from app.reference.library import task_card, write_library
 from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, workers
@@ -122,6 +123,9 @@ class Service:
         self.succeed(accepted["job_id"], self.start(accepted["job_id"]), seed, space_id)
         task_id: str = accepted["id"]
         return task_id
+
+    def recalibrate(self) -> int:
+        return recalibrate.refresh(self.resources.database)
 
     def blobs(self) -> list[Path]:
         return [path for path in self.resources.settings.blob_dir.rglob("*") if path.is_file()]

@@ -4,7 +4,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.cost import estimator
+from app.cost import conformal
 from app.cost.evaluation import SUMMARIES, evaluate
 from app.cost.judge_accuracy import PRIOR
 from app.cost.judge_durations import TIME_BASELINE
@@ -43,7 +43,7 @@ def test_ninety_per_cent_intervals_cover_about_that():
 def test_folds_of_groups_calibrate_like_pairs(monkeypatch):
     frame = table(runs(20, noise=0.4))
     paired = evaluate(frame).summary
-    monkeypatch.setattr(estimator, "MOST_SINGLE_GROUPS", 10)
+    monkeypatch.setattr(conformal, "MOST_SINGLE_GROUPS", 10)
     folded = evaluate(frame).summary
     assert folded["weighted_tau"] == paired["weighted_tau"]
     assert folded["width90_median"] == pytest.approx(paired["width90_median"], rel=0.1)

@@ -1,0 +1,56 @@
+"""The estimator that serves: what it was fitted to, how good it is, whether it still holds."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from fastapi import APIRouter
+from sqlalchemy.orm import Session
+
+from app.api.auth import Tenant
+from app.api.resources import Reading
+from app.api.schemas import EstimatorAnswer, RefusedEstimator, TrackedAnswer
+from app.cost.drift import tracked
+from app.store import estimators, outcomes
+
+router = APIRouter(tags=["estimates"])
+
+TRACKED = 1_000  # newest outcomes
+
+
+@router.get("/estimator", response_model=EstimatorAnswer)
+def get_estimator(tenant: Tenant, session: Reading) -> EstimatorAnswer:
+    """Yours: it is fitted to your outcomes, and to nobody else's."""
+    serving = estimators.latest(session, tenant, published=True)
+    last = estimators.latest(session, tenant, published=False)
+    refused = None
+    if last is not None and not last.published:
+        refused = RefusedEstimator(
+            version=last.version, reason=last.reason, created_at=last.created_at
+        )
+    pending = tenant in estimators.due(session)
+    if serving is None:
+        return EstimatorAnswer(pending=pending, refused=refused)
+    return EstimatorAnswer(
+        version=serving.version,
+        created_at=serving.created_at,
+        service=serving.code_version,
+        outcomes=serving.n_outcomes,
+        tasks=serving.n_tasks,
+        candidates=serving.n_candidates,
+        reason=serving.reason,
+        pending=pending,
+        refused=refused,
+        accuracy=serving.report["accuracy"],
+        corrections=serving.report["corrections"],
+        tracked=_tracked(session, tenant),
+    )
+
+
+def _tracked(session: Session, tenant: str) -> dict[str, TrackedAnswer]:
+    answers = {}
+    for name, (tasks, inside) in outcomes.scored(session, tenant, TRACKED).items():
+        found = tracked(tasks, inside)
+        if found is not None:
+            answers[name] = TrackedAnswer(**asdict(found))
+    return answers

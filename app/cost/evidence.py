@@ -1,0 +1,66 @@
+"""What an estimator is fitted to: runs as they went, beside what was counted for them before."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from app.cost.cells import Floats
+from app.cost.correction import Setting
+from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
+from app.cost.predictor import CountedName
+
+COUNTED: tuple[CountedName, ...] = ("seconds", "energy_wh", "memory_mib")
+_NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
+_SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
+    **dict.fromkeys(_NAMES, pl.String),
+    "value": pl.Float64,
+    **dict.fromkeys(COUNTED, pl.Float64),
+    **{f"counted_{name}": pl.Float64 for name in COUNTED},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """`runs`: names, `value` (null where a run failed), seconds, Wh and MiB as measured, and the
+    same as they were counted (`counted_*`); null where nobody measured or counted."""
+
+    runs: pl.DataFrame
+
+    @classmethod
+    def of(cls, rows: Iterable[dict[str, object]]) -> Evidence:
+        """Columns that a row lacks are null."""
+        return cls(pl.DataFrame(list(rows), schema=_SCHEMA))
+
+    @classmethod
+    def from_parquet(cls, content: bytes) -> Evidence:
+        return cls(pl.read_parquet(io.BytesIO(content)))
+
+    def to_parquet(self) -> bytes:
+        buffer = io.BytesIO()
+        self.runs.write_parquet(buffer, compression="zstd")
+        return buffer.getvalue()
+
+    def finished(self) -> OutcomeTable | None:
+        """The runs that ended with a value; None where none did."""
+        ended = ~pl.col("stop_reason").is_in(ENDED_WITHOUT_RESULT)
+        runs = self.runs.filter(pl.col("value").is_not_null() & ended)
+        if runs.is_empty():
+            return None
+        return OutcomeTable(runs, tuple(range(1, len(runs) + 1)), (), ())
+
+    def ratios(self, name: CountedName) -> tuple[list[Setting], Floats]:
+        """Of every run that was not broken off: its setting, and log(measured / counted), natural;
+        nan where either is unknown."""
+        runs = self.runs.filter(~pl.col("stop_reason").is_in(ENDED_WITHOUT_RESULT))
+        settings = [Setting(**row) for row in runs.select(Setting.__slots__).iter_rows(named=True)]
+        measured, counted = (
+            runs[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
+            for column in (name, f"counted_{name}")
+        )
+        with np.errstate(invalid="ignore"):
+            return settings, np.log(measured) - np.log(counted)

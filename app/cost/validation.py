@@ -1,0 +1,130 @@
+"""Whether a newly fitted estimator may serve: how good it is, and that it is not worse than before.
+
+Everything is judged task by task under fits that saw nothing of the task.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.cost.accuracy import AccuracyModel
+from app.cost.cells import Cells, Floats, Mask, make_cells, to_logit
+from app.cost.conformal import calibration_sets
+from app.cost.correction import Correction
+from app.cost.estimator import forecast_groups
+from app.cost.evaluation import Evaluation, evaluate
+from app.cost.evidence import COUNTED, Evidence
+from app.cost.outcome_table import OutcomeTable
+from app.cost.predictor import CountedName
+from app.errors import InvalidRequest
+
+LEAST_TASKS = 5
+"""On fewer, two estimators cannot be told apart."""
+
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Mean absolute error of the new estimator less that of the old, logits, over the tasks that
+    both can be judged on; `low`, `high`: 95% of a paired bootstrap over them."""
+
+    n_tasks: int
+    difference: float
+    low: float
+    high: float
+
+    @property
+    def worse(self) -> bool:
+        """By more than chance."""
+        return self.low > 0
+
+
+@dataclass(frozen=True, slots=True)
+class CountedReport:
+    """How far runs lay from what was counted for them, and from that once corrected by the other
+    tasks' runs: medians of |natural logarithm|."""
+
+    n_runs: int
+    n_tasks: int
+    counted_medale: float
+    corrected_medale: float
+
+
+def judged_accuracy(evidence: Evidence, parameters: Mapping[str, int]) -> Evaluation | None:
+    """As `task2vec estimator evaluate` has it, without times; None on outcomes of one task alone.
+
+    `parameters`  sizes of candidates, where known by name
+    """
+    finished = evidence.finished()
+    if finished is None:
+        return None
+    untimed = finished.runs.with_columns(seconds=None)
+    table = OutcomeTable(untimed, finished.numbers, (), ())
+    try:
+        return evaluate(table, parameters=parameters)
+    except InvalidRequest:  # nothing is left to learn from when the one task is left out
+        return None
+
+
+def judged_corrections(
+    corrections: Mapping[CountedName, Correction],
+) -> dict[CountedName, CountedReport]:
+    """Of what was measured on two tasks or more."""
+    reports: dict[CountedName, CountedReport] = {}
+    for name in COUNTED:
+        correction = corrections[name]
+        if correction.n_tasks > 1:
+            missed, _ = correction.missed()
+            reports[name] = CountedReport(
+                n_runs=len(missed),
+                n_tasks=correction.n_tasks,
+                counted_medale=float(np.median(correction.counted_missed())),
+                corrected_medale=float(np.median(missed)),
+            )
+    return reports
+
+
+def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
+    """Of accuracy; None where there is too little to tell the two apart.
+
+    The old estimator is one that knows of the new evidence only what the old one had.
+    """
+    tables = new.finished(), old.finished()
+    if tables[0] is None or tables[1] is None:
+        return None
+    cells, earlier = make_cells(tables[0], "task"), make_cells(tables[1], "task")
+    had = set(_names(earlier))
+    known_before = np.array([name in had for name in _names(cells)])
+    judged = np.isin(cells.model, cells.model[known_before])
+    difference: list[float] = []
+    for fold in calibration_sets(len(cells.groups)):
+        others = ~np.isin(cells.group, list(fold))
+        rows = np.flatnonzero(judged & ~others)
+        if not len(rows) or not (others & known_before).any():
+            continue
+        after, before = (
+            _missed(cells, others & known, fold)[rows] for known in (judged, known_before)
+        )
+        of_task = cells.group[rows]
+        difference += [float((after - before)[of_task == task].mean()) for task in set(of_task)]
+    if len(difference) < LEAST_TASKS:
+        return None
+    values = np.array(difference)
+    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
+    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
+    return Comparison(len(values), float(values.mean()), float(low), float(high))
+
+
+def _missed(cells: Cells, known: Mask, groups: Collection[int]) -> Floats:
+    """(n,) |error|, logits, of a fit to the known cells; of other groups' cells, nothing."""
+    mean, _ = forecast_groups(cells, AccuracyModel(cells, known), groups)
+    return np.asarray(np.abs(to_logit(cells.value) - mean))
+
+
+def _names(cells: Cells) -> Iterator[tuple[str, ...]]:
+    for contest, model in zip(cells.contest, cells.model, strict=True):
+        yield *cells.contests[contest], cells.models[model]
