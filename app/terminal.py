@@ -186,6 +186,42 @@ def estimates_table(answer: Row, title: str) -> Table:
     return table
 
 
+def plan_report(answer: Row, name: str) -> Group:
+    lines: list[RenderableType] = [Text(answer["says"], style="bold")]
+    if answer["tried"]:
+        best_first = sorted(answer["tried"].items(), key=lambda item: -item[1])
+        reached = ", ".join(f"{candidate} {percent(value)}" for candidate, value in best_first)
+        lines.append(Text(f"Tried: {reached}."))
+    columns: dict[str, Callable[[Row], RenderableType]] = {
+        "candidate": lambda row: CandidateName(row["candidate"]),
+        "#accuracy": lambda row: share_interval(row["accuracy"]),
+        "#is best": lambda row: Text(percent(row["probability_best"])),
+        "#time": lambda row: duration_interval(row["seconds"]),
+        "#best by then": lambda row: Text(percent(row["expected_accuracy"])),
+        "#regret": lambda row: Text(f"{row['expected_regret_points']:.1f}"),
+        "#money by then": lambda row: Text(money(row["money_usd_by_now"])),
+    }
+    if answer["target"] is not None:
+        columns["#target by then"] = lambda row: Text(percent(row["probability_target_by_now"]))
+    if answer["steps"]:
+        table = _table(f"Plan for {name}", *columns)
+        for row in answer["steps"]:
+            table.add_row(*(cell(row) for cell in columns.values()))
+        table.caption = _what_plans_are(answer)
+        lines += [Text(), table]
+    return Group(*lines)
+
+
+def _what_plans_are(answer: Row) -> str:
+    calibrated = "" if answer["calibrated"] else ", uncalibrated"
+    others = counted(answer["unknown"], "other candidate")
+    return (
+        f"{answer['recipe']} on {answer['device']}{calibrated}, in the order to try them. Regret: "
+        "points below the best of all, expected.\n"
+        f"Report what came of a try and ask again. Of {others} no outcome tells the accuracy."
+    )
+
+
 def _what_estimates_are(answer: Row) -> str:
     rows, what_for = answer["estimates"], f"{answer['recipe']} on {answer['device']}"
     if not rows:

@@ -19,7 +19,7 @@ from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswe
 from app.api.tasks import TaskIdPath, present_embedding
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.correction import Setting
-from app.cost.predictor import Interval, TaskFacts, estimate
+from app.cost.predictor import Estimate, Interval, TaskFacts, estimate
 from app.embedding.distance import one_to_many
 from app.embedding.vector import TaskEmbedding
 from app.recommend import RankedEstimate, rank
@@ -51,15 +51,26 @@ def get_estimates(
 ) -> EstimatesAnswer | Response:
     """One row per candidate, each saying what its numbers rest on."""
     task = tasks.get_task(session, tenant, task_id)
+    forecasts = Forecasts(reached, session, tenant)
+    estimates, by_name = estimates_of(session, tenant, task, forecasts, device, recipe)
+    ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
+    rows = [_row(ranked, by_name) for ranked in ranking]
+    if formats.choose(request, wanted, ("json", "csv")) == "csv":
+        return _csv(rows)
+    return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
+
+
+def estimates_of(
+    session: Session, tenant: str, task: Task, forecasts: Forecasts, device: str, recipe: str
+) -> tuple[list[Estimate], dict[str, CandidateCard]]:
+    """Of every candidate, and their cards by name."""
     embedding = embeddings.load(session, present_embedding(task))
     device_card = cards.get_card(session, tenant, DeviceCard, device)
     recipe_card = cards.get_card(session, tenant, RecipeCard, recipe)
-    candidates = cards.list_cards(session, tenant, CandidateCard)
-    difficulties = _difficulties(session, tenant, embedding, candidates)
+    by_name = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
+    difficulties = _difficulties(session, tenant, embedding, by_name.values())
     facts = facts_of(task, embedding.complexity)
-    forecasts = Forecasts(reached, session, tenant)
-    names = [card.name for card in candidates]
-    accuracies = forecasts.accuracies(task.id, recipe, "accuracy", names)
+    accuracies = forecasts.accuracies(task.id, recipe, "accuracy", list(by_name))
     estimates = [
         estimate(
             facts,
@@ -70,14 +81,9 @@ def get_estimates(
             accuracy=accuracies.get(card.name),
             factors=forecasts.factors(Setting(task.id, card.name, recipe, device)),
         )
-        for card in candidates
+        for card in by_name.values()
     ]
-    by_name = {card.name: card for card in candidates}
-    ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
-    rows = [_row(ranked, by_name) for ranked in ranking]
-    if formats.choose(request, wanted, ("json", "csv")) == "csv":
-        return _csv(rows)
-    return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
+    return estimates, by_name
 
 
 def facts_of(task: Task, complexity: float | None) -> TaskFacts:
@@ -135,11 +141,11 @@ def _row(ranked: RankedEstimate, candidates: dict[str, CandidateCard]) -> Estima
         reason=ranked.reason,
         basis=row.basis,
         calibrated=row.calibrated,
-        **{name: _interval(getattr(row, name)) for name in _INTERVALS},
+        **{name: interval_answer(getattr(row, name)) for name in _INTERVALS},
     )
 
 
-def _interval(interval: Interval | None) -> IntervalAnswer | None:
+def interval_answer(interval: Interval | None) -> IntervalAnswer | None:
     if interval is None:
         return None
     return IntervalAnswer(

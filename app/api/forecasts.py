@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.api.resources import Resources
 from app.cost.correction import Factor, Setting
+from app.cost.estimator import Joint
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import NOT_CORRECTED, CountedName, Interval
 from app.store import outcomes
@@ -34,6 +35,13 @@ class Forecasts:
                 task, recipe, metric, models, self.seen(task)
             )
         return self._told[asked]
+
+    def joint(self, task: str, recipe: str, metric: str, models: Sequence[str]) -> Joint | None:
+        """The same of all of them together; None while there is no estimator."""
+        if self._estimator is None or self._estimator.accuracy is None:
+            return None
+        seen = self.seen(task)
+        return self._estimator.accuracy.joint(task, recipe, metric, models, seen)
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
         """On what is counted for a run."""

@@ -439,6 +439,37 @@ class EstimatesAnswer(Answer):
     estimates: list[EstimateRow]
 
 
+class PlanStep(Answer):
+    candidate: str
+    accuracy: IntervalAnswer
+    seconds: IntervalAnswer
+    money_usd: IntervalAnswer
+    probability_best: float = Field(description="that of all candidates this one reaches most")
+    probability_target: float | None = Field(description="that this one alone reaches the target")
+    expected_accuracy: float = Field(description="of the best one tried by now")
+    expected_regret_points: float = Field(
+        description="by which the best one tried by now is expected to miss the best of all"
+    )
+    probability_target_by_now: float | None
+    seconds_by_now: float = Field(description="typical, of all tries so far; the next likewise")
+    money_usd_by_now: float
+
+
+class PlanAnswer(Answer):
+    task: str
+    device: str
+    recipe: str
+    target: float | None
+    steps: list[PlanStep] = Field(description="in the order to try them")
+    tried: dict[str, float] = Field(description="what candidates reached on this task")
+    best_so_far: float | None
+    reachable: float | None = Field(description="chance that any candidate reaches the target")
+    verdict: str = Field(description="no_target, likely, doubtful, out_of_reach or unknown")
+    says: str
+    unknown: int = Field(description="candidates that no outcome tells the accuracy of")
+    calibrated: bool = Field(description="whether chances are calibrated on other tasks")
+
+
 # --- catalogue
 
 

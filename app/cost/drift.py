@@ -1,4 +1,4 @@
-"""Whether intervals still cover what they said: forecasts frozen before their runs, against them."""
+"""Whether intervals still cover what they said: forecasts kept from before their runs."""
 
 from __future__ import annotations
 

@@ -19,9 +19,10 @@ from app.cost.conformal import LEAST_GROUPS, calibrated_quantile, calibration_se
 from app.cost.correction import Correction, Factor, Setting
 from app.cost.evidence import COUNTED, Evidence
 from app.cost.outcome_table import OutcomeTable
-from app.cost.predictor import CountedName, Interval
+from app.cost.predictor import CountedName, Interval, IntervalKind
 
 COVERAGE = 0.9
+LEAST_VARIANCE = 1e-12
 LEAST_TASKS = 2
 """Other tasks that a candidate's accuracy is told from, at least."""
 
@@ -33,6 +34,29 @@ class Calibration:
 
     deviations: float
     halves: Mapping[CountedName, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """What candidates (q,) will reach on one task, logits: `mean` (q,), `covariance` (q, q), its
+    scale calibrated on other tasks where there are enough."""
+
+    models: tuple[str, ...]
+    mean: Floats
+    covariance: Floats
+    calibrated: bool
+
+    @property
+    def sd(self) -> Floats:
+        """(q,)"""
+        return np.sqrt(np.maximum(np.diag(self.covariance), LEAST_VARIANCE))
+
+    def draws(self, count: int, seed: int) -> Floats:
+        """(count, q) shares, 0 to 1: what they may reach together."""
+        wide = self.covariance + LEAST_VARIANCE * np.eye(len(self.mean))
+        random = np.random.default_rng(seed)
+        normal = random.standard_normal((count, len(self.mean)))
+        return from_logit(self.mean + normal @ np.linalg.cholesky(wide).T)
 
 
 class Estimator:
@@ -84,9 +108,27 @@ class AccuracyEstimator:
 
         `seen`  finished runs on this task, whether the fit knows them or not
         """
+        joint = self.joint(task, recipe, metric, models, seen)
+        kind: IntervalKind = "conformal_90" if joint.calibrated else "uncalibrated_range"
+        half = joint.sd * norm.ppf((1 + COVERAGE) / 2)
+        low, typical, high = (from_logit(joint.mean + shift) for shift in (-half, 0 * half, half))
+        return {
+            name: Interval(float(low[i]), float(typical[i]), float(high[i]), kind)
+            for i, name in enumerate(joint.models)
+        }
+
+    def joint(
+        self,
+        task: str,
+        recipe: str,
+        metric: str,
+        models: Sequence[str],
+        seen: OutcomeTable | None = None,
+    ) -> Joint:
+        """The same of all of them together."""
         tried = [model for model in models if self._tasks_tried(model, task) >= LEAST_TASKS]
         if not tried:
-            return {}
+            return Joint((), np.zeros(0), np.zeros((0, 0)), calibrated=False)
         contest = (task, recipe, metric)
         reached = _reached(seen, contest)
         cells, rows = with_contest(self._cells, contest, [*dict.fromkeys((*tried, *reached))])
@@ -97,19 +139,9 @@ class AccuracyEstimator:
             reach[of_model[cells.models.index(name)]] = value
         model = AccuracyModel(replace(cells, reach=reach), known)
         found = model.forecast(rows[: len(tried)], rows[np.isfinite(reach[rows])])
-        sd = np.sqrt(np.maximum(np.diag(found.covariance), 1e-12))
-        calibrated = np.isfinite(self.deviations)
-        half = sd * (self.deviations if calibrated else norm.ppf((1 + COVERAGE) / 2))
-        low, typical, high = (from_logit(found.mean + shift) for shift in (-half, 0 * half, half))
-        return {
-            name: Interval(
-                float(low[i]),
-                float(typical[i]),
-                float(high[i]),
-                "conformal_90" if calibrated else "uncalibrated_range",
-            )
-            for i, name in enumerate(tried)
-        }
+        calibrated = bool(np.isfinite(self.deviations))
+        scale = self.deviations / norm.ppf((1 + COVERAGE) / 2) if calibrated else 1.0
+        return Joint(tuple(tried), found.mean, scale**2 * found.covariance, calibrated)
 
     def _tasks_tried(self, model: str, task: str) -> int:
         if model not in self._cells.models:

@@ -1,0 +1,125 @@
+"""Which candidates to try on a task, in which order, within a budget."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import numpy as np
+import polars as pl
+from fastapi import APIRouter, Query
+
+from app.api.auth import Tenant
+from app.api.estimates import estimates_of, interval_answer
+from app.api.forecasts import Forecasts
+from app.api.problems import problems
+from app.api.resources import Reached, Reading
+from app.api.schemas import CardRef, PlanAnswer, PlanStep
+from app.api.tasks import TaskIdPath
+from app.cost.estimator import Joint
+from app.cost.outcome_table import OutcomeTable
+from app.plan import OUT_OF_REACH, Plan, Step, make_plan
+from app.store import tasks
+
+router = APIRouter(tags=["estimates"])
+
+METRIC = "accuracy"
+WORLDS = 4_000
+SEED = 0  # the same question has the same answer
+
+
+@router.get("/tasks/{task_id}/plan", response_model=PlanAnswer, responses=problems(404, 409))
+def get_plan(
+    reached: Reached,
+    task_id: TaskIdPath,
+    tenant: Tenant,
+    session: Reading,
+    device: Annotated[CardRef, Query()] = "cpu-2core",
+    recipe: Annotated[CardRef, Query()] = "full",
+    target: Annotated[float | None, Query(gt=0, le=1, description="accuracy, a share")] = None,
+    tries: Annotated[int, Query(ge=1, le=20)] = 3,
+    budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+) -> PlanAnswer:
+    """From the candidates that outcomes tell the accuracy of; report one, and ask again."""
+    task = tasks.get_task(session, tenant, task_id)
+    forecasts = Forecasts(reached, session, tenant)
+    estimates, cards = estimates_of(session, tenant, task, forecasts, device, recipe)
+    tried = _tried(forecasts.seen(task.id), recipe)
+    joint = forecasts.joint(task.id, recipe, METRIC, [name for name in cards if name not in tried])
+    choices = {estimate.candidate: estimate for estimate in estimates}
+    told = joint.models if joint else ()
+    plan = make_plan(
+        [choices[name] for name in told],
+        joint.draws(WORLDS, SEED) if joint else np.zeros((WORLDS, 0)),
+        known=max(tried.values(), default=None),
+        target=target,
+        tries=tries,
+        budget_usd=budget_usd,
+        budget_seconds=budget_seconds,
+    )
+    return PlanAnswer(
+        task=task.id,
+        device=device,
+        recipe=recipe,
+        target=target,
+        steps=[_step(step) for step in plan.steps],
+        best_so_far=max(tried.values(), default=None),
+        tried=tried,
+        reachable=plan.reachable,
+        verdict=plan.verdict,
+        says=_says(plan, target, tried, joint),
+        unknown=len(cards) - len(told) - len(tried),
+        calibrated=joint is not None and joint.calibrated,
+    )
+
+
+def _tried(seen: OutcomeTable | None, recipe: str) -> dict[str, float]:
+    """The best that each candidate reached on the task under the recipe."""
+    if seen is None:
+        return {}
+    of_recipe = seen.runs.filter(pl.col("recipe") == recipe, pl.col("metric") == METRIC)
+    best = of_recipe.group_by("model").agg(pl.col("value").max()).sort("model")
+    return dict(best.iter_rows())
+
+
+def _step(step: Step) -> PlanStep:
+    estimate = step.estimate
+    return PlanStep(
+        candidate=estimate.candidate,
+        accuracy=interval_answer(estimate.accuracy),
+        seconds=interval_answer(estimate.seconds),
+        money_usd=interval_answer(estimate.money_usd),
+        probability_best=step.best,
+        probability_target=step.reaches,
+        expected_accuracy=step.expected,
+        expected_regret_points=step.regret,
+        probability_target_by_now=step.reached,
+        seconds_by_now=step.seconds,
+        money_usd_by_now=step.money_usd,
+    )
+
+
+def _says(plan: Plan, target: float | None, tried: dict[str, float], joint: Joint | None) -> str:
+    if plan.verdict == "unknown" or joint is None:
+        return (
+            "Outcomes tell the accuracy of no candidate yet: report runs on two other tasks at "
+            "least, or take the order of the estimates."
+        )
+    if target is not None and tried and max(tried.values()) >= target:
+        return f"The target of {target:.1%} is reached: {max(tried, key=tried.__getitem__)}."
+    if plan.verdict == "out_of_reach":
+        return (
+            f"Nothing here will reach {target:.1%}: the chance that any candidate does is below "
+            f"{OUT_OF_REACH:.0%}."
+        )
+    if not joint.models:
+        return "Every candidate that outcomes tell the accuracy of was tried."
+    if plan.best is None:
+        return "No candidate fits the device and surely stays within the budget."
+    first = (
+        f"Try {plan.best.estimate.candidate} first: {plan.best.best:.0%} that it is the best of "
+        "them"
+    )
+    if plan.reachable is None:
+        return f"{first}."
+    return f"{first}. The chance that any candidate reaches {target:.1%} is {plan.reachable:.0%}."

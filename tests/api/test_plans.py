@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.api.conftest import Service, assert_problem
+from tests.api.test_estimator import import_runs
+
+
+@pytest.fixture
+def task(service: Service) -> str:
+    return service.ready()
+
+
+def plan(service: Service, task: str, **asked: Any) -> dict[str, Any]:
+    answer = service.client.get(f"/v1/tasks/{task}/plan", params=asked)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def test_without_outcomes_it_says_that_nothing_is_known(service: Service, task: str) -> None:
+    found = plan(service, task, target=0.9)
+    assert (found["steps"], found["verdict"], found["unknown"]) == ([], "unknown", 4)
+    assert "report runs" in found["says"]
+
+
+def test_candidates_come_in_the_order_to_try_them(service: Service, task: str) -> None:
+    names = import_runs(service, 12)
+    service.recalibrate()
+    found = plan(service, task, target=0.6, tries=2)
+    assert [step["candidate"] for step in found["steps"]] == [names[2], names[1]]
+    first, second = found["steps"]
+    assert first["probability_best"] > 0.9 > second["probability_best"]
+    assert first["accuracy"]["kind"] == "conformal_90"
+    assert second["money_usd_by_now"] == pytest.approx(
+        first["money_usd"]["typical"] + second["money_usd"]["typical"]
+    )
+    assert found["verdict"] == "likely"
+    assert (found["unknown"], found["calibrated"]) == (1, True)
+    assert found["says"].startswith(f"Try {names[2]} first: ")
+    assert plan(service, task, target=0.6, tries=2) == found
+
+
+def test_an_outcome_of_the_task_changes_the_plan_at_once(service: Service, task: str) -> None:
+    names = import_runs(service, 12)
+    service.recalibrate()
+    before = plan(service, task, target=0.6)
+    run = {"task": task, "model": names[0], "recipe": "full", "metric": "accuracy", "value": 0.2}
+    assert service.client.post("/v1/outcomes", json=run).status_code == 201
+    after = plan(service, task, target=0.6)
+    assert after["tried"] == {names[0]: 0.2}
+    assert names[0] not in [step["candidate"] for step in after["steps"]]
+    assert after["reachable"] < 0.05 < before["reachable"]
+    assert after["says"].startswith("Nothing here will reach 60.0%")
+
+    good = run | {"model": names[1], "value": 0.65}
+    service.client.post("/v1/outcomes", json=good)
+    assert plan(service, task, target=0.6)["says"] == (
+        f"The target of 60.0% is reached: {names[1]}."
+    )
+
+
+def test_a_budget_that_nothing_stays_within_leaves_no_step(service: Service, task: str) -> None:
+    import_runs(service, 12)
+    service.recalibrate()
+    found = plan(service, task, budget_usd=0)
+    assert (found["steps"], found["says"]) == (
+        [],
+        "No candidate fits the device and surely stays within the budget.",
+    )
+
+
+@pytest.mark.parametrize("asked", [{"target": 90}, {"target": 0}, {"tries": 0}, {"tries": 1000}])
+def test_what_cannot_be_asked_is_refused(service: Service, task: str, asked: Any) -> None:
+    answer = service.client.get(f"/v1/tasks/{task}/plan", params=asked)
+    assert_problem(answer, 422, "request-invalid")
