@@ -70,7 +70,7 @@ def estimates_of(
     by_name = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
     difficulties = _difficulties(session, tenant, embedding, by_name.values())
     facts = facts_of(task, embedding.complexity)
-    accuracies = forecasts.accuracies(task.id, recipe, "accuracy", list(by_name))
+    accuracies = forecasts.accuracies(task, recipe, "accuracy", by_name.values())
     estimates = [
         estimate(
             facts,

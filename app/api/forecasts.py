@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 
 from sqlalchemy.orm import Session
 
 from app.api.resources import Resources
+from app.catalogue import CandidateCard
 from app.cost.correction import Factor, Setting
-from app.cost.estimator import Joint
+from app.cost.estimator import Joint, Question
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import NOT_CORRECTED, CountedName, Interval
 from app.store import outcomes
+from app.store.tables import Task
+
+PERCENT = 100.0
 
 
 class Forecasts:
@@ -21,35 +25,52 @@ class Forecasts:
         self._session, self._tenant = session, tenant
         self._estimator = reached.estimators.of(session, tenant)
         self._seen: dict[str, OutcomeTable | None] = {}
-        self._told: dict[tuple[str, ...], dict[str, Interval]] = {}
+        self._told: dict[tuple[str, str, str], dict[str, Interval]] = {}
 
     def accuracies(
-        self, task: str, recipe: str, metric: str, models: Sequence[str]
+        self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
     ) -> dict[str, Interval]:
-        """Of the candidates that outcomes say something of, those of this very moment included."""
+        """Of those that something can be said of, this very moment's outcomes included; asked again
+        for the same task, recipe and metric, of the same candidates."""
         if self._estimator is None or self._estimator.accuracy is None:
             return {}
-        asked = (task, recipe, metric, *models)
+        asked = (task.id, recipe, metric)
         if asked not in self._told:
-            self._told[asked] = self._estimator.accuracy.forecast(
-                task, recipe, metric, models, self.seen(task)
-            )
+            question = self._question(task, recipe, metric, candidates)
+            self._told[asked] = self._estimator.accuracy.forecast(question)
         return self._told[asked]
 
-    def joint(self, task: str, recipe: str, metric: str, models: Sequence[str]) -> Joint | None:
+    def joint(
+        self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
+    ) -> Joint | None:
         """The same of all of them together; None while there is no estimator."""
         if self._estimator is None or self._estimator.accuracy is None:
             return None
-        seen = self.seen(task)
-        return self._estimator.accuracy.joint(task, recipe, metric, models, seen)
+        return self._estimator.accuracy.joint(self._question(task, recipe, metric, candidates))
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
         """On what is counted for a run."""
         return dict(NOT_CORRECTED) if self._estimator is None else self._estimator.factors(setting)
 
-    def seen(self, task: str) -> OutcomeTable | None:
+    def seen(self, task: Task) -> OutcomeTable | None:
         """Finished runs on the task."""
-        if task not in self._seen:
-            evidence = outcomes.evidence(self._session, self._tenant, task=task)
-            self._seen[task] = evidence.finished()
-        return self._seen[task]
+        if task.id not in self._seen:
+            evidence = outcomes.evidence(self._session, self._tenant, task=task.id)
+            self._seen[task.id] = evidence.finished()
+        return self._seen[task.id]
+
+    def _question(
+        self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
+    ) -> Question:
+        made = task.embedding.provenance if task.embedding else {}
+        return Question(
+            task=task.id,
+            recipe=recipe,
+            metric=metric,
+            published={
+                card.name: None if card.top1_percent is None else card.top1_percent / PERCENT
+                for card in candidates
+            },
+            probe_accuracy=made.get("cv_accuracy"),
+            seen=self.seen(task),
+        )

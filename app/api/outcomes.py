@@ -269,7 +269,7 @@ class _Known:
         if task is None or task.n_images is None or not recipe or not device:
             return None
         accuracies = self._forecasts.accuracies(
-            task.id, recipe, run.names["metric"], list(self._candidates)
+            task, recipe, run.names["metric"], self._candidates.values()
         )
         found = estimate(
             facts_of(task, None),

@@ -44,8 +44,9 @@ def get_plan(
     task = tasks.get_task(session, tenant, task_id)
     forecasts = Forecasts(reached, session, tenant)
     estimates, cards = estimates_of(session, tenant, task, forecasts, device, recipe)
-    tried = _tried(forecasts.seen(task.id), recipe)
-    joint = forecasts.joint(task.id, recipe, METRIC, [name for name in cards if name not in tried])
+    tried = _tried(forecasts.seen(task), recipe)
+    left = [card for name, card in cards.items() if name not in tried]
+    joint = forecasts.joint(task, recipe, METRIC, left)
     choices = {estimate.candidate: estimate for estimate in estimates}
     told = joint.models if joint else ()
     plan = make_plan(
@@ -69,7 +70,7 @@ def get_plan(
         verdict=plan.verdict,
         says=_says(plan, target, tried, joint),
         unknown=len(cards) - len(told) - len(tried),
-        calibrated=joint is not None and joint.calibrated,
+        calibrated=joint is not None and bool(joint.calibrated.all()),
     )
 
 

@@ -12,9 +12,11 @@ prior comes from the others only, so that a prior is trusted as far as it carrie
 (stacking: D. Wolpert, "Stacked generalization", 1992). Predictions are averaged over PENALTIES,
 which spans what few contests cannot decide; none is chosen.
 
-(level[t], r[t, .]) of a new contest is Gaussian: level about the league's mean, r with the
-candidates' covariance over contests, shrunk to its diagonal. Outcomes seen in the contest condition
-it; this is what makes the estimate adapt.
+(level[t], r[t, .]) of a new contest is Gaussian: r with the candidates' covariance over contests,
+shrunk to its diagonal; the level about what the ease of the task for the probe lets expect, or
+about the league's mean (level.py). Outcomes seen in the contest condition it; this is what makes
+the estimate adapt. A candidate that was never tried stands where its published accuracy puts it
+beside those that were, with more doubt (published.py).
 """
 
 from __future__ import annotations
@@ -24,6 +26,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.cost.cells import Cells, Floats, Ints, Mask
+from app.cost.level import Level
+from app.cost.published import standing
 from app.cost.rank_one import fit_rank_one
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
@@ -32,9 +36,6 @@ PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 PRIOR_PENALTY = 0.01
 MOST_FOLDS = 10
 """Leave-one-contest-out priors come from so many folds where there are more contests."""
-
-UNKNOWN_LEVEL_SD = 1.0
-"""Of a level whose league has fewer than two contests."""
 
 LEAST_SD = 1e-3
 
@@ -49,30 +50,38 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class _League:
-    """`base`, `level_sd`: of the contests' levels; `residuals` (M, M): covariance of candidates."""
+    """`level`: of its contests; `residuals` (M, M): covariance of candidates; `shift` (M,): of
+    those that were never tried."""
 
     width: float
-    base: float
-    level_sd: float
+    level: Level
     residuals: Floats
+    shift: Floats
 
 
 class AccuracyModel:
-    """Fitted to the cells of `known` (n,); every cell of the table can be asked for."""
+    """Fitted to the cells of `known` (n,); every cell of the table can be asked for.
 
-    def __init__(self, cells: Cells, known: Mask) -> None:
+    `published`  (M,) logit of each candidate's top-1 accuracy, nan where there is none
+    """
+
+    def __init__(self, cells: Cells, known: Mask, published: Floats | None = None) -> None:
         if not known.any():
             raise ValueError("no cell is known")
         self._cells = cells
         self._known = known
+        self._published = np.full(len(cells.models), np.nan) if published is None else published
         features = np.column_stack([self._priors(known), cells.scores])
         centred, target = self._within(known, features)
         weights = _ridges(centred, target)
-        asked = np.column_stack([self._prior(self._strengths(known)), cells.scores])
+        strengths = self._strengths(known)
+        asked = np.column_stack([self._prior(strengths), cells.scores])
         self._u = np.mean([asked @ w for w in weights], axis=0)
         fitted = np.mean([features @ w for w in weights], axis=0)
         self._leagues = {
-            int(league): self._league(int(league), known, fitted)
+            int(league): self._league(
+                int(league), known, fitted, strengths[league] * np.mean([w[0] for w in weights])
+            )
             for league in np.unique(cells.league)
         }
 
@@ -82,8 +91,9 @@ class AccuracyModel:
         seen = np.array([], dtype=np.int64) if observed is None else observed
         both = np.concatenate([asked, seen])
         models = self._cells.model[both]
-        mean = league.base + league.width * self._u[both]
-        covariance = league.level_sd**2 + league.residuals[np.ix_(models, models)]
+        level, level_sd = league.level.at(self._cells.ease[self._cells.contest[asked[0]]])
+        mean = level + league.width * self._u[both] + league.shift[models]
+        covariance = level_sd**2 + league.residuals[np.ix_(models, models)]
         n = len(asked)
         if len(seen):
             gain = np.linalg.solve(
@@ -145,8 +155,9 @@ class AccuracyModel:
                 targets.append((reach - reach.mean()) / reach.std())
         return np.concatenate(centred), np.concatenate(targets)
 
-    def _league(self, league: int, known: Mask, fitted: Floats) -> _League:
-        """From its known contests; from all known ones, where it has none."""
+    def _league(self, league: int, known: Mask, fitted: Floats, strength: Floats) -> _League:
+        """From its known contests; from all known ones, where it has none. `strength` (M,), of the
+        width's deviations."""
         cells = self._cells
         contests = np.unique(cells.contest[known])
         own = contests[cells.league[contests] == league]
@@ -156,17 +167,19 @@ class AccuracyModel:
         ]
         spreads = [cells.reach[rows].std() for rows in of_contests if np.ptp(cells.reach[rows]) > 0]
         width = float(np.exp(np.mean(np.log(spreads)))) if spreads else LEAST_SD
-        levels = []
+        levels, eases = [], []
         residuals = np.full((len(of_contests), len(cells.models)), np.nan)
         for number, rows in enumerate(of_contests):
             rest = cells.reach[rows] - width * fitted[rows]
             levels.append(rest.mean())
+            eases.append(cells.ease[cells.contest[rows[0]]])
             if len(rows) > 1:
                 residuals[number, cells.model[rows]] = rest - rest.mean()
-        level_sd = UNKNOWN_LEVEL_SD
-        if len(levels) > 1:  # of a new contest about a mean that is uncertain itself
-            level_sd = max(float(np.std(levels, ddof=1) * np.sqrt(1 + 1 / len(levels))), LEAST_SD)
-        return _League(width, float(np.mean(levels)), level_sd, _shrunk_covariance(residuals))
+        level = Level(np.array(levels), np.array(eases))
+        tried = np.isin(np.arange(len(cells.models)), cells.model[known])
+        untried = standing(width * strength, tried, self._published)
+        covariance = _shrunk_covariance(residuals) + np.diag(untried.variance)
+        return _League(width, level, covariance, untried.shift)
 
 
 def _ridges(features: Floats, target: Floats) -> list[Floats]:

@@ -24,6 +24,9 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+PROBE_ACCURACY = "probe_accuracy"
+"""Column: cross-validated share that the probe's head gets right, from the task's embedding."""
+
 LOGIT_MARGIN = 0.01
 """Values are kept so far from 0 and 1: between 0.998 and 0.999 lies the size of a test set, not
 strength, and on the logit scale it would outweigh everything else."""
@@ -37,6 +40,8 @@ class Cells:
     `league`                     (contests,) which league each contest belongs to
     `value`                      (n,) best value of the metric, 0 to 1
     `reach`                      (n,) logit: what candidates are fitted to
+    `ease`                       (contests,) logit of how often the probe is right on the task, from
+                                 its embedding; nan where that is not known
     `scores`                     (n, k) normal scores of each predictor's ranks within the contest,
                                  0 where it is missing
     `contests`                   names: task, recipe, metric
@@ -46,6 +51,7 @@ class Cells:
     model: Ints
     group: Ints
     league: Ints
+    ease: Floats
     value: Floats
     reach: Floats
     scores: Floats
@@ -80,6 +86,7 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         )
     names = ["task", "recipe", "metric"]
     keys = [*names, "model"]
+    eases = _eases(runs)
     ordered = runs.sort([*keys, "value"], descending=[*[False] * len(keys), True])
     groups, value, reach, scores, of_group = [], [], [], [], []
     for key, cell in ordered.group_by(keys, maintain_order=True):
@@ -100,6 +107,7 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         model=np.array([models.index(key[3]) for key in groups], dtype=np.int64),
         group=np.array([group_names.index(name) for name in of_group], dtype=np.int64),
         league=np.array([leagues.index(c[1:]) for c in contests], dtype=np.int64),
+        ease=np.array([eases.get(c[0], np.nan) for c in contests]),
         value=np.array(value),
         reach=np.array(reach),
         scores=_normal_scores(raw, contest),
@@ -109,11 +117,28 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
     )
 
 
+def _eases(runs: pl.DataFrame) -> dict[str, float]:
+    if PROBE_ACCURACY not in runs.columns:
+        return {}
+    known = runs.group_by("task").agg(pl.col(PROBE_ACCURACY).drop_nulls().first())
+    return {task: ease_of(share) for task, share in known.iter_rows() if share is not None}
+
+
+def ease_of(probe_accuracy: float | None) -> float:
+    """Logit; nan where it is not known."""
+    if probe_accuracy is None:
+        return float("nan")
+    return float(to_logit(np.array(probe_accuracy)))
+
+
 def with_contest(
-    cells: Cells, contest: tuple[str, str, str], models: Sequence[str]
+    cells: Cells,
+    contest: tuple[str, str, str],
+    models: Sequence[str],
+    ease: float = float("nan"),
 ) -> tuple[Cells, Ints]:
     """The same and the cells of these candidates in one contest, where there are none, and the rows
-    of these; what nobody tried has value and reach nan, and no scores."""
+    of these; what nobody tried has value and reach nan, and no scores. `ease`: of its task."""
     of_contest = _index(cells.contests, contest)
     league_of = {name[1:]: int(n) for name, n in zip(cells.contests, cells.league, strict=True)}
     league = league_of.get(contest[1:], len(league_of))
@@ -132,6 +157,7 @@ def with_contest(
         league=cells.league
         if of_contest < len(cells.contests)
         else np.append(cells.league, league),
+        ease=cells.ease if of_contest < len(cells.contests) else np.append(cells.ease, ease),
         value=np.append(cells.value, nothing),
         reach=np.append(cells.reach, nothing),
         scores=np.vstack([cells.scores, np.zeros((more, cells.scores.shape[1]))]),

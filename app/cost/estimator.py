@@ -7,19 +7,28 @@ a matter of milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.stats import norm
 
 from app.cost.accuracy import AccuracyModel
-from app.cost.cells import Cells, Floats, from_logit, make_cells, to_logit, with_contest
+from app.cost.cells import (
+    Cells,
+    Floats,
+    Mask,
+    ease_of,
+    from_logit,
+    make_cells,
+    to_logit,
+    with_contest,
+)
 from app.cost.conformal import LEAST_GROUPS, calibrated_quantile, calibration_sets
 from app.cost.correction import Correction, Factor, Setting
 from app.cost.evidence import COUNTED, Evidence
 from app.cost.outcome_table import OutcomeTable
-from app.cost.predictor import CountedName, Interval, IntervalKind
+from app.cost.predictor import CountedName, Interval
 
 COVERAGE = 0.9
 LEAST_VARIANCE = 1e-12
@@ -37,14 +46,31 @@ class Calibration:
 
 
 @dataclass(frozen=True, slots=True)
+class Question:
+    """What candidates would reach on a task.
+
+    `published`       their names, with their top-1 accuracy on ImageNet-1k, a share, where known
+    `probe_accuracy`  cross-validated share that the probe's head gets right on the task
+    `seen`            finished runs on the task, whether the fit knows them or not
+    """
+
+    task: str
+    recipe: str
+    metric: str
+    published: Mapping[str, float | None]
+    probe_accuracy: float | None = None
+    seen: OutcomeTable | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Joint:
-    """What candidates (q,) will reach on one task, logits: `mean` (q,), `covariance` (q, q), its
-    scale calibrated on other tasks where there are enough."""
+    """What candidates (q,) will reach on one task, logits: `mean` (q,), `covariance` (q, q);
+    `calibrated` (q,) whether its scale is, on other tasks."""
 
     models: tuple[str, ...]
     mean: Floats
     covariance: Floats
-    calibrated: bool
+    calibrated: Mask
 
     @property
     def sd(self) -> Floats:
@@ -94,54 +120,54 @@ class AccuracyEstimator:
         self.n_tasks = len(self._cells.groups)
         self.deviations = self._calibrated() if deviations is None else deviations
 
-    def forecast(
-        self,
-        task: str,
-        recipe: str,
-        metric: str,
-        models: Sequence[str],
-        seen: OutcomeTable | None = None,
-    ) -> dict[str, Interval]:
-        """Of the candidates that were tried on LEAST_TASKS other tasks or more. Values of the
-        metric, 0 to 1: the 90% interval about the median, or, where it cannot be calibrated, the
-        one that the model itself believes.
-
-        `seen`  finished runs on this task, whether the fit knows them or not
-        """
-        joint = self.joint(task, recipe, metric, models, seen)
-        kind: IntervalKind = "conformal_90" if joint.calibrated else "uncalibrated_range"
+    def forecast(self, asked: Question) -> dict[str, Interval]:
+        """Of the candidates that something can be said of. Values of the metric, 0 to 1: the 90%
+        interval about the median, or, where it cannot be calibrated, the one that the model itself
+        believes."""
+        joint = self.joint(asked)
         half = joint.sd * norm.ppf((1 + COVERAGE) / 2)
         low, typical, high = (from_logit(joint.mean + shift) for shift in (-half, 0 * half, half))
         return {
-            name: Interval(float(low[i]), float(typical[i]), float(high[i]), kind)
+            name: Interval(
+                float(low[i]),
+                float(typical[i]),
+                float(high[i]),
+                "conformal_90" if joint.calibrated[i] else "uncalibrated_range",
+            )
             for i, name in enumerate(joint.models)
         }
 
-    def joint(
-        self,
-        task: str,
-        recipe: str,
-        metric: str,
-        models: Sequence[str],
-        seen: OutcomeTable | None = None,
-    ) -> Joint:
-        """The same of all of them together."""
-        tried = [model for model in models if self._tasks_tried(model, task) >= LEAST_TASKS]
+    def joint(self, asked: Question) -> Joint:
+        """The same of all of them together: of the candidates that were tried on LEAST_TASKS other
+        tasks or more, and of others whose accuracy on ImageNet is published."""
+        tried = {m for m in asked.published if self._tasks_tried(m, asked.task) >= LEAST_TASKS}
+        told = tuple(m for m, top1 in asked.published.items() if m in tried or top1 is not None)
         if not tried:
-            return Joint((), np.zeros(0), np.zeros((0, 0)), calibrated=False)
-        contest = (task, recipe, metric)
-        reached = _reached(seen, contest)
-        cells, rows = with_contest(self._cells, contest, [*dict.fromkeys((*tried, *reached))])
+            return Joint((), np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool))
+        contest = (asked.task, asked.recipe, asked.metric)
+        reached = _reached(asked.seen, contest)
+        names = [*dict.fromkeys((*told, *reached))]
+        cells, rows = with_contest(self._cells, contest, names, ease_of(asked.probe_accuracy))
         known = np.isfinite(cells.reach)
         of_model = {int(cells.model[row]): int(row) for row in rows}
         reach = cells.reach.copy()
         for name, value in reached.items():
             reach[of_model[cells.models.index(name)]] = value
-        model = AccuracyModel(replace(cells, reach=reach), known)
-        found = model.forecast(rows[: len(tried)], rows[np.isfinite(reach[rows])])
+        published = [asked.published.get(name) for name in cells.models]
+        model = AccuracyModel(
+            replace(cells, reach=reach),
+            known,
+            np.array([np.nan if top1 is None else to_logit(np.array(top1)) for top1 in published]),
+        )
+        found = model.forecast(rows[: len(told)], rows[np.isfinite(reach[rows])])
         calibrated = bool(np.isfinite(self.deviations))
         scale = self.deviations / norm.ppf((1 + COVERAGE) / 2) if calibrated else 1.0
-        return Joint(tuple(tried), found.mean, scale**2 * found.covariance, calibrated)
+        return Joint(
+            told,
+            found.mean,
+            scale**2 * found.covariance,
+            np.array([calibrated and name in tried for name in told]),
+        )
 
     def _tasks_tried(self, model: str, task: str) -> int:
         if model not in self._cells.models:

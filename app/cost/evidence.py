@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from app.cost.cells import Floats
+from app.cost.cells import PROBE_ACCURACY, Floats
 from app.cost.correction import Setting
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.predictor import CountedName
@@ -19,6 +19,7 @@ _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(_NAMES, pl.String),
     "value": pl.Float64,
+    PROBE_ACCURACY: pl.Float64,
     **dict.fromkeys(COUNTED, pl.Float64),
     **{f"counted_{name}": pl.Float64 for name in COUNTED},
 }
@@ -26,8 +27,9 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`runs`: names, `value` (null where a run failed), seconds, Wh and MiB as measured, and the
-    same as they were counted (`counted_*`); null where nobody measured or counted."""
+    """`runs`: names, `value` (null where a run failed), the probe's accuracy on the task, seconds,
+    Wh and MiB as measured, and the same as they were counted (`counted_*`); null where nobody
+    measured or counted."""
 
     runs: pl.DataFrame
 

@@ -225,14 +225,15 @@ def _memory(work: Workload, recipe: RecipeCard, device: DeviceCard) -> tuple[Int
 
 def _basis_of_accuracy(accuracy: Interval | None) -> str:
     if accuracy is None:
-        return "accuracy: not predicted; too few outcomes of this candidate are known"
+        return "accuracy: not predicted; too few outcomes are known, or nothing of this candidate"
     if accuracy.kind == "conformal_90":
         return (
             "accuracy: from outcomes on other tasks and this one; the interval covers 90% of tasks"
         )
     return (
-        "accuracy: from outcomes on other tasks and this one; the interval is uncalibrated until "
-        "there are outcomes of more tasks"
+        "accuracy: from outcomes on other tasks and this one, of a candidate without any from its "
+        "published accuracy beside theirs; the interval is uncalibrated until it has some on two "
+        "tasks, and all together on nine"
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +12,15 @@ import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.cost.cells import to_logit
+from app.cost.cells import PROBE_ACCURACY, to_logit
 from app.cost.evidence import Evidence
 from app.cost.outcome_table import NUMBERS, OutcomeTable
 from app.cost.plausibility import implausible
 from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import NotFound
 from app.store.cursors import page
-from app.store.tables import Outcome
+from app.store.tables import Embedding, Outcome, Task
+from app.store.tasks import readable_by
 
 _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCORED = ("accuracy", "seconds", "energy_wh", "memory_mib")
@@ -112,8 +113,23 @@ def evidence(session: Session, tenant: str, *, task: str | None = None) -> Evide
     query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
     if task is not None:
         query = query.where(Outcome.task == task)
-    found = session.scalars(query.order_by(Outcome.seq))
-    return Evidence.of(_measured(outcome) for outcome in found)
+    found = session.scalars(query.order_by(Outcome.seq)).all()
+    eases = _probe_accuracies(session, tenant, {outcome.task for outcome in found})
+    return Evidence.of(
+        _measured(outcome) | {PROBE_ACCURACY: eases.get(outcome.task)} for outcome in found
+    )
+
+
+def _probe_accuracies(
+    session: Session, tenant: str, names: Collection[str]
+) -> dict[str, float | None]:
+    """Of the tasks that have an embedding."""
+    found: dict[str, float | None] = {}
+    for some in _portions(sorted(names)):
+        query = select(Task.id, Embedding.provenance).join(Task.embedding)
+        query = query.where(Task.id.in_(some), readable_by(tenant))
+        found |= {task: made.get("cv_accuracy") for task, made in session.execute(query)}
+    return found
 
 
 def _measured(outcome: Outcome) -> dict[str, Any]:
@@ -162,11 +178,15 @@ def release(session: Session, outcome: Outcome) -> None:
 
 def _present(session: Session, tenant: str, digests: Sequence[str]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
-    for start in range(0, len(digests), 500):  # a statement takes only so many parameters
-        some = digests[start : start + 500]
+    for some in _portions(digests):
         query = select(Outcome).where(Outcome.tenant == tenant, Outcome.digest.in_(some))
         found |= {outcome.digest: outcome for outcome in session.scalars(query)}
     return found
+
+
+def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A statement takes only so many parameters."""
+    return (names[start : start + 500] for start in range(0, len(names), 500))
 
 
 def _quarantine(session: Session, tenant: str, new: Sequence[Outcome]) -> None:

@@ -29,18 +29,21 @@ def test_without_outcomes_it_says_that_nothing_is_known(service: Service, task: 
 def test_candidates_come_in_the_order_to_try_them(service: Service, task: str) -> None:
     names = import_runs(service, 12)
     service.recalibrate()
-    found = plan(service, task, target=0.6, tries=2)
-    assert [step["candidate"] for step in found["steps"]] == [names[2], names[1]]
-    first, second = found["steps"]
-    assert first["probability_best"] > 0.9 > second["probability_best"]
+    found = plan(service, task, target=0.6, tries=4)
+    order = [step["candidate"] for step in found["steps"]]
+    assert order[0] == names[2]
+    assert order.index(names[1]) < order.index(names[0])
+    first, second, *_ = found["steps"]
+    assert first["probability_best"] > second["probability_best"]
     assert first["accuracy"]["kind"] == "conformal_90"
     assert second["money_usd_by_now"] == pytest.approx(
         first["money_usd"]["typical"] + second["money_usd"]["typical"]
     )
     assert found["verdict"] == "likely"
-    assert (found["unknown"], found["calibrated"]) == (1, True)
+    assert found["unknown"] == 0
+    assert found["calibrated"] is False  # one was never tried: told by its published accuracy
     assert found["says"].startswith(f"Try {names[2]} first: ")
-    assert plan(service, task, target=0.6, tries=2) == found
+    assert plan(service, task, target=0.6, tries=4) == found
 
 
 def test_an_outcome_of_the_task_changes_the_plan_at_once(service: Service, task: str) -> None:

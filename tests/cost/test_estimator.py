@@ -1,15 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
 
 from app.cost.cells import make_cells, with_contest
 from app.cost.conformal import LEAST_GROUPS
-from app.cost.estimator import AccuracyEstimator
+from app.cost.estimator import AccuracyEstimator, Question
+from app.cost.predictor import Interval
 from tests.cost.outcomes import runs, table
 
 MODELS = [f"model-{i}" for i in range(6)]
+
+
+def asked(task: str, models: list[str], recipe: str = "full", **known) -> Question:
+    published = known.pop("published", {})
+    return Question(
+        task=task,
+        recipe=recipe,
+        metric="accuracy",
+        published={model: published.get(model) for model in models},
+        **known,
+    )
 
 
 def estimator(frame: pl.DataFrame) -> AccuracyEstimator:
@@ -17,7 +31,7 @@ def estimator(frame: pl.DataFrame) -> AccuracyEstimator:
 
 
 def test_candidates_of_a_new_task_are_told_in_the_order_of_other_tasks():
-    found = estimator(runs(noise=0.05)).forecast("new", "full", "accuracy", MODELS)
+    found = estimator(runs(noise=0.05)).forecast(asked("new", MODELS))
     assert [i.typical for i in found.values()] == sorted(i.typical for i in found.values())
     assert all(0 < i.low < i.typical < i.high < 1 for i in found.values())
 
@@ -28,7 +42,7 @@ def test_intervals_cover_ninety_per_cent_of_tasks_never_seen():
         frame = runs(60, noise=0.4, seed=seed)
         fitted = estimator(frame.filter(pl.col("task") < "task-20"))
         for (task,), rows in frame.filter(pl.col("task") >= "task-20").group_by("task"):
-            found = fitted.forecast(str(task), "full", "accuracy", rows["model"].to_list())
+            found = fitted.forecast(asked(str(task), rows["model"].to_list()))
             for model, value in rows.select("model", "value").iter_rows():
                 assert found[model].kind == "conformal_90"
                 inside.append(found[model].low <= value <= found[model].high)
@@ -37,39 +51,39 @@ def test_intervals_cover_ninety_per_cent_of_tasks_never_seen():
 
 def test_a_candidate_asked_for_alone_is_told_as_among_others():
     fitted = estimator(runs())
-    together = fitted.forecast("new", "full", "accuracy", MODELS)
+    together = fitted.forecast(asked("new", MODELS))
     for model in MODELS:
-        assert fitted.forecast("new", "full", "accuracy", [model])[model].typical == pytest.approx(
+        assert fitted.forecast(asked("new", [model]))[model].typical == pytest.approx(
             together[model].typical
         )
 
 
 def test_an_outcome_of_the_task_narrows_and_moves_what_is_told_of_the_others():
     frame = runs(noise=0.05)
-    before = estimator(frame).forecast("new", "full", "accuracy", MODELS)["model-3"]
+    before = estimator(frame).forecast(asked("new", MODELS))["model-3"]
     seen = frame.filter((pl.col("task") == "task-00") & (pl.col("model") == "model-0"))
     for value in (0.05, 0.9):
         more = seen.with_columns(task=pl.lit("new"), value=pl.lit(value))
-        after = estimator(pl.concat([frame, more])).forecast("new", "full", "accuracy", MODELS)
+        after = estimator(pl.concat([frame, more])).forecast(asked("new", MODELS))
         assert after["model-3"].high - after["model-3"].low < 0.5 * (before.high - before.low)
         assert (after["model-3"].typical > before.typical) == (value > 0.5)
 
 
 def test_with_few_tasks_the_interval_is_uncalibrated_and_says_so():
     for n_tasks, kind in ((LEAST_GROUPS - 1, "uncalibrated_range"), (LEAST_GROUPS, "conformal_90")):
-        found = estimator(runs(n_tasks)).forecast("new", "full", "accuracy", MODELS[:1])
+        found = estimator(runs(n_tasks)).forecast(asked("new", MODELS[:1]))
         assert found["model-0"].kind == kind
 
 
 def test_what_was_not_tried_on_two_other_tasks_is_not_told():
     frame = runs(2)
     fitted = estimator(frame)
-    assert set(fitted.forecast("new", "full", "accuracy", [*MODELS, "stranger"])) == set(MODELS)
-    assert fitted.forecast("task-00", "full", "accuracy", MODELS) == {}
+    assert set(fitted.forecast(asked("new", [*MODELS, "stranger"]))) == set(MODELS)
+    assert fitted.forecast(asked("task-00", MODELS)) == {}
 
 
 def test_a_recipe_without_outcomes_is_told_from_others():
-    found = estimator(runs(noise=0.05)).forecast("new", "head_only", "accuracy", MODELS)
+    found = estimator(runs(noise=0.05)).forecast(asked("new", MODELS, "head_only"))
     assert found["model-5"].typical > found["model-0"].typical
 
 
@@ -81,3 +95,34 @@ def test_a_contest_that_is_there_takes_only_what_it_lacks():
     assert np.isnan(grown.reach[rows[1]])
     assert (grown.contests, grown.groups) == (cells.contests, cells.groups)
     assert [grown.models[m] for m in grown.model[rows]] == ["model-2", "stranger"]
+
+
+def test_a_candidate_without_outcomes_stands_where_its_published_accuracy_puts_it():
+    published = {model: 0.70 + 0.03 * i for i, model in enumerate(MODELS)}
+    names = [*MODELS, "worst", "best", "silent"]
+    question = asked("new", names, published=published | {"worst": 0.65, "best": 0.9})
+    found = estimator(runs(noise=0.05)).forecast(question)
+    assert set(found) == {*MODELS, "worst", "best"}
+    assert found["worst"].typical < found["model-1"].typical
+    assert found["best"].typical > found["model-4"].typical
+    assert (found["best"].kind, found["model-4"].kind) == ("uncalibrated_range", "conformal_90")
+
+    alone = AccuracyEstimator(table(runs(noise=0.05))).joint(question)
+    wide = dict(zip(alone.models, alone.sd, strict=True))
+    assert wide["best"] > wide["model-4"]
+
+
+def test_the_probe_tells_how_easy_a_task_is():
+    frame = runs(20, noise=0.05)
+    level = frame.group_by("task").agg(pl.col("value").mean().alias("probe_accuracy"))
+    parsed = table(frame.drop("score_truth", "score_noise"))
+    with_ease = replace(parsed, runs=parsed.runs.join(level, on="task"))
+    fitted, blind = AccuracyEstimator(with_ease), estimator(frame)
+
+    def told(of: AccuracyEstimator, **known: float) -> Interval:
+        return of.forecast(asked("new", MODELS, **known))["model-3"]
+
+    easy, hard = told(fitted, probe_accuracy=0.9), told(fitted, probe_accuracy=0.5)
+    assert easy.low > hard.high
+    assert easy.high - easy.low < 0.5 * (told(blind).high - told(blind).low)
+    assert told(fitted).typical == pytest.approx(told(blind).typical, abs=0.02)

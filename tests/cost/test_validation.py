@@ -8,6 +8,7 @@ from app.cost.estimator import Estimator
 from app.cost.evidence import Evidence
 from app.cost.validation import compared, judged_accuracy, judged_corrections
 from tests.cost.outcomes import runs
+from tests.cost.test_estimator import asked
 
 
 def evidence(frame: pl.DataFrame, *, counted: float | None = None) -> Evidence:
@@ -75,6 +76,6 @@ def test_an_estimator_of_kept_evidence_and_calibration_says_the_same():
     again = Estimator(
         Evidence.from_parquet(evidence(runs(12), counted=60.0).to_parquet()), first.calibration
     )
-    asked = ("new", "full", "accuracy", ["model-1", "model-4"])
-    assert first.accuracy.forecast(*asked) == again.accuracy.forecast(*asked)
+    question = asked("new", ["model-1", "model-4"])
+    assert first.accuracy.forecast(question) == again.accuracy.forecast(question)
     assert first.calibration == again.calibration

@@ -10,6 +10,7 @@ from app.store.outcomes import Run
 from app.store.session import Database
 from app.store.tables import EstimatorVersion
 from tests.cost.outcomes import runs
+from tests.cost.test_estimator import asked
 
 
 def report(
@@ -90,7 +91,7 @@ def test_tenants_learn_from_their_own_outcomes(database: Database) -> None:
         with database.session(read_only=True) as session:
             estimator = fitted.of(session, tenant)
         if estimator is not None:
-            found = estimator.accuracy.forecast("new", "full", "accuracy", ["model-0"])
+            found = estimator.accuracy.forecast(asked("new", ["model-0"]))
             kinds[tenant] = found["model-0"].kind
     assert kinds == {"acme": "conformal_90", "rival": "uncalibrated_range"}
 

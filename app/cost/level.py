@@ -1,0 +1,61 @@
+"""How high candidates come on a task at all: the level of a contest, logits.
+
+A task that the probe's own head answers well is one that most candidates answer well. So a level is
+expected at
+
+    base + slope * (ease - mean ease)
+
+by least squares with a normal prior on the slope, as far as eases are known; where they are not, at
+the mean, with as much more doubt.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from app.cost.cells import Floats
+
+UNKNOWN_SD = 1.0
+"""Of a level whose league has fewer than two contests."""
+
+SLOPE, SLOPE_SD = 0.5, 0.5
+"""Before any is seen: the probe says something, and neither nothing nor all."""
+
+LEAST_KNOWN = 3
+LEAST_SD = 1e-3
+
+
+class Level:
+    """Of the contests of a league: their levels (t,), and how easy their tasks are for the probe
+    (t,), logits, nan where that is not known."""
+
+    def __init__(self, levels: Floats, ease: Floats) -> None:
+        n = len(levels)
+        self._base = float(levels.mean())
+        # Of a new contest about a mean that is uncertain itself.
+        spread = float(np.std(levels, ddof=1)) * np.sqrt(1 + 1 / n) if n > 1 else UNKNOWN_SD
+        self._sd = max(spread, LEAST_SD)
+        known = np.isfinite(ease)
+        self._n_known = int(known.sum())
+        if self._n_known >= LEAST_KNOWN:
+            self._regress(levels[known], ease[known])
+
+    def at(self, ease: float) -> tuple[float, float]:
+        """Mean and standard deviation of a new contest's level."""
+        if self._n_known < LEAST_KNOWN or not np.isfinite(ease):
+            return self._base, self._sd
+        away = ease - self._middle
+        variance = self._noise * (1 + 1 / self._n_known + away**2 / self._precision)
+        return self._known_base + self._slope * away, max(float(np.sqrt(variance)), LEAST_SD)
+
+    def _regress(self, levels: Floats, ease: Floats) -> None:
+        n = len(levels)
+        self._middle, self._known_base = float(ease.mean()), float(levels.mean())
+        x, y = ease - self._middle, levels - self._known_base
+        noise = float(y @ y) / (n - 1)
+        for _ in range(2):  # the doubt about the slope depends on the noise about the line
+            own = max(noise, LEAST_SD**2) / SLOPE_SD**2
+            self._precision = float(x @ x) + own
+            self._slope = float(x @ y + own * SLOPE) / self._precision
+            noise = float(np.sum((y - self._slope * x) ** 2)) / (n - 2)
+        self._noise = noise
