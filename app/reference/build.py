@@ -53,7 +53,7 @@ def build_library(
     entries = []
     for done, labelled in enumerate(sets):
         report(labelled.name, done, len(sets))
-        embedding = _embedded(labelled, probe, cache_dir / "embeddings" / probe.space_id)
+        embedding = embedded(labelled, probe, cache_dir / "embeddings" / probe.space_id)
         about = task_card(
             embedding,
             name=labelled.name,
@@ -68,7 +68,7 @@ def build_library(
     return path
 
 
-def _embedded(labelled: LabelledSet, probe: Probe, checkpoints: Path) -> TaskEmbedding:
+def embedded(labelled: LabelledSet, probe: Probe, checkpoints: Path) -> TaskEmbedding:
     checkpoint = checkpoints / f"{labelled.name}-{labelled.digest[:16]}-{SEED}.npz"
     if checkpoint.exists():
         return TaskEmbedding.from_npz(checkpoint)
