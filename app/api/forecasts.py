@@ -11,7 +11,7 @@ from app.catalogue import CandidateCard
 from app.cost.correction import Factor, Setting
 from app.cost.estimator import Joint, Question
 from app.cost.outcome_table import OutcomeTable
-from app.cost.predictor import NOT_CORRECTED, CountedName, Interval
+from app.cost.predictor import CountedName, Interval
 from app.store import outcomes
 from app.store.tables import Task
 
@@ -19,7 +19,7 @@ PERCENT = 100.0
 
 
 class Forecasts:
-    """Of one moment; nothing is said while no worker has published an estimator."""
+    """Of one moment."""
 
     def __init__(self, reached: Resources, session: Session, tenant: str) -> None:
         self._session, self._tenant = session, tenant
@@ -32,7 +32,7 @@ class Forecasts:
     ) -> dict[str, Interval]:
         """Of those that something can be said of, this very moment's outcomes included; asked again
         for the same task, recipe and metric, of the same candidates."""
-        if self._estimator is None or self._estimator.accuracy is None:
+        if self._estimator.accuracy is None:
             return {}
         asked = (task.id, recipe, metric)
         if asked not in self._told:
@@ -43,14 +43,14 @@ class Forecasts:
     def joint(
         self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
     ) -> Joint | None:
-        """The same of all of them together; None while there is no estimator."""
-        if self._estimator is None or self._estimator.accuracy is None:
+        """The same of all of them together; None where there are no outcomes at all."""
+        if self._estimator.accuracy is None:
             return None
         return self._estimator.accuracy.joint(self._question(task, recipe, metric, candidates))
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
         """On what is counted for a run."""
-        return dict(NOT_CORRECTED) if self._estimator is None else self._estimator.factors(setting)
+        return self._estimator.factors(setting)
 
     def seen(self, task: Task) -> OutcomeTable | None:
         """Finished runs on the task."""

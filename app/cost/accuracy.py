@@ -37,6 +37,9 @@ PRIOR_PENALTY = 0.01
 MOST_FOLDS = 10
 """Leave-one-contest-out priors come from so many folds where there are more contests."""
 
+LEAST_CONTESTS = 2
+"""From which a league tells by itself how far candidates lie apart."""
+
 LEAST_SD = 1e-3
 
 
@@ -156,30 +159,41 @@ class AccuracyModel:
         return np.concatenate(centred), np.concatenate(targets)
 
     def _league(self, league: int, known: Mask, fitted: Floats, strength: Floats) -> _League:
-        """From its known contests; from all known ones, where it has none. `strength` (M,), of the
-        width's deviations."""
+        """From its known contests; from those of its parent too where it has one at most, and from
+        all known ones where that has none. `strength` (M,), of the width's deviations."""
         cells = self._cells
         contests = np.unique(cells.contest[known])
         own = contests[cells.league[contests] == league]
-        of_contests = [
-            np.flatnonzero(known & (cells.contest == contest))
-            for contest in (own if len(own) else contests)
-        ]
-        spreads = [cells.reach[rows].std() for rows in of_contests if np.ptp(cells.reach[rows]) > 0]
+        above = contests[cells.league[contests] == cells.parent[league]]
+        used = own if len(own) >= LEAST_CONTESTS else np.concatenate([own, above])
+        used = used if len(used) else contests
+        rows = [np.flatnonzero(known & (cells.contest == contest)) for contest in used]
+        spreads = [cells.reach[r].std() for r in rows if np.ptp(cells.reach[r]) > 0]
         width = float(np.exp(np.mean(np.log(spreads)))) if spreads else LEAST_SD
-        levels, eases = [], []
-        residuals = np.full((len(of_contests), len(cells.models)), np.nan)
-        for number, rows in enumerate(of_contests):
-            rest = cells.reach[rows] - width * fitted[rows]
-            levels.append(rest.mean())
-            eases.append(cells.ease[cells.contest[rows[0]]])
-            if len(rows) > 1:
-                residuals[number, cells.model[rows]] = rest - rest.mean()
-        level = Level(np.array(levels), np.array(eases))
+
+        def level_of(some: Ints, parent: Level | None = None) -> Level:
+            rests = [self._rest(int(contest), known, width, fitted) for contest in some]
+            levels = np.array([rest.mean() for rest in rests])
+            return Level(levels, cells.ease[some], parent)
+
+        residuals = np.full((len(used), len(cells.models)), np.nan)
+        for number, r in enumerate(rows):
+            if len(r) > 1:
+                rest = self._rest(int(used[number]), known, width, fitted)
+                residuals[number, cells.model[r]] = rest - rest.mean()
         tried = np.isin(np.arange(len(cells.models)), cells.model[known])
         untried = standing(width * strength, tried, self._published)
-        covariance = _shrunk_covariance(residuals) + np.diag(untried.variance)
-        return _League(width, level, covariance, untried.shift)
+        return _League(
+            width=width,
+            level=level_of(own, level_of(above)) if len(above) else level_of(used),
+            residuals=_shrunk_covariance(residuals) + np.diag(untried.variance),
+            shift=untried.shift,
+        )
+
+    def _rest(self, contest: int, known: Mask, width: float, fitted: Floats) -> Floats:
+        """What candidates' strengths leave of a contest's known outcomes."""
+        rows = np.flatnonzero(known & (self._cells.contest == contest))
+        return np.asarray(self._cells.reach[rows] - width * fitted[rows])
 
 
 def _ridges(features: Floats, target: Floats) -> list[Floats]:

@@ -2,6 +2,7 @@
 
 A contest is one task under one recipe and one metric: what is compared with each other. Contests
 under the same recipe and metric form a league: their candidates' strengths are the same thing.
+Shipped outcomes form leagues of their own, for a recipe of the same name is not the same elsewhere.
 """
 
 from __future__ import annotations
@@ -24,6 +25,12 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+League = tuple[str, str, bool]
+"""Recipe, metric, and whether its outcomes were shipped."""
+
+SHIPPED = "shipped:"
+"""Begins the names of tasks whose outcomes come with the service."""
+
 PROBE_ACCURACY = "probe_accuracy"
 """Column: cross-validated share that the probe's head gets right, from the task's embedding."""
 
@@ -38,6 +45,8 @@ class Cells:
 
     `contest`, `model`, `group`  (n,) which
     `league`                     (contests,) which league each contest belongs to
+    `parent`                     (leagues,) the league of shipped outcomes under the same recipe and
+                                 metric, -1 where there is none
     `value`                      (n,) best value of the metric, 0 to 1
     `reach`                      (n,) logit: what candidates are fitted to
     `ease`                       (contests,) logit of how often the probe is right on the task, from
@@ -51,6 +60,7 @@ class Cells:
     model: Ints
     group: Ints
     league: Ints
+    parent: Ints
     ease: Floats
     value: Floats
     reach: Floats
@@ -98,7 +108,8 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         of_group.append(str(cell[group][0]))
     contests = sorted({key[:3] for key in groups})
     models = sorted({key[3] for key in groups})
-    leagues = sorted({contest[1:] for contest in contests})
+    of_contest = [_league_of(contest) for contest in contests]
+    leagues = sorted(set(of_contest))
     contest = np.array([contests.index(key[:3]) for key in groups], dtype=np.int64)
     group_names = sorted(set(of_group))
     raw = np.array(scores, dtype=np.float64).reshape(len(groups), len(table.score_names))
@@ -106,7 +117,8 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         contest=contest,
         model=np.array([models.index(key[3]) for key in groups], dtype=np.int64),
         group=np.array([group_names.index(name) for name in of_group], dtype=np.int64),
-        league=np.array([leagues.index(c[1:]) for c in contests], dtype=np.int64),
+        league=np.array([leagues.index(league) for league in of_contest], dtype=np.int64),
+        parent=np.array([_parent_of(league, leagues) for league in leagues], dtype=np.int64),
         ease=np.array([eases.get(c[0], np.nan) for c in contests]),
         value=np.array(value),
         reach=np.array(reach),
@@ -140,8 +152,14 @@ def with_contest(
     """The same and the cells of these candidates in one contest, where there are none, and the rows
     of these; what nobody tried has value and reach nan, and no scores. `ease`: of its task."""
     of_contest = _index(cells.contests, contest)
-    league_of = {name[1:]: int(n) for name, n in zip(cells.contests, cells.league, strict=True)}
-    league = league_of.get(contest[1:], len(league_of))
+    leagues = {
+        _league_of(name): int(n) for name, n in zip(cells.contests, cells.league, strict=True)
+    }
+    wanted = _league_of(contest)
+    league = leagues.get(wanted, len(leagues))
+    parents = cells.parent
+    if league == len(parents):
+        parents = np.append(parents, _parent_of(wanted, sorted(leagues, key=leagues.__getitem__)))
     group = _index(cells.groups, contest[0])
     names = tuple(dict.fromkeys((*cells.models, *models)))
     numbers = [names.index(model) for model in models]
@@ -157,6 +175,7 @@ def with_contest(
         league=cells.league
         if of_contest < len(cells.contests)
         else np.append(cells.league, league),
+        parent=parents,
         ease=cells.ease if of_contest < len(cells.contests) else np.append(cells.ease, ease),
         value=np.append(cells.value, nothing),
         reach=np.append(cells.reach, nothing),
@@ -166,6 +185,19 @@ def with_contest(
         groups=tuple(dict.fromkeys((*cells.groups, contest[0]))),
     )
     return grown, np.array([there[number] for number in numbers], dtype=np.int64)
+
+
+def is_shipped(task: str) -> bool:
+    return task.startswith(SHIPPED)
+
+
+def _league_of(contest: tuple[str, str, str]) -> League:
+    return (*contest[1:], is_shipped(contest[0]))
+
+
+def _parent_of(league: League, leagues: Sequence[League]) -> int:
+    shipped = (*league[:2], True)
+    return leagues.index(shipped) if not league[2] and shipped in leagues else -1
 
 
 def _index(names: tuple[Any, ...], name: Any) -> int:

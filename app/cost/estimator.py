@@ -20,6 +20,7 @@ from app.cost.cells import (
     Mask,
     ease_of,
     from_logit,
+    is_shipped,
     make_cells,
     to_logit,
     with_contest,
@@ -113,11 +114,12 @@ class Estimator:
 
 
 class AccuracyEstimator:
-    """Of one table of outcomes. `deviations`: as in Calibration, calibrated here unless given."""
+    """Of one table of outcomes. `deviations`: as in Calibration, calibrated here unless given, on
+    the tasks that are not shipped: a new one is one more of these."""
 
     def __init__(self, table: OutcomeTable, deviations: float | None = None) -> None:
         self._cells = make_cells(table, "task")
-        self.n_tasks = len(self._cells.groups)
+        self._own = [g for g, task in enumerate(self._cells.groups) if not is_shipped(task)]
         self.deviations = self._calibrated() if deviations is None else deviations
 
     def forecast(self, asked: Question) -> dict[str, Interval]:
@@ -177,12 +179,13 @@ class AccuracyEstimator:
         return len(tasks - {task})
 
     def _calibrated(self) -> float:
-        if self.n_tasks < LEAST_GROUPS:
+        if len(self._own) < LEAST_GROUPS:
             return float("inf")
         away, groups = [], []
-        for fold in calibration_sets(self.n_tasks):
-            inside = np.isin(self._cells.group, list(fold))
-            away.append(deviations_of(self._cells, fold)[inside])
+        for fold in calibration_sets(len(self._own)):
+            left_out = [self._own[number] for number in fold]
+            inside = np.isin(self._cells.group, left_out)
+            away.append(deviations_of(self._cells, left_out)[inside])
             groups.append(self._cells.group[inside])
         return calibrated_quantile(np.concatenate(away), np.concatenate(groups), COVERAGE)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import polars as pl
 
-from app.cost.cells import PROBE_ACCURACY, Floats
+from app.cost.cells import PROBE_ACCURACY, SHIPPED, Floats
 from app.cost.correction import Setting
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.predictor import CountedName
@@ -41,6 +42,22 @@ class Evidence:
     @classmethod
     def from_parquet(cls, content: bytes) -> Evidence:
         return cls(pl.read_parquet(io.BytesIO(content)))
+
+    @classmethod
+    def shipped(cls, path: Path) -> Evidence:
+        """Of the outcome table that comes with the service; none where it is not there."""
+        if not path.exists():
+            return cls.of([])
+        told = pl.read_csv(path, schema_overrides=_SCHEMA)
+        told = told.with_columns(
+            task=pl.lit(SHIPPED) + pl.col("task"),
+            stop_reason=pl.col("stop_reason").fill_null(""),
+            **{name: pl.lit(None, dtype=pl.Float64) for name in COUNTED},
+        )
+        return cls.of(told.select(name for name in _SCHEMA if name in told.columns).to_dicts())
+
+    def beside(self, other: Evidence) -> Evidence:
+        return Evidence(pl.concat([self.runs, other.runs]))
 
     def to_parquet(self) -> bytes:
         buffer = io.BytesIO()

@@ -6,7 +6,8 @@ expected at
     base + slope * (ease - mean ease)
 
 by least squares with a normal prior on the slope, as far as eases are known; where they are not, at
-the mean, with as much more doubt.
+the mean, with as much more doubt. Where a league has few contests of its own and a parent with
+many, the line is the parent's, and all of it too high or too low by an offset that the few tell.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ UNKNOWN_SD = 1.0
 SLOPE, SLOPE_SD = 0.5, 0.5
 """Before any is seen: the probe says something, and neither nothing nor all."""
 
+OFFSET_SD = 0.5
+"""By how much a league lies above or below its parent: another input size, another schedule."""
+
+ENOUGH = 8
+"""Contests from which a league needs no parent."""
+
 LEAST_KNOWN = 3
 LEAST_SD = 1e-3
 
@@ -29,8 +36,12 @@ class Level:
     """Of the contests of a league: their levels (t,), and how easy their tasks are for the probe
     (t,), logits, nan where that is not known."""
 
-    def __init__(self, levels: Floats, ease: Floats) -> None:
+    def __init__(self, levels: Floats, ease: Floats, parent: Level | None = None) -> None:
         n = len(levels)
+        self._parent = parent if n < ENOUGH else None
+        if self._parent is not None:
+            self._offset, self._offset_variance = self._parent.offset_of(levels, ease)
+            return
         self._base = float(levels.mean())
         # Of a new contest about a mean that is uncertain itself.
         spread = float(np.std(levels, ddof=1)) * np.sqrt(1 + 1 / n) if n > 1 else UNKNOWN_SD
@@ -42,11 +53,22 @@ class Level:
 
     def at(self, ease: float) -> tuple[float, float]:
         """Mean and standard deviation of a new contest's level."""
+        if self._parent is not None:
+            mean, sd = self._parent.at(ease)
+            return mean + self._offset, float(np.sqrt(sd**2 + self._offset_variance))
         if self._n_known < LEAST_KNOWN or not np.isfinite(ease):
             return self._base, self._sd
         away = ease - self._middle
         variance = self._noise * (1 + 1 / self._n_known + away**2 / self._precision)
         return self._known_base + self._slope * away, max(float(np.sqrt(variance)), LEAST_SD)
+
+    def offset_of(self, levels: Floats, ease: Floats) -> tuple[float, float]:
+        """Of another league's contests from this one's line: mean and variance of what is left to
+        know, contests being as far off as this league's are."""
+        expected = np.array([self.at(each) for each in ease]).reshape(len(levels), 2)
+        precision = expected[:, 1] ** -2.0
+        total = float(precision.sum()) + OFFSET_SD**-2
+        return float(precision @ (levels - expected[:, 0])) / total, 1 / total
 
     def _regress(self, levels: Floats, ease: Floats) -> None:
         n = len(levels)

@@ -231,9 +231,10 @@ def _basis_of_accuracy(accuracy: Interval | None) -> str:
             "accuracy: from outcomes on other tasks and this one; the interval covers 90% of tasks"
         )
     return (
-        "accuracy: from outcomes on other tasks and this one, of a candidate without any from its "
-        "published accuracy beside theirs; the interval is uncalibrated until it has some on two "
-        "tasks, and all together on nine"
+        "accuracy: from outcomes on other tasks (while yours are few, shipped ones on 64-pixel "
+        "images) and this one; of a candidate without any, from its published accuracy beside "
+        "theirs; the interval is uncalibrated until it has outcomes on two tasks, and there are "
+        "some on nine"
     )
 
 

@@ -22,10 +22,13 @@ from app.store.tables import EstimatorVersion
 from app.telemetry import log_event
 
 
-def refresh(database: Database, *, stop: Callable[[], bool] = lambda: False) -> int:
+def refresh(
+    database: Database, shipped: Evidence, *, stop: Callable[[], bool] = lambda: False
+) -> int:
     """Fits every estimator that is due, one after another; how many were fitted.
 
-    `stop`  whether to leave it at those fitted so far
+    `shipped`  evidence that every tenant's stands beside
+    `stop`     whether to leave it at those fitted so far
     """
     with database.session(read_only=True) as session:
         due = estimators.due(session)
@@ -33,12 +36,12 @@ def refresh(database: Database, *, stop: Callable[[], bool] = lambda: False) -> 
     for tenant in due:
         if stop():
             break
-        _refit(database, tenant)
+        _refit(database, tenant, shipped)
         fitted += 1
     return fitted
 
 
-def _refit(database: Database, tenant: str) -> None:
+def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
     with database.session(read_only=True) as session:
         at = estimators.watermark(session, tenant)
         evidence = outcomes.evidence(session, tenant)
@@ -47,7 +50,7 @@ def _refit(database: Database, tenant: str) -> None:
             card.name: card.parameters for card in cards.list_cards(session, tenant, CandidateCard)
         }
     before = estimators.evidence_of(serving) if serving else None
-    estimator = Estimator(evidence)
+    estimator = Estimator(shipped.beside(evidence))
     comparison = compared(evidence, before) if before else None
     published = comparison is None or not comparison.worse
     version = EstimatorVersion(

@@ -21,12 +21,14 @@ from filelock import FileLock, Timeout
 from sqlalchemy import select
 
 from app import __version__
+from app.cost.evidence import Evidence
 from app.errors import Conflict, Task2VecError
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import jobs, workers
 from app.store.blobs import BlobStore
+from app.store.estimators import OUTCOMES
 from app.store.indexes import Indexes
 from app.store.session import Database
 from app.store.tables import Outbox, Worker, now
@@ -178,12 +180,13 @@ def _in_background(stopping: threading.Event, settings: Settings, database: Data
     from app.jobs import atlas, recalibrate
 
     indexes = Indexes(settings.index_dir)
+    shipped = Evidence.shipped(settings.models_dir / OUTCOMES)
 
     def draw() -> None:
         atlas.refresh(database, indexes, threads=settings.threads or 1, stop=stopping.is_set)
 
     def refit() -> None:
-        recalibrate.refresh(database, stop=stopping.is_set)
+        recalibrate.refresh(database, shipped, stop=stopping.is_set)
 
     for name, seconds, work in (
         ("atlas", settings.atlas_interval_seconds, draw),

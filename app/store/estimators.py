@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, isfinite
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -14,6 +15,9 @@ from sqlalchemy.orm import Session, undefer
 from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
 from app.store.tables import EstimatorVersion, Outcome
+
+OUTCOMES = Path("outcomes") / "grid.csv"
+"""Under the models' directory: outcomes that come with the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,22 +93,25 @@ def calibration_from(kept: dict[str, Any]) -> Calibration:
 
 
 class Estimators:
-    """The fitted estimators of a process: the newest published version of each tenant's."""
+    """The fitted estimators of a process: the newest published version of each tenant's, and that
+    of shipped outcomes alone for who has none."""
 
-    def __init__(self) -> None:
+    def __init__(self, shipped: Evidence) -> None:
+        self._shipped = shipped
+        self._nobodys = Estimator(shipped)
         self._fitted: dict[str, tuple[int, Estimator]] = {}
         self._mutex = threading.Lock()
 
-    def of(self, session: Session, tenant: str) -> Estimator | None:
-        """None until a worker has published one."""
+    def of(self, session: Session, tenant: str) -> Estimator:
         version = latest(session, tenant, published=True)
         if version is None:
-            return None
+            return self._nobodys
         with self._mutex:
-            number, estimator = self._fitted.get(tenant, (0, None))
-        if estimator is None or number != version.version:
+            number, estimator = self._fitted.get(tenant, (0, self._nobodys))
+        if number != version.version:
             session.refresh(version, ["evidence"])
-            estimator = Estimator(evidence_of(version), calibration_from(version.calibration))
+            evidence = self._shipped.beside(evidence_of(version))
+            estimator = Estimator(evidence, calibration_from(version.calibration))
             with self._mutex:
                 self._fitted[tenant] = version.version, estimator
         return estimator

@@ -18,6 +18,7 @@ from fastapi.testclient import TestClient
 
 from app.api.main import create_app
 from app.api.resources import Resources
+from app.cost.evidence import Evidence
 from app.embedding.vector import RANK, Noise, TaskEmbedding
 from app.jobs import recalibrate
 from app.reference.library import task_card, write_library
@@ -125,7 +126,7 @@ class Service:
         return task_id
 
     def recalibrate(self) -> int:
-        return recalibrate.refresh(self.resources.database)
+        return recalibrate.refresh(self.resources.database, Evidence.of([]))
 
     def blobs(self) -> list[Path]:
         return [path for path in self.resources.settings.blob_dir.rglob("*") if path.is_file()]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from app.cost.cells import make_cells, with_contest
+from app.cost.cells import SHIPPED, make_cells, with_contest
 from app.cost.conformal import LEAST_GROUPS
 from app.cost.estimator import AccuracyEstimator, Question
 from app.cost.predictor import Interval
@@ -126,3 +126,28 @@ def test_the_probe_tells_how_easy_a_task_is():
     assert easy.low > hard.high
     assert easy.high - easy.low < 0.5 * (told(blind).high - told(blind).low)
     assert told(fitted).typical == pytest.approx(told(blind).typical, abs=0.02)
+
+
+def shipped(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.with_columns(task=SHIPPED + pl.col("task"))
+
+
+def test_shipped_outcomes_tell_what_own_ones_do_not_and_leave_calibration_alone():
+    frame = runs(20, noise=0.05)
+    found = estimator(shipped(frame)).forecast(asked("new", MODELS))
+    assert [i.typical for i in found.values()] == sorted(i.typical for i in found.values())
+    assert {i.kind for i in found.values()} == {"uncalibrated_range"}
+
+    own = runs(LEAST_GROUPS - 1, noise=0.05, seed=1)
+    few = estimator(pl.concat([shipped(frame), own]))
+    assert few.deviations == float("inf")
+    enough = runs(LEAST_GROUPS, noise=0.05, seed=1)
+    assert estimator(pl.concat([shipped(frame), enough])).deviations < 10
+
+
+def test_own_outcomes_outweigh_shipped_ones_that_say_the_opposite():
+    names = {model: MODELS[-1 - place] for place, model in enumerate(MODELS)}
+    reverse = shipped(runs(20, noise=0.05).with_columns(pl.col("model").replace_strict(names)))
+    own = runs(6, noise=0.05, seed=1)
+    found = estimator(pl.concat([reverse, own])).forecast(asked("new", MODELS))
+    assert found["model-5"].typical > found["model-0"].typical

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.cost.level import UNKNOWN_SD, Level
+from app.cost.level import ENOUGH, OFFSET_SD, UNKNOWN_SD, Level
 
 NAN = float("nan")
 
@@ -33,6 +33,23 @@ def test_an_unknown_ease_is_told_from_all_contests():
     level = Level(np.array([0.0, 1.0, 2.0, 7.0]), np.array([0.0, 1.0, 2.0, NAN]))
     assert level.at(NAN)[0] == 2.5
     assert level.at(1.0)[0] == pytest.approx(1.0)
+
+
+def test_a_league_with_few_contests_takes_its_parents_line_and_an_offset():
+    ease = np.linspace(-2, 2, 20)
+    parent = Level(1.0 + 0.8 * ease, ease)
+    alone = Level(np.array([]), np.array([]), parent)
+    assert alone.at(1.0)[0] == pytest.approx(1.8, abs=0.01)
+    assert alone.at(1.0)[1] == pytest.approx(OFFSET_SD, rel=0.05)
+    seen = Level(np.array([2.0, 2.8]), np.array([0.0, 1.0]), parent)  # one above the line
+    assert seen.at(-1.0)[0] == pytest.approx(1.2, abs=0.05)
+    assert seen.at(-1.0)[1] < 0.5 * alone.at(-1.0)[1]
+
+
+def test_a_league_with_many_contests_needs_no_parent():
+    ease = np.linspace(-2, 2, ENOUGH)
+    parent = Level(5.0 - ease, ease)
+    assert Level(ease, ease, parent).at(1.0) == Level(ease, ease).at(1.0)
 
 
 def test_it_covers_what_it_says():

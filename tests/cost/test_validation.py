@@ -71,6 +71,23 @@ def test_evidence_survives_parquet():
     assert after.runs.schema == before.runs.schema
 
 
+def test_shipped_evidence_is_read_as_of_tasks_of_its_own(tmp_path):
+    path = tmp_path / "grid.csv"
+    path.write_text(
+        "task,group,model,recipe,device,metric,value,seconds,stop_reason,score_x,probe_accuracy\n"
+        "digits,d,m,full,cpu,accuracy,0.9,3.5,converged,1,0.8\n"
+        "flags,f,m,full,cpu,accuracy,0.7,3.5,,1,\n"
+    )
+    shipped = Evidence.shipped(path)
+    assert shipped.runs["task"].to_list() == ["shipped:digits", "shipped:flags"]
+    assert shipped.runs["probe_accuracy"].to_list() == [0.8, None]
+    assert shipped.runs["seconds"].to_list() == [None, None]
+    assert Evidence.shipped(tmp_path / "none.csv").finished() is None
+    both = shipped.beside(evidence(runs(3)))
+    assert len(both.runs) == 2 + 18
+    assert both.finished() is not None
+
+
 def test_an_estimator_of_kept_evidence_and_calibration_says_the_same():
     first = Estimator(evidence(runs(12), counted=60.0))
     again = Estimator(

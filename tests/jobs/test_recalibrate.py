@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import polars as pl
 import pytest
 
-from app.jobs.recalibrate import refresh
+from app.cost.evidence import Evidence
+from app.jobs import recalibrate
 from app.store import estimators, outcomes
 from app.store.estimators import Estimators
 from app.store.outcomes import Run
@@ -28,6 +31,10 @@ def report(
         told.append(Run({**names, "device": "gpu"}, row["value"], {"seconds": 60.0}))
     with database.session() as session:
         outcomes.add(session, tenant, told, [{"counted": {"seconds": 20.0}}] * len(told))
+
+
+def refresh(database: Database, *, stop: Callable[[], bool] = lambda: False) -> int:
+    return recalibrate.refresh(database, Evidence.of([]), stop=stop)
 
 
 def latest(database: Database, *, published: bool = True) -> EstimatorVersion | None:
@@ -85,12 +92,12 @@ def test_tenants_learn_from_their_own_outcomes(database: Database) -> None:
     report(database, 10)
     report(database, 2, tenant="rival")
     assert refresh(database) == 2
-    fitted = Estimators()
+    fitted = Estimators(Evidence.of([]))
     kinds = {}
     for tenant in ("acme", "rival", "nobody"):
         with database.session(read_only=True) as session:
             estimator = fitted.of(session, tenant)
-        if estimator is not None:
+        if estimator.accuracy is not None:
             found = estimator.accuracy.forecast(asked("new", ["model-0"]))
             kinds[tenant] = found["model-0"].kind
     assert kinds == {"acme": "conformal_90", "rival": "uncalibrated_range"}
@@ -99,7 +106,7 @@ def test_tenants_learn_from_their_own_outcomes(database: Database) -> None:
 def test_a_process_takes_over_the_newest_version(database: Database) -> None:
     report(database, 10)
     refresh(database)
-    fitted = Estimators()
+    fitted = Estimators(Evidence.of([]))
     with database.session(read_only=True) as session:
         first = fitted.of(session, "acme")
         assert fitted.of(session, "acme") is first
