@@ -197,12 +197,11 @@ def plan_report(answer: Row, name: str) -> Group:
         "#accuracy": lambda row: share_interval(row["accuracy"]),
         "#is best": lambda row: Text(percent(row["probability_best"])),
         "#time": lambda row: duration_interval(row["seconds"]),
-        "#best by then": lambda row: Text(percent(row["expected_accuracy"])),
         "#regret": lambda row: Text(f"{row['expected_regret_points']:.1f}"),
-        "#money by then": lambda row: Text(money(row["money_usd_by_now"])),
+        "#money": lambda row: Text(money(row["money_usd_by_now"])),
     }
     if answer["target"] is not None:
-        columns["#target by then"] = lambda row: Text(percent(row["probability_target_by_now"]))
+        columns["#target"] = lambda row: Text(percent(row["probability_target_by_now"]))
     if answer["steps"]:
         table = _table(f"Plan for {name}", *columns)
         for row in answer["steps"]:
@@ -214,11 +213,15 @@ def plan_report(answer: Row, name: str) -> Group:
 
 def _what_plans_are(answer: Row) -> str:
     calibrated = "" if answer["calibrated"] else ", uncalibrated"
-    others = counted(answer["unknown"], "other candidate")
+    target = "" if answer["target"] is None else ", and the chance that the target is reached"
+    unknown = ""
+    if answer["unknown"]:
+        unknown = f"\nNothing is known of the accuracy of {counted(answer['unknown'], 'other')}."
     return (
-        f"{answer['recipe']} on {answer['device']}{calibrated}, in the order to try them. Regret: "
-        "points below the best of all, expected.\n"
-        f"Report what came of a try and ask again. Of {others} no outcome tells the accuracy."
+        f"{answer['recipe']} on {answer['device']}{calibrated}, in the order to try them; report "
+        "what came of one, and ask again.\n"
+        "Of all tries by then: regret (points below the best candidate, expected), money"
+        f"{target}.{unknown}"
     )
 
 

@@ -21,9 +21,11 @@ from typer.testing import CliRunner
 from app import terminal
 from app.api import schemas
 from app.cli import EXTRAS, LabelKind, MetricName, app
+from app.cost.evidence import Evidence
 from app.embedding import dataset
 from app.embedding.distance import METRICS, one_to_one
 from app.embedding.parts import Population, row_of
+from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
 from app.store.indexes import Indexes
@@ -683,7 +685,16 @@ def test_a_table_without_outcomes_ends_in_one_line(tmp_path: Path) -> None:
     assert_error(evaluated(path), 1, "The table has no column task or model", "Give at least task")
 
 
-def test_outcomes_are_imported_listed_and_released(server: str, tmp_path: Path) -> None:
+def recalibrate(data_dir: Path) -> None:
+    """As a worker would."""
+    database = Database(Settings(data_dir=data_dir).store_url)
+    recalibration.refresh(database, Evidence.of([]))
+    database.dispose()
+
+
+def test_outcomes_are_imported_listed_and_released(
+    server: str, data_dir: Path, tmp_path: Path
+) -> None:
     task2vec_on = lambda *args: task2vec(*args, "--server", server, "--json")  # noqa: E731
     model = task2vec_on("candidates").json["items"][0]["name"]
     head = "task,model,metric,value,seconds"
@@ -696,8 +707,17 @@ def test_outcomes_are_imported_listed_and_released(server: str, tmp_path: Path) 
     assert "write 85.3% as 0.853" in told
     again = task2vec_on("outcomes", "import", table).json
     assert (again["added"], again["already_there"], again["refused"]) == (0, 13, 1)
+    assert "nothing was fitted yet" in task2vec("estimator", "show", "--server", server).stdout
+    recalibrate(data_dir)
+    shown = task2vec("estimator", "show", "--server", server).stdout
+    assert "Version 1 of " in shown
+    assert "12 outcomes of 1 candidate on 12 tasks" in shown
     estimates = task2vec("estimate", "birds", "--recipe", "full", "--server", server).stdout
     assert "Ranked by predicted accuracy" in estimates
+    plan = task2vec("plan", "birds", "--target", 0.999, "--server", server).stdout
+    assert "Nothing here will reach 99.9%" in plan
+    assert "Plan for birds" in plan
+    assert task2vec_on("plan", "birds", "--tries", 1).json["verdict"] == "no_target"
     assert re.search(r"5\d% \d+-\d+", estimates)
     (held,) = task2vec_on("outcomes", "list", "--quarantined").json["items"]
     assert "far from" in task2vec("outcomes", "list", "--server", server).stdout
