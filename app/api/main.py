@@ -46,11 +46,10 @@ from app.api.schemas import (
     TaskMetadata,
     VectorQuery,
 )
-from app.cost.evidence import Evidence
 from app.settings import Settings, shared_directory
-from app.store import cards, reference
+from app.store import cards, estimators, reference
 from app.store.blobs import BlobStore
-from app.store.estimators import OUTCOMES, Estimators
+from app.store.estimators import Estimators
 from app.store.indexes import Indexes
 from app.store.session import Database
 from app.telemetry import log_event
@@ -147,7 +146,7 @@ def _lifespan(settings: Settings) -> Any:
                 database,
                 BlobStore(settings.blob_dir),
                 Indexes(settings.index_dir),
-                Estimators(Evidence.shipped(settings.models_dir / OUTCOMES)),
+                Estimators(estimators.shipped(settings.models_dir)),
             )
             log_event("api.started", reference_tasks_written=loaded)
             # Requests are served side by side. A search whose products ran on all cores would wait

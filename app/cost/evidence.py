@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,12 +44,13 @@ class Evidence:
         return cls(pl.read_parquet(io.BytesIO(content)))
 
     @classmethod
-    def shipped(cls, path: Path) -> Evidence:
-        """Of the outcome table that comes with the service; none where it is not there."""
+    def shipped(cls, path: Path, candidates: Collection[str]) -> Evidence:
+        """Of these candidates in the outcome table that comes with the service; none where it is
+        not there."""
         if not path.exists():
             return cls.of([])
         told = pl.read_csv(path, schema_overrides=_SCHEMA)
-        told = told.with_columns(
+        told = told.filter(pl.col("model").is_in(list(candidates))).with_columns(
             task=pl.lit(SHIPPED) + pl.col("task"),
             stop_reason=pl.col("stop_reason").fill_null(""),
             **{name: pl.lit(None, dtype=pl.Float64) for name in COUNTED},

@@ -31,6 +31,9 @@ METRICS = ("accuracy", "balanced_accuracy", "auc", "f1", "average_precision")
 
 LOWER_IS_BETTER = ("loss", "error", "perplexity", "rmse", "mae")
 
+MOST_ROWS = 1_000_000
+"""Of a Parquet table."""
+
 _EMPTY = ("", "na", "nan", "null", "none")
 
 
@@ -93,11 +96,7 @@ class OutcomeTable:
 def read_outcomes(source: Path | IO[bytes], kind: TableKind) -> OutcomeTable:
     """Raises InvalidRequest where that is no such table, or no row of it can be used."""
     try:
-        raw = (
-            pl.read_parquet(source)
-            if kind == "parquet"
-            else pl.read_csv(source, infer_schema=False)
-        )
+        raw = _parquet(source) if kind == "parquet" else pl.read_csv(source, infer_schema=False)
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         what = str(error).splitlines()[0]
         raise InvalidRequest(
@@ -106,6 +105,25 @@ def read_outcomes(source: Path | IO[bytes], kind: TableKind) -> OutcomeTable:
             "Give a CSV table with a header line (it may be gzipped), or Parquet.",
         ) from None
     return parse_outcomes(raw)
+
+
+def _parquet(source: Path | IO[bytes]) -> pl.DataFrame:
+    """The columns that count. A small file may say that it holds any number of rows."""
+    rows = pl.scan_parquet(source)
+    n_rows = rows.select(pl.len()).collect().item()
+    if n_rows > MOST_ROWS:
+        raise InvalidRequest(
+            "outcomes-too-many",
+            f"The table has {n_rows:,} rows, more than {MOST_ROWS:,}.",
+            "Send it in parts.",
+        )
+    known = {*TEXT, *NUMBERS}
+    names = [
+        name
+        for name in rows.collect_schema().names()
+        if name in known or name.startswith(SCORE_PREFIX)
+    ]
+    return rows.select(names).collect()
 
 
 def kind_of(path: Path) -> TableKind:

@@ -21,14 +21,12 @@ from filelock import FileLock, Timeout
 from sqlalchemy import select
 
 from app import __version__
-from app.cost.evidence import Evidence
 from app.errors import Conflict, Task2VecError
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
-from app.store import jobs, workers
+from app.store import estimators, jobs, workers
 from app.store.blobs import BlobStore
-from app.store.estimators import OUTCOMES
 from app.store.indexes import Indexes
 from app.store.session import Database
 from app.store.tables import Outbox, Worker, now
@@ -180,7 +178,7 @@ def _in_background(stopping: threading.Event, settings: Settings, database: Data
     from app.jobs import atlas, recalibrate
 
     indexes = Indexes(settings.index_dir)
-    shipped = Evidence.shipped(settings.models_dir / OUTCOMES)
+    shipped = estimators.shipped(settings.models_dir)
 
     def draw() -> None:
         atlas.refresh(database, indexes, threads=settings.threads or 1, stop=stopping.is_set)

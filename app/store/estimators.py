@@ -12,12 +12,10 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, undefer
 
+from app.catalogue import CandidateCard, load_cards
 from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
 from app.store.tables import EstimatorVersion, Outcome
-
-OUTCOMES = Path("outcomes") / "grid.csv"
-"""Under the models' directory: outcomes that come with the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +24,12 @@ class Watermark:
 
     newest: int
     n_quarantined: int
+
+
+def shipped(models_dir: Path) -> Evidence:
+    """Outcomes of candidates with cards that come with the service."""
+    path = models_dir / "outcomes" / "grid.csv"
+    return Evidence.shipped(path, load_cards(models_dir, CandidateCard).keys())
 
 
 def due(session: Session) -> list[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from app.cost.outcome_table import kind_of, parse_outcomes, read_outcomes
+from app.cost.outcome_table import MOST_ROWS, kind_of, parse_outcomes, read_outcomes
 from app.errors import InvalidRequest
 from tests.cost.outcomes import runs
 
@@ -98,3 +98,12 @@ def test_text_of_numbers_stays_text():
     frame = pl.DataFrame({"task": [7], "model": [18], "metric": ["accuracy"], "value": [1]})
     table = parse_outcomes(frame)
     assert table.runs.select("task", "model", "value").rows() == [("7", "18", 1.0)]
+
+
+def test_a_small_file_with_too_many_rows_is_refused_before_they_are_there(tmp_path):
+    path = tmp_path / "many.parquet"
+    pl.select(task=pl.lit("t").repeat_by(MOST_ROWS + 1).explode()).write_parquet(path)
+    assert path.stat().st_size < 2**20
+    with pytest.raises(InvalidRequest, match="1,000,001 rows") as caught:
+        read_outcomes(path, "parquet")
+    assert caught.value.code == "outcomes-too-many"

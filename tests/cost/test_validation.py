@@ -77,12 +77,13 @@ def test_shipped_evidence_is_read_as_of_tasks_of_its_own(tmp_path):
         "task,group,model,recipe,device,metric,value,seconds,stop_reason,score_x,probe_accuracy\n"
         "digits,d,m,full,cpu,accuracy,0.9,3.5,converged,1,0.8\n"
         "flags,f,m,full,cpu,accuracy,0.7,3.5,,1,\n"
+        "flags,f,other,full,cpu,accuracy,0.7,3.5,,1,\n"
     )
-    shipped = Evidence.shipped(path)
+    shipped = Evidence.shipped(path, {"m"})
     assert shipped.runs["task"].to_list() == ["shipped:digits", "shipped:flags"]
     assert shipped.runs["probe_accuracy"].to_list() == [0.8, None]
     assert shipped.runs["seconds"].to_list() == [None, None]
-    assert Evidence.shipped(tmp_path / "none.csv").finished() is None
+    assert Evidence.shipped(tmp_path / "none.csv", {"m"}).finished() is None
     both = shipped.beside(evidence(runs(3)))
     assert len(both.runs) == 2 + 18
     assert both.finished() is not None
