@@ -188,7 +188,12 @@ def _rules(
     for metric in METRICS:
         far = -_matrix(rows, whole, f"score_{metric}", seed=0)
         rules[f"nearest source, {metric}"] = selection.by_distance(error, far, IMAGENET)
-    grid = selection.asymmetric_distances({name: known[name] for name in whole}, sources)
+    here = {name: known[name] for name in whole}
+    for metric in METRICS:
+        between = distances(here, here, metric)
+        far = np.array([[between[one, other] for other in whole] for one in whole])
+        rules[f"prior by similar tasks, {metric}"] = selection.by_similar_tasks(error, far)
+    grid = selection.asymmetric_distances(here, sources)
     tried = [
         np.array([[each.get((task, s.source or ""), np.nan) for s in STARTS] for task in whole])
         for each in grid.values()

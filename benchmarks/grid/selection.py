@@ -104,6 +104,11 @@ def by_best_distance(error: Array, tried: Sequence[Array], fallback: Sequence[in
         for far in tried
         for threshold in np.nanquantile(far, np.linspace(0, 1, 11))
     ]
+    return _best_elsewhere(error, strengths)
+
+
+def _best_elsewhere(error: Array, strengths: Sequence[Choices]) -> Choices:
+    """For every task the rule that chose best on the others, the first of equals."""
     out = np.full_like(error, np.nan)
     for task in range(len(error)):
         others = np.arange(len(error)) != task
@@ -117,6 +122,25 @@ def _thresholded(far: Array, threshold: float, fallback: Sequence[int]) -> Choic
     for place, start in enumerate(fallback):
         strength[:, start] = -threshold - 1e-9 * place
     return strength
+
+
+def by_similar_tasks(error: Array, far: Array) -> Choices:
+    """The mean standardised accuracy on other tasks, those weighing more that are near: by
+    exp(-distance / bandwidth), the bandwidth that chose best elsewhere, infinity among them.
+
+    `far`  (T, T) distances between tasks
+    """
+    accuracy = 1.0 - error
+    spread = np.nanstd(accuracy, axis=1, keepdims=True)
+    standard = (accuracy - np.nanmean(accuracy, axis=1, keepdims=True)) / np.maximum(spread, 1e-9)
+    middle = float(np.median(far[~np.eye(len(far), dtype=bool)]))
+    strengths = []
+    for bandwidth in (np.inf, *(middle * np.array([2.0, 1.0, 0.5, 0.25, 0.1]))):
+        weight = np.exp(-far / bandwidth)
+        np.fill_diagonal(weight, 0.0)
+        total = weight @ np.nan_to_num(standard)
+        strengths.append(total / np.maximum(weight @ np.isfinite(standard), 1e-300))
+    return _best_elsewhere(error, strengths)
 
 
 def asymmetric_distances(
