@@ -20,10 +20,13 @@ from typer.testing import CliRunner
 
 from app import terminal
 from app.api import schemas
-from app.cli import EXTRAS, LabelKind, MetricName, app
+from app.cli import app
+from app.cli.options import LabelKind
+from app.cli.shared import EXTRAS
 from app.cost.evidence import Evidence
 from app.embedding import dataset
 from app.embedding.distance import METRICS, one_to_one
+from app.embedding.metric_names import MetricName
 from app.embedding.parts import Population, row_of
 from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
@@ -372,7 +375,7 @@ def test_what_nobody_foresaw_is_still_one_line(monkeypatch: pytest.MonkeyPatch) 
     def fail(*_args: object, **_asked: object) -> None:
         raise RuntimeError("first\nsecond")
 
-    monkeypatch.setattr("app.cli.Client.pages", fail)
+    monkeypatch.setattr("app.client.Client.pages", fail)
     assert_error(task2vec("tasks"), 1, "RuntimeError", "TASK2VEC_DEBUG")
 
 
@@ -380,7 +383,7 @@ def test_interruption_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_args: object, **_asked: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("app.cli.Client.pages", interrupt)
+    monkeypatch.setattr("app.client.Client.pages", interrupt)
     assert_error(task2vec("tasks"), 130)
 
 
@@ -425,7 +428,7 @@ def test_control_characters_of_a_name_never_reach_the_terminal(
     counts = {"images": 1, "classes": 1}
     task = {"id": "t", "name": "a\x1b[2Jb[red]", "status": "ready", "tags": [], "complexity": 1.0}
     monkeypatch.setattr(
-        "app.cli.Client.pages", lambda *_args, **_kw: iter([task | {"counts": counts}])
+        "app.client.Client.pages", lambda *_args, **_kw: iter([task | {"counts": counts}])
     )
     shown = task2vec("tasks").stdout
     assert "\x1b[2J" not in shown

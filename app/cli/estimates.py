@@ -1,0 +1,88 @@
+"""Estimates and plans."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from app import terminal
+from app.cli.options import (
+    LOCAL_SERVER,
+    AsJson,
+    Key,
+    Server,
+    TaskRef,
+)
+from app.cli.root import app
+from app.cli.shared import print_json
+from app.client import Client
+
+
+@app.command()
+def estimate(
+    task: TaskRef,
+    device: Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")] = None,
+    k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="How many.")] = None,
+    budget: Annotated[
+        float | None,
+        typer.Option(min=0, help="USD: leave out what may cost more, at its interval's upper end."),
+    ] = None,
+    budget_seconds: Annotated[
+        float | None, typer.Option(min=0, help="Leave out what may take longer, likewise.")
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Rank candidate models for fine-tuning on TASK, with time, money, energy and memory."""
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        answer = client.get(
+            f"/v1/tasks/{found['id']}/estimates",
+            device=device,
+            recipe=recipe,
+            k=k,
+            budget_usd=budget,
+            budget_seconds=budget_seconds,
+        )
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.estimates_table(answer, f"Candidates for {found['name']}"))
+
+
+@app.command()
+def plan(
+    task: TaskRef,
+    target: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Accuracy to reach, a share.")
+    ] = None,
+    tries: Annotated[int, typer.Option(min=1, max=20, help="At most so many candidates.")] = 3,
+    device: Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="USD that all tries together surely stay below.")
+    ] = None,
+    budget_seconds: Annotated[float | None, typer.Option(min=0, help="Likewise of time.")] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Which candidates to try on TASK, in which order, and what may come of it."""
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        answer = client.get(
+            f"/v1/tasks/{found['id']}/plan",
+            target=target,
+            tries=tries,
+            device=device,
+            recipe=recipe,
+            budget_usd=budget,
+            budget_seconds=budget_seconds,
+        )
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.plan_report(answer, found["name"]))

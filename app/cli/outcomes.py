@@ -1,0 +1,154 @@
+"""Outcomes, and the estimator that learns from them."""
+
+from __future__ import annotations
+
+import gzip
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import quote
+
+import typer
+
+from app import terminal
+from app.cli.options import (
+    LOCAL_SERVER,
+    AsJson,
+    Key,
+    Server,
+)
+from app.cli.root import estimator_app, outcomes_app
+from app.cli.shared import print_json, settings_of
+from app.client import Client
+
+
+@outcomes_app.command("import")
+def import_outcomes(
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="CSV, or .parquet."),
+    ],
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the runs of an outcome table; rows that cannot be are told, the others added once."""
+    from app.cost.outcome_table import MEDIA_TYPES, kind_of
+
+    opener = gzip.open if file.suffix == ".gz" else Path.open
+    with opener(file, "rb") as stream:
+        content = stream.read()
+    with Client(server, key) as client:
+        answer = client.post_bytes("/v1/outcomes:import", content, MEDIA_TYPES[kind_of(file)])
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.import_report(answer))
+
+
+@outcomes_app.command("list")
+def list_outcomes(
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    model: Annotated[str | None, typer.Option(help="Only of this candidate.")] = None,
+    quarantined: Annotated[
+        bool, typer.Option("--quarantined", help="Only what nothing is learnt from.")
+    ] = False,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the outcomes, newest first."""
+    asked = {"task": task, "model": model, "quarantined": quarantined or None}
+    with Client(server, key) as client:
+        found = list(client.pages("/v1/outcomes", limit=200, **asked))
+    if as_json:
+        print_json({"items": found})
+    else:
+        terminal.out.print(terminal.outcomes_table(found))
+
+
+@outcomes_app.command("release")
+def release_outcome(
+    outcome_id: Annotated[str, typer.Argument(metavar="OUTCOME", help="Id of an outcome.")],
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take an outcome out of quarantine: somebody looked, and it is as it says."""
+    with Client(server, key) as client:
+        answer = client.patch(f"/v1/outcomes/{quote(outcome_id, safe='')}", {"quarantined": False})
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(f"released {answer['id']}")
+
+
+@estimator_app.command("show")
+def show_estimator(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False) -> None:
+    """What the service's estimator was fitted to, how good it is, whether it still holds."""
+    with Client(server, key) as client:
+        answer = client.get("/v1/estimator")
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.estimator_report(answer))
+
+
+@estimator_app.command("evaluate")
+def evaluate_estimator(
+    outcomes: Annotated[
+        Path,
+        typer.Option(
+            exists=True, dir_okay=False, readable=True, help="Outcome table, CSV or Parquet."
+        ),
+    ],
+    group: Annotated[str, typer.Option(help="Column; what is left out at a time.")] = "task",
+    recipe: Annotated[str | None, typer.Option(help="Only outcomes of this recipe.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of resampling.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """How good the estimator is on a table of outcomes, beside baselines."""
+    from app.catalogue import CandidateCard, load_cards
+    from app.cost.evaluation import evaluate
+    from app.cost.outcome_table import kind_of, read_outcomes
+
+    table = read_outcomes(outcomes, kind_of(outcomes))
+    sizes = {
+        name: card.parameters
+        for full_name, card in load_cards(settings_of().models_dir, CandidateCard).items()
+        for name in (full_name, full_name.partition(".")[0])
+    }
+    with terminal.progress_bars() as bars:
+        bar = bars.add_task(outcomes.name, phase="reading", total=None)
+        found = evaluate(
+            table,
+            group=group,
+            recipe=recipe,
+            parameters=sizes,
+            seed=seed,
+            on_progress=lambda name, done, total: bars.update(
+                bar, phase=name, completed=done, total=total
+            ),
+        )
+    answer = {
+        **found.summary,
+        "intervals": found.intervals,
+        "baselines": found.baselines,
+        "paired": {name: d and asdict(d) for name, d in found.paired.items()},
+        "outcomes": str(outcomes),
+        "group": group,
+        "recipe": recipe,
+        "tasks": len(found.tasks),
+        "groups": found.n_groups,
+        "candidates": found.n_candidates,
+        "cells": found.n_cells,
+        "timed_runs": found.n_timed_runs,
+        "left_out": [
+            {"row": fault.row, "column": fault.column, "reason": fault.reason}
+            for fault in table.errors
+        ],
+    }
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.evaluation_report(answer))

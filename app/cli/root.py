@@ -1,0 +1,79 @@
+"""The command `task2vec`: its groups, and how everything that goes wrong ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from app import __version__, terminal
+from app.client import ServerUnreachable
+from app.errors import Task2VecError
+
+OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class OneLineErrors(TyperGroup):
+    """Whatever goes wrong ends in one line on stderr and a documented exit code."""
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        try:
+            code = super().main(*args, **{**extra, "standalone_mode": False})
+        except typer.TyperException as error:
+            context = getattr(error, "ctx", None)
+            command = context.command_path if context else "task2vec"
+            fail(f"{error.format_message()} See `{command} --help`.", error.exit_code)
+        except ServerUnreachable as error:
+            fail(str(error), NO_SERVER)
+        except Task2VecError as error:
+            fail(str(error), FAILED)
+        except OSError as error:
+            what = error.strerror or type(error).__name__
+            fail(f"{error.filename}: {what}." if error.filename else f"{what}.", FAILED)
+        except Exception as error:
+            if os.environ.get("TASK2VEC_DEBUG"):
+                raise
+            fail(
+                f"unexpected {type(error).__name__}: {error}. "
+                "Please report it; TASK2VEC_DEBUG=1 shows where it happened.",
+                FAILED,
+            )
+        if code == INTERRUPTED:
+            fail("interrupted.", INTERRUPTED)
+        sys.exit(code)
+
+
+def fail(sentence: str, exit_code: int) -> NoReturn:
+    terminal.err.print("error: ", terminal.plain(sentence), sep="", style="red", soft_wrap=True)
+    sys.exit(exit_code)
+
+
+app = typer.Typer(
+    name="task2vec",
+    cls=OneLineErrors,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Which pretrained image model to fine-tune on a small labelled set, and at what cost.",
+)
+keys_app = typer.Typer(help="API keys of the service whose data directory this is.")
+reference_app = typer.Typer(help="The reference library that ships with the service.")
+estimator_app = typer.Typer(help="The estimator of accuracy and cost.")
+outcomes_app = typer.Typer(help="What fine-tuning runs really gave and took.")
+app.add_typer(keys_app, name="keys")
+app.add_typer(estimator_app, name="estimator")
+app.add_typer(outcomes_app, name="outcomes")
+app.add_typer(reference_app, name="reference")
+
+
+@app.callback(invoke_without_command=True)
+def _main(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(__version__)
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())

@@ -1,0 +1,161 @@
+"""For whoever runs the service: keys, a move to another space, a check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from app import terminal
+from app.cli.options import (
+    AsJson,
+    DataDir,
+)
+from app.cli.root import app, keys_app
+from app.cli.shared import open_database, print_json, require_extras, settings_of
+from app.settings import Settings
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
+    tenant: Annotated[
+        str, typer.Option(help="Whose tasks it opens; `local` are those made without a key.")
+    ] = "local",
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key. Its secret is shown once and kept nowhere."""
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        secret = keys.create_key(session, tenant, name)
+    if as_json:
+        print_json({"name": name, "tenant": tenant, "secret": secret})
+    else:
+        typer.echo(secret)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the API keys, without their secrets."""
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        found = [
+            {
+                "id": key.id,
+                "name": key.name,
+                "tenant": key.tenant,
+                "created_at": key.created_at.isoformat(timespec="seconds"),
+                "revoked_at": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
+            }
+            for key in keys.list_keys(session)
+        ]
+    if as_json:
+        print_json({"items": found})
+    else:
+        terminal.out.print(terminal.keys_table(found))
+
+
+@keys_app.command("revoke")
+def revoke_key(
+    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id in `task2vec keys list`.")],
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """End an API key at once."""
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        keys.revoke_key(session, key_id)
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+
+
+@app.command()
+def reindex(
+    probe: Annotated[
+        str | None, typer.Option(help="Probe of the space to move to [TASK2VEC_PROBE].")
+    ] = None,
+    status: Annotated[bool, typer.Option("--status", help="Only show how far it is.")] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move all tasks to another probe's space, from the images kept; a worker does it when idle."""
+    settings = settings_of(probe=probe, data_dir=data_dir)
+    answer = _show_moves(settings) if status else _begin_move(settings)
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print((terminal.moves if status else terminal.move_begun)(answer))
+
+
+@app.command()
+def check(
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every byte and every number, not a sample.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Delete indexes that do not fit; nothing else may run.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look whether database, archives and search indexes fit together; 1 if something does not."""
+    answer = _check(settings_of(data_dir=data_dir), deep=deep, repair=repair)
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.check_report(answer))
+    if not answer["ok"]:
+        raise typer.Exit(1)
+
+
+def _begin_move(settings: Settings) -> dict[str, Any]:
+    require_extras("worker")
+
+    from app.catalogue import ProbeCard, get_card
+    from app.embedding.probe import load_probe
+    from app.store import reindex, spaces
+    from app.store.blobs import BlobStore
+
+    # Loaded here, though a worker will do the work: the space is not known before, and weights that
+    # cannot be had are told now, not by every job.
+    target = load_probe(get_card(settings.models_dir, ProbeCard, settings.probe), "cpu")
+    with open_database(settings) as database, database.session() as session:
+        blobs = BlobStore(settings.blob_dir)
+        begun = reindex.begin(session, blobs, target.card.name, target.space_id)
+        found = spaces.count_tasks(session)
+    library_tasks = sum(count.library_tasks for count in found if count.space_id == target.space_id)
+    return {
+        "probe": target.card.name,
+        "probe_digest": target.digest,
+        "space_id": target.space_id,
+        "library_tasks": library_tasks,
+        **asdict(begun),
+    }
+
+
+def _show_moves(settings: Settings) -> dict[str, Any]:
+    from app.store import reindex, spaces
+
+    with open_database(settings) as database, database.session(read_only=True) as session:
+        found = [asdict(count) for count in spaces.count_tasks(session)]
+        return {"spaces": found, **asdict(reindex.progress(session))}
+
+
+def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
+    from app.store.blobs import BlobStore
+    from app.store.check import check as check_store
+
+    with open_database(settings) as database, database.session(read_only=True) as session:
+        blobs = BlobStore(settings.blob_dir)
+        report = check_store(session, blobs, settings.index_dir, deep=deep, repair=repair)
+    left = [finding for finding in report.findings if not finding.mended]
+    return {
+        "ok": not left,
+        "checked": dict(report.checked),
+        "findings": [asdict(finding) for finding in report.findings],
+    }
