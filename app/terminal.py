@@ -228,7 +228,7 @@ def _what_plans_are(answer: Row) -> str:
 def _what_estimates_are(answer: Row) -> str:
     rows, what_for = answer["estimates"], f"{answer['recipe']} on {answer['device']}"
     if not rows:
-        return f"No candidate for {what_for} stays within the budget."
+        return f"No candidate for {what_for} stays within the limits."
     evidence = {row["evidence"] for row in rows}
     order = (
         ", then by ".join(words for name, words in _EVIDENCE.items() if name in evidence) or "cost"

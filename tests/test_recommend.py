@@ -31,6 +31,7 @@ def made(
         memory_mib=some,
         fits=fits,
         fitting_batch_size=8 if fits else 4,
+        inference_seconds=some,
         counted={},
         basis=[],
     )

@@ -28,7 +28,10 @@ from app.store.tables import Embedding, Task
 
 router = APIRouter(tags=["estimates"])
 
-_INTERVALS = ("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_mib")
+_INTERVALS = (
+    *("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_mib"),
+    "inference_seconds",
+)
 
 
 @router.get(
@@ -47,13 +50,25 @@ def get_estimates(
     k: Annotated[int | None, Query(ge=1, le=1000, description="rows; all without it")] = None,
     budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
+    max_parameters: Annotated[int | None, Query(ge=1, description="size of the network")] = None,
+    max_inference_seconds: Annotated[
+        float | None, Query(gt=0, allow_inf_nan=False, description="typical, one image at a time")
+    ] = None,
     wanted: TableFormat = None,
 ) -> EstimatesAnswer | Response:
     """One row per candidate, each saying what its numbers rest on."""
     task = tasks.get_task(session, tenant, task_id)
     forecasts = Forecasts(reached, session, tenant)
     estimates, by_name = estimates_of(session, tenant, task, forecasts, device, recipe)
-    ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
+    allowed = [
+        each
+        for each in estimates
+        if (max_parameters is None or by_name[each.candidate].parameters <= max_parameters)
+        and (
+            max_inference_seconds is None or each.inference_seconds.typical <= max_inference_seconds
+        )
+    ]
+    ranking = rank(allowed, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
     rows = [_row(ranked, by_name) for ranked in ranking]
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(rows)

@@ -420,6 +420,9 @@ class EstimateRow(Answer):
     money_usd: IntervalAnswer
     energy_wh: IntervalAnswer
     memory_mib: IntervalAnswer
+    inference_seconds: IntervalAnswer = Field(
+        description="of the network on one image, alone in its batch"
+    )
     fits: bool = Field(description="into the device's memory")
     fitting_batch_size: int = Field(description="the largest that does; 0: none")
     top1_percent: float | None

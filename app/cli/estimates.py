@@ -32,6 +32,13 @@ def estimate(
     budget_seconds: Annotated[
         float | None, typer.Option(min=0, help="Leave out what may take longer, likewise.")
     ] = None,
+    max_parameters: Annotated[
+        int | None, typer.Option(min=1, help="Leave out networks that are larger.")
+    ] = None,
+    max_inference_ms: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Leave out what typically takes longer for one image."),
+    ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
@@ -46,6 +53,8 @@ def estimate(
             k=k,
             budget_usd=budget,
             budget_seconds=budget_seconds,
+            max_parameters=max_parameters,
+            max_inference_seconds=None if max_inference_ms is None else max_inference_ms / 1000,
         )
     if as_json:
         print_json(answer)

@@ -55,7 +55,7 @@ class Phase:
     `decoded_images`    image files read and decoded
     """
 
-    name: Literal["training", "evaluation", "features", "classifier"]
+    name: Literal["training", "evaluation", "features", "classifier", "inference"]
     flops: float
     activation_bytes: float
     weight_bytes: float
@@ -117,6 +117,18 @@ def workload(task: TaskFacts, candidate: CandidateCard, recipe: RecipeCard) -> W
     gradient_and_states = 1 + OPTIMISER_STATES[recipe.optimiser]
     kept = candidate.parameters + classifier + gradient_and_states * trained
     return Workload(parts, phases, FLOAT32_BYTES * kept, bytes_per_image)
+
+
+def inference(candidate: CandidateCard) -> Phase:
+    """One image through the network, decoded already, alone in its batch."""
+    return Phase(
+        name="inference",
+        flops=float(FLOPS_PER_MULTIPLY_ADD * candidate.multiply_adds),
+        activation_bytes=float(candidate.forward_bytes),
+        weight_bytes=float(FLOAT32_BYTES * candidate.parameters),
+        kernels=candidate.forward_operations,
+        decoded_images=0,
+    )
 
 
 def classifier_parameters(task: TaskFacts, candidate: CandidateCard) -> int:

@@ -25,7 +25,7 @@ from typing import Literal
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.correction import Factor
-from app.cost.features import Phase, TaskFacts, Workload, workload
+from app.cost.features import Phase, TaskFacts, Workload, inference, workload
 from app.errors import InvalidRequest
 
 __all__ = ["Estimate", "Interval", "TaskFacts", "activation_ratio", "estimate", "roofline_seconds"]
@@ -93,6 +93,7 @@ class Estimate:
     `difficulty`          asymmetric distance from the candidate's source task; lower is easier
     `fits`                typical memory is within the device's
     `fitting_batch_size`  largest batch that is, 0 where none is
+    `inference_seconds`   of the network on one image, alone in its batch
     `counted`             typical seconds, energy and memory before any correction
     `basis`               a sentence for each number, on what it rests
     `calibrated`          whether the interval of seconds is
@@ -111,6 +112,7 @@ class Estimate:
     memory_mib: Interval
     fits: bool
     fitting_batch_size: int
+    inference_seconds: Interval
     counted: dict[CountedName, float]
     basis: list[str]
 
@@ -165,6 +167,7 @@ def estimate(
         memory_mib=told["memory_mib"],
         fits=told["memory_mib"].typical * MIB <= device.memory_bytes,
         fitting_batch_size=fitting_batch_size,
+        inference_seconds=_inference_seconds(candidate, device),
         counted={name: number.typical for name, number in counted.items()},
         basis=[
             _basis_of_accuracy(accuracy),
@@ -183,6 +186,15 @@ def _seconds(work: Workload, device: DeviceCard) -> Interval:
         low=run(device.efficiency_high, 1 / UNCARDED_SPREAD),
         typical=run(device.efficiency_typical, 1.0),
         high=run(device.efficiency_low, UNCARDED_SPREAD),
+    )
+
+
+def _inference_seconds(candidate: CandidateCard, device: DeviceCard) -> Interval:
+    phase = inference(candidate)
+    return Interval(
+        low=_phase_seconds(phase, device, device.efficiency_high, 1 / UNCARDED_SPREAD),
+        typical=_phase_seconds(phase, device, device.efficiency_typical, 1.0),
+        high=_phase_seconds(phase, device, device.efficiency_low, UNCARDED_SPREAD),
     )
 
 
@@ -269,6 +281,7 @@ def _basis(
         f"({device.price_date}; {device.price_note})",
         f"energy_wh: seconds at {POWER_SHARES[0]:.0%} to {POWER_SHARES[-1]:.0%} of "
         f"{device.power_watts:g} W, the {device.kind} alone",
+        f"inference_seconds: counted likewise, one image at a time on {device.name}",
         f"memory_mib: fp32 weights, gradients and {recipe.optimiser} states, activations in "
         f"{device.precision} counted for a batch of {parts.batch_size} and taken at "
         f"{ACTIVATION_SHARES[0]:g} to {ACTIVATION_SHARES[-1]:g} times",

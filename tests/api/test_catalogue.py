@@ -3,6 +3,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -133,4 +135,25 @@ def test_only_estimates_that_surely_stay_within_the_budget_are_listed(service: S
     assert {row["candidate"] for row in within} == {
         row["candidate"] for row in rows if row["money_usd"]["high"] <= budget
     }
+    assert 0 < len(within) < len(rows)
+
+
+@pytest.mark.parametrize(
+    ("limit", "number"),
+    [
+        ("max_parameters", lambda row: row["parameters"]),
+        ("max_inference_seconds", lambda row: row["inference_seconds"]["typical"]),
+    ],
+)
+def test_what_is_too_large_or_slow_to_use_is_left_out(
+    service: Service, limit: str, number: Callable[[dict[str, Any]], float]
+) -> None:
+    address = f"/v1/tasks/{service.ready()}/estimates"
+    rows = service.client.get(address).json()["estimates"]
+    most = sorted(map(number, rows))[1]
+    within = service.client.get(address, params={limit: most}).json()["estimates"]
+    assert {row["candidate"] for row in within} == {
+        row["candidate"] for row in rows if number(row) <= most
+    }
+    assert [row["rank"] for row in within] == list(range(1, len(within) + 1))
     assert 0 < len(within) < len(rows)

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.correction import Factor
 from app.cost.features import TaskFacts
 from app.cost.predictor import MIB, Interval, estimate
 from app.errors import InvalidRequest
@@ -67,6 +68,37 @@ def test_energy_is_watt_hours_and_never_above_the_rated_power():
     row = estimate(TASK, CANDIDATE, FULL, GPU, difficulty=None)
     assert row.energy_wh.high == pytest.approx(row.seconds.high * 100 / 3600)
     assert row.energy_wh.low < row.energy_wh.typical < row.energy_wh.high
+
+
+def test_inference_is_one_forward_pass_without_decoding():
+    inference = estimate(TASK, CANDIDATE, FULL, GPU, difficulty=None).inference_seconds
+    least = max(2 * 1e9 / GPU.peak_flops, (10e6 + 4e6) / GPU.bandwidth_bytes_per_second)
+    assert inference.typical == pytest.approx(least / 0.5)
+    assert inference.low < inference.typical < inference.high
+    slow = GPU.model_copy(update={"decode_images_per_second": 0.01})
+    assert estimate(TASK, CANDIDATE, FULL, slow, difficulty=None).inference_seconds == inference
+
+
+def test_outcomes_correct_what_is_counted_and_say_whether_the_interval_is_calibrated():
+    plain = estimate(TASK, CANDIDATE, FULL, GPU, difficulty=None)
+
+    def corrected(**factors):
+        return estimate(TASK, CANDIDATE, FULL, GPU, difficulty=None, factors=factors)
+
+    scaled = corrected(seconds=Factor(3.0))
+    assert scaled.seconds == plain.seconds.scaled(3.0)
+    assert scaled.energy_wh == plain.energy_wh.scaled(3.0)
+    assert scaled.money_usd.typical == pytest.approx(3 * plain.money_usd.typical)
+    assert scaled.counted == plain.counted
+    assert (scaled.calibrated, scaled.memory_mib) == (False, plain.memory_mib)
+
+    known = corrected(seconds=Factor(3.0, 2.0, 5.0), memory_mib=Factor(1e6, 1e6, 1e6))
+    assert known.seconds == Interval(
+        *(plain.seconds.typical * times for times in (2.0, 3.0, 5.0)), "conformal_90"
+    )
+    assert known.calibrated
+    assert not known.fits
+    assert any(line.startswith("seconds: what is counted times 3") for line in known.basis)
 
 
 def test_steps_are_exact():
