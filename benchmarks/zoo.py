@@ -33,7 +33,7 @@ from app.embedding.vector import TaskEmbedding
 from app.settings import shared_directory
 from benchmarks.grid import selection, tasks
 from benchmarks.grid.cells import Cell, Shelf, planned
-from benchmarks.grid.scores import METRICS, distances, embeddings_of, from_features
+from benchmarks.grid.scores import METRICS, distances, embeddings_of
 from benchmarks.grid.selection import Array
 from benchmarks.grid.starts import NETWORKS, STARTS, Experts
 from benchmarks.grid.tasks import GridTask
@@ -111,9 +111,9 @@ def scored(
     far = {metric: distances(known, sources, metric) for metric in METRICS}
     told: dict[tuple[str, str], dict[str, float | None]] = {}
     for cell in cells:
-        path = shelf.features_path(cell)
-        if cell.recipe == "head_only" and path.exists():
-            own: dict[str, float | None] = dict(from_features(np.load(path), cell.task))
+        scores = shelf.scores(cell) if cell.recipe == "head_only" else None
+        if scores is not None:
+            own: dict[str, float | None] = dict(scores)
             for metric in METRICS:
                 distance = far[metric].get((cell.task.name, cell.start.source or ""))
                 own[f"score_{metric}"] = None if distance is None else -distance

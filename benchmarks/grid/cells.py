@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from benchmarks.grid.scores import from_features
 from benchmarks.grid.starts import EXPERT_SCHEDULE, Experts, Start
 from benchmarks.grid.tasks import GridTask
 from benchmarks.grid.training import (
@@ -75,6 +76,18 @@ class Shelf:
 
     def features_path(self, cell: Cell) -> Path:
         return self.root / "features" / cell.digest / f"{cell.name}.npy"
+
+    def scores(self, cell: Cell) -> dict[str, float] | None:
+        """Of the features that the cell saw, reckoned once; None where it was not made."""
+        features, kept = self.features_path(cell), self.root / "scores" / cell.digest
+        path = kept / f"{cell.name}.json"
+        if path.exists():
+            return dict(json.loads(path.read_text(encoding="utf-8")))
+        if not features.exists():
+            return None
+        found = from_features(np.load(features), cell.task)
+        self._write(path, lambda scratch: scratch.write_text(json.dumps(found), encoding="utf-8"))
+        return found
 
     def make(self, cell: Cell, experts: Experts) -> Run:
         if cell.recipe == "full":

@@ -10,7 +10,6 @@ import torch
 
 from benchmarks.grid import cells, selection, tasks, training
 from benchmarks.grid.cells import Cell, Shelf, planned
-from benchmarks.grid.scores import from_features
 from benchmarks.grid.starts import STARTS, Start
 from benchmarks.grid.tasks import GridTask, grid_task
 from benchmarks.grid.training import Schedule, fine_tune
@@ -124,9 +123,11 @@ def test_a_cell_is_kept_whole_and_is_another_with_other_settings(
     )
     assert (row["epochs"], row["stop_reason"], row["n_train"]) == (1, "cap", 40)
     assert shelf.load(head)["row"]["epochs"] is None
-    features = np.load(shelf.features_path(head))
-    assert len(features) == 40
-    assert from_features(features, easy)["score_knn"] > 0.5
+    assert len(np.load(shelf.features_path(head))) == 40
+    assert shelf.scores(full) is None
+    assert shelf.scores(head)["score_knn"] > 0.5
+    shelf.features_path(head).unlink()
+    assert shelf.scores(head)["score_knn"] > 0.5
     shelf.path(head).write_text('{"row": {"ta', encoding="utf-8")
     assert shelf.load(head) is None
     monkeypatch.setattr(cells, "SCHEDULE", Schedule(max_epochs=2))
