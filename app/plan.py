@@ -52,8 +52,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`best`: the single choice with the greatest expectation; `reachable`: the chance that any
-    candidate reaches the target, whatever it costs."""
+    """`best`: the first step; `reachable`: the chance that any of the choices reaches the target,
+    whatever it costs, or one did before."""
 
     steps: tuple[Step, ...]
     best: Step | None
@@ -78,7 +78,10 @@ def make_plan(
     """
     before = np.full(len(draws), -np.inf if known is None else known)
     of_all = np.maximum(before, draws.max(axis=1, initial=-np.inf))
-    reachable = None if target is None else float((of_all >= target).mean())
+    settled = known is not None and target is not None and known >= target
+    reachable = None
+    if target is not None and (choices or settled):
+        reachable = float((of_all >= target).mean())
     allowed = [number for number, choice in enumerate(choices) if choice.fits]
     steps: list[Step] = []
     spent = Spent()
@@ -106,7 +109,7 @@ def make_plan(
         tuple(steps),
         steps[0] if steps else None,
         reachable,
-        _verdict(reachable, bool(choices) or known is not None),
+        _verdict(reachable, asked=target is not None, anything=bool(choices) or settled),
     )
 
 
@@ -116,10 +119,10 @@ def _promise(before: Draws, draws: Draws) -> tuple[float, float]:
     return round(with_it, DECIMALS), float(draws.mean())
 
 
-def _verdict(reachable: float | None, anything: bool) -> Verdict:
+def _verdict(reachable: float | None, *, asked: bool, anything: bool) -> Verdict:
     if not anything:
         return "unknown"
-    if reachable is None:
+    if reachable is None or not asked:
         return "no_target"
     if reachable < OUT_OF_REACH:
         return "out_of_reach"

@@ -76,4 +76,7 @@ def test_what_does_not_fit_is_not_tried_but_is_what_regret_is_held_against():
 def test_of_nothing_there_is_no_plan():
     plan = make_plan([], np.zeros((10, 0)), tries=3, target=0.5)
     assert (plan.steps, plan.best, plan.verdict) == ((), None, "unknown")
-    assert make_plan([], np.zeros((10, 0)), known=0.6, tries=3, target=0.5).reachable == 1.0
+    reached = make_plan([], np.zeros((10, 0)), known=0.6, tries=3, target=0.5)
+    assert (reached.reachable, reached.verdict) == (1.0, "likely")
+    missed = make_plan([], np.zeros((10, 0)), known=0.4, tries=3, target=0.5)
+    assert (missed.reachable, missed.verdict) == (None, "unknown")

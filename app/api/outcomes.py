@@ -42,6 +42,7 @@ from app.api.schemas import (
 )
 from app.api.tasks import Cursor, Limit
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.cells import is_shipped
 from app.cost.correction import Setting
 from app.cost.outcome_table import (
     MEDIA_TYPES,
@@ -52,7 +53,7 @@ from app.cost.outcome_table import (
     check_outcomes,
     read_outcomes,
 )
-from app.cost.predictor import estimate
+from app.cost.predictor import Estimate, estimate
 from app.errors import InvalidRequest
 from app.store import cards, tasks
 from app.store import outcomes as store
@@ -253,6 +254,8 @@ class _Known:
             "metric": (METRICS, "metric"),
         }
         for number, row in zip(table.numbers, table.runs.iter_rows(named=True), strict=True):
+            if is_shipped(row["task"]):
+                yield RowError(number, "task", f"{row['task']!r} begins as no task of yours may")
             for column, (names, what) in known.items():
                 if row[column] not in names:
                     yield RowError(
@@ -281,10 +284,14 @@ class _Known:
             factors=self._forecasts.factors(Setting(task.id, model, recipe, device)),
         )
         intervals = {name: getattr(found, name) for name in _FORECAST}
+        share = _share_of_steps(run, found, self._recipes[recipe])
         return {
             "service": __version__,
             "calibrated": found.calibrated,
-            "counted": found.counted,
+            "counted": {
+                name: number if name == "memory_mib" else number * share
+                for name, number in found.counted.items()
+            },
             **{name: asdict(interval) for name, interval in intervals.items() if interval},
         }
 
@@ -296,6 +303,13 @@ class _Known:
 
     def _cards(self, kind: type[Any]) -> dict[str, Any]:
         return {card.name: card for card in cards.list_cards(self._session, self._tenant, kind)}
+
+
+def _share_of_steps(run: store.Run, found: Estimate, recipe: RecipeCard) -> float:
+    """Of those that the recipe has, how many were made: what is counted is counted for these."""
+    if "steps" in run.numbers:
+        return run.numbers["steps"] / found.steps.typical
+    return run.numbers.get("epochs", recipe.epochs) / recipe.epochs
 
 
 def _answer(outcome: Outcome) -> OutcomeAnswer:

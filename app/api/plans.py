@@ -45,8 +45,8 @@ def get_plan(
     forecasts = Forecasts(reached, session, tenant)
     estimates, cards = estimates_of(session, tenant, task, forecasts, device, recipe)
     tried = _tried(forecasts.seen(task), recipe)
-    left = [card for name, card in cards.items() if name not in tried]
-    joint = forecasts.joint(task, recipe, METRIC, left)
+    everything = forecasts.joint(task, recipe, METRIC, cards.values())
+    joint = everything.without(tried) if everything else None
     choices = {estimate.candidate: estimate for estimate in estimates}
     told = joint.models if joint else ()
     plan = make_plan(
@@ -69,8 +69,8 @@ def get_plan(
         reachable=plan.reachable,
         verdict=plan.verdict,
         says=_says(plan, target, tried, joint),
-        unknown=len(cards) - len(told) - len(tried),
-        calibrated=joint is not None and bool(joint.calibrated.all()),
+        unknown=len(cards.keys() - set(told) - tried.keys()),
+        calibrated=joint is not None and bool(told) and bool(joint.calibrated.all()),
     )
 
 
@@ -101,17 +101,17 @@ def _step(step: Step) -> PlanStep:
 
 
 def _says(plan: Plan, target: float | None, tried: dict[str, float], joint: Joint | None) -> str:
-    if plan.verdict == "unknown" or joint is None:
+    if target is not None and tried and max(tried.values()) >= target:
+        return f"The target of {target:.1%} is reached: {max(tried, key=tried.__getitem__)}."
+    if joint is None or not (joint.models or tried):
         return (
             "Outcomes tell the accuracy of no candidate yet: report runs on two other tasks at "
             "least, or take the order of the estimates."
         )
-    if target is not None and tried and max(tried.values()) >= target:
-        return f"The target of {target:.1%} is reached: {max(tried, key=tried.__getitem__)}."
     if plan.verdict == "out_of_reach":
         return (
-            f"Nothing here will reach {target:.1%}: the chance that any candidate does is below "
-            f"{OUT_OF_REACH:.0%}."
+            f"Nothing here will reach {target:.1%}: the chance that any candidate does that "
+            f"something is known of is below {OUT_OF_REACH:.0%}."
         )
     if not joint.models:
         return "Every candidate that outcomes tell the accuracy of was tried."

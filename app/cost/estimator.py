@@ -15,6 +15,7 @@ from scipy.stats import norm
 
 from app.cost.accuracy import AccuracyModel
 from app.cost.cells import (
+    LOGIT_MARGIN,
     Cells,
     Floats,
     Mask,
@@ -33,6 +34,12 @@ from app.cost.predictor import CountedName, Interval
 
 COVERAGE = 0.9
 LEAST_VARIANCE = 1e-12
+LEAST_DEVIATIONS = 0.2
+"""However well a few tasks were told."""
+
+RUN_SD = 0.2
+"""Logits between two runs of one candidate on one task, which few outcomes tell."""
+
 LEAST_TASKS = 2
 """Other tasks that a candidate's accuracy is told from, at least."""
 
@@ -77,6 +84,15 @@ class Joint:
     def sd(self) -> Floats:
         """(q,)"""
         return np.sqrt(np.maximum(np.diag(self.covariance), LEAST_VARIANCE))
+
+    def without(self, models: Collection[str]) -> Joint:
+        kept = [place for place, name in enumerate(self.models) if name not in models]
+        return Joint(
+            tuple(self.models[place] for place in kept),
+            self.mean[kept],
+            self.covariance[np.ix_(kept, kept)],
+            self.calibrated[kept],
+        )
 
     def draws(self, count: int, seed: int) -> Floats:
         """(count, q) shares, 0 to 1: what they may reach together."""
@@ -125,15 +141,15 @@ class AccuracyEstimator:
     def forecast(self, asked: Question) -> dict[str, Interval]:
         """Of the candidates that something can be said of. Values of the metric, 0 to 1: the 90%
         interval about the median, or, where it cannot be calibrated, the one that the model itself
-        believes."""
+        believes. Beyond LOGIT_MARGIN of 0 or 1 nothing is told apart, so it ends there."""
         joint = self.joint(asked)
         half = joint.sd * norm.ppf((1 + COVERAGE) / 2)
         low, typical, high = (from_logit(joint.mean + shift) for shift in (-half, 0 * half, half))
         return {
             name: Interval(
-                float(low[i]),
+                float(low[i]) if low[i] > LOGIT_MARGIN else 0.0,
                 float(typical[i]),
-                float(high[i]),
+                float(high[i]) if high[i] < 1 - LOGIT_MARGIN else 1.0,
                 "conformal_90" if joint.calibrated[i] else "uncalibrated_range",
             )
             for i, name in enumerate(joint.models)
@@ -141,10 +157,15 @@ class AccuracyEstimator:
 
     def joint(self, asked: Question) -> Joint:
         """The same of all of them together: of the candidates that were tried on LEAST_TASKS other
-        tasks or more, and of others whose accuracy on ImageNet is published."""
-        tried = {m for m in asked.published if self._tasks_tried(m, asked.task) >= LEAST_TASKS}
-        told = tuple(m for m, top1 in asked.published.items() if m in tried or top1 is not None)
-        if not tried:
+        tasks or more, and, if any of such has a published accuracy, of others that have one."""
+        tried = {m for m in self._cells.models if self._tasks_tried(m, asked.task) >= LEAST_TASKS}
+        anchored = any(asked.published.get(model) is not None for model in tried)
+        told = tuple(
+            m
+            for m, top1 in asked.published.items()
+            if m in tried or (anchored and top1 is not None)
+        )
+        if not told:
             return Joint((), np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool))
         contest = (asked.task, asked.recipe, asked.metric)
         reached = _reached(asked.seen, contest)
@@ -162,21 +183,41 @@ class AccuracyEstimator:
             np.array([np.nan if top1 is None else to_logit(np.array(top1)) for top1 in published]),
         )
         found = model.forecast(rows[: len(told)], rows[np.isfinite(reach[rows])])
-        calibrated = bool(np.isfinite(self.deviations))
-        scale = self.deviations / norm.ppf((1 + COVERAGE) / 2) if calibrated else 1.0
+        calibrated = np.array(
+            [name not in reached and self._is_calibrated(name, contest) for name in told]
+        )
+        scale = np.ones(len(told))
+        if np.isfinite(self.deviations):
+            believed = max(self.deviations, LEAST_DEVIATIONS) / norm.ppf((1 + COVERAGE) / 2)
+            scale = np.where(calibrated, believed, max(believed, 1.0))
+        again = np.array([RUN_SD**2 if name in reached else 0.0 for name in told])
         return Joint(
-            told,
-            found.mean,
-            scale**2 * found.covariance,
-            np.array([calibrated and name in tried for name in told]),
+            told, found.mean, np.outer(scale, scale) * found.covariance + np.diag(again), calibrated
         )
 
     def _tasks_tried(self, model: str, task: str) -> int:
+        return len(self._tasks_of(model) - {task})
+
+    def _tasks_of(self, model: str, league: tuple[str, str] | None = None) -> set[str]:
+        """On which it was tried, under a recipe and by a metric, or any."""
         if model not in self._cells.models:
-            return 0
+            return set()
         rows = self._cells.model == self._cells.models.index(model)
-        tasks = {self._cells.contests[contest][0] for contest in self._cells.contest[rows]}
-        return len(tasks - {task})
+        contests = [self._cells.contests[contest] for contest in self._cells.contest[rows]]
+        return {contest[0] for contest in contests if league in {None, contest[1:]}}
+
+    def _is_calibrated(self, model: str, contest: tuple[str, str, str]) -> bool:
+        """Whether this recipe and metric were reported on enough tasks, and this candidate on some
+        of them."""
+        task, *league = contest
+        of_league = {name[0] for name in self._cells.contests if name[1:] == contest[1:]}
+        own = {name for name in of_league if not is_shipped(name)}
+        tried = {name for name in self._tasks_of(model, (league[0], league[1])) if name in own}
+        return (
+            bool(np.isfinite(self.deviations))
+            and len(own) >= LEAST_GROUPS
+            and len(tried - {task}) >= LEAST_TASKS
+        )
 
     def _calibrated(self) -> float:
         if len(self._own) < LEAST_GROUPS:
@@ -218,5 +259,5 @@ def forecast_groups(
         rows = np.flatnonzero(judged & (cells.contest == contest))
         forecast = model.forecast(rows, model.known_of(int(contest)))
         mean[rows] = forecast.mean
-        sd[rows] = np.sqrt(np.maximum(np.diag(forecast.covariance), 1e-12))
+        sd[rows] = np.sqrt(np.maximum(np.diag(forecast.covariance), LEAST_VARIANCE))
     return mean, sd

@@ -82,5 +82,5 @@ class Evidence:
             runs[column].cast(pl.Float64).fill_null(float("nan")).to_numpy()
             for column in (name, f"counted_{name}")
         )
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore"):
             return settings, np.log(measured) - np.log(counted)

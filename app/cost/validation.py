@@ -6,7 +6,7 @@ Everything is judged task by task under fits that saw nothing of the task.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -91,14 +91,21 @@ def judged_corrections(
 def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
     """Of accuracy; None where there is too little to tell the two apart.
 
-    The old estimator is one that knows of the new evidence only what the old one had.
+    The old estimator is one that knows only what the old evidence had. What both know is judged by
+    what the old evidence said of it: new runs are not their own referee.
     """
     tables = new.finished(), old.finished()
     if tables[0] is None or tables[1] is None:
         return None
     cells, earlier = make_cells(tables[0], "task"), make_cells(tables[1], "task")
-    had = set(_names(earlier))
-    known_before = np.array([name in had for name in _names(cells)])
+    had = {name: row for row, name in enumerate(_names(earlier))}
+    row_before = np.array([had.get(name, -1) for name in _names(cells)])
+    known_before = row_before >= 0
+    before_cells = replace(
+        cells,
+        reach=np.where(known_before, earlier.reach[row_before], cells.reach),
+        value=np.where(known_before, earlier.value[row_before], cells.value),
+    )
     judged = np.isin(cells.model, cells.model[known_before])
     difference: list[float] = []
     for fold in calibration_sets(len(cells.groups)):
@@ -106,8 +113,10 @@ def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
         rows = np.flatnonzero(judged & ~others)
         if not len(rows) or not (others & known_before).any():
             continue
+        truth = to_logit(before_cells.value[rows])
         after, before = (
-            _missed(cells, others & known, fold)[rows] for known in (judged, known_before)
+            np.abs(truth - _told(some, others & known, fold)[rows])
+            for some, known in ((cells, judged), (before_cells, known_before))
         )
         of_task = cells.group[rows]
         difference += [float((after - before)[of_task == task].mean()) for task in set(of_task)]
@@ -119,10 +128,9 @@ def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
     return Comparison(len(values), float(values.mean()), float(low), float(high))
 
 
-def _missed(cells: Cells, known: Mask, groups: Collection[int]) -> Floats:
-    """(n,) |error|, logits, of a fit to the known cells; of other groups' cells, nothing."""
-    mean, _ = forecast_groups(cells, AccuracyModel(cells, known), groups)
-    return np.asarray(np.abs(to_logit(cells.value) - mean))
+def _told(cells: Cells, known: Mask, groups: Collection[int]) -> Floats:
+    """(n,) logits that a fit to the known cells tells of these groups' cells."""
+    return forecast_groups(cells, AccuracyModel(cells, known), groups)[0]
 
 
 def _names(cells: Cells) -> Iterator[tuple[str, ...]]:

@@ -7,6 +7,7 @@ after a refusal, the old one goes on.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -36,8 +37,11 @@ def refresh(
     for tenant in due:
         if stop():
             break
-        _refit(database, tenant, shipped)
-        fitted += 1
+        try:
+            _refit(database, tenant, shipped)
+            fitted += 1
+        except Exception:  # one tenant's outcomes are no reason to leave the others' alone
+            log_event("estimator.failed", level=logging.ERROR, tenant=tenant, exc_info=True)
     return fitted
 
 

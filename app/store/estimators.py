@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session, undefer
 
+from app import __version__
 from app.catalogue import CandidateCard, load_cards
 from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
@@ -33,11 +34,16 @@ def shipped(models_dir: Path) -> Evidence:
 
 
 def due(session: Session) -> list[str]:
-    """Tenants whose outcomes changed since an estimator was last fitted to them."""
+    """Tenants whose outcomes changed since an estimator was last fitted to them, or whose estimator
+    another version of the service fitted."""
     newest = func.max(Outcome.seq)
     aside = func.count().filter(Outcome.quarantine.is_not(None))
     now = session.execute(select(Outcome.tenant, newest, aside).group_by(Outcome.tenant)).all()
-    then = {row.tenant: Watermark(row.newest, row.n_quarantined) for row in _newest(session)}
+    then = {
+        row.tenant: Watermark(row.newest, row.n_quarantined)
+        for row in _newest(session)
+        if row.code_version == __version__
+    }
     return sorted(
         tenant for tenant, *at in now if then.get(tenant, Watermark(0, 0)) != Watermark(*at)
     )
@@ -58,7 +64,8 @@ def latest(
         query = query.where(EstimatorVersion.published)
     if with_evidence:
         query = query.options(undefer(EstimatorVersion.evidence))
-    return session.scalar(query.order_by(EstimatorVersion.version.desc()).limit(1))
+    query = query.order_by(EstimatorVersion.version.desc()).limit(1)
+    return session.scalar(query, execution_options={"populate_existing": True})
 
 
 def add(session: Session, version: EstimatorVersion, evidence: Evidence) -> None:
@@ -113,7 +120,8 @@ class Estimators:
         with self._mutex:
             number, estimator = self._fitted.get(tenant, (0, self._nobodys))
         if number != version.version:
-            session.refresh(version, ["evidence"])
+            # Read again with its evidence, together: a successor may have taken it meanwhile.
+            version = latest(session, tenant, published=True, with_evidence=True) or version
             evidence = self._shipped.beside(evidence_of(version))
             estimator = Estimator(evidence, calibration_from(version.calibration))
             with self._mutex:

@@ -116,6 +116,26 @@ def test_good_rows_of_a_table_are_added_and_bad_ones_told(service: Service) -> N
     assert [o["value"] for o in service.client.get("/v1/outcomes").json()["items"]] == [0.7, 0.8]
 
 
+def test_a_task_may_not_call_itself_shipped(service: Service) -> None:
+    table = f"task,model,metric,value\nshipped:x,{candidate(service)},accuracy,0.5"
+    (error,) = send(service, table).json()["errors"]
+    assert (error["row"], error["column"]) == (1, "task")
+
+
+def test_what_is_counted_is_counted_for_the_steps_that_were_made(
+    service: Service, report: dict[str, Any]
+) -> None:
+    def counted(**made: float) -> dict[str, float]:
+        answer = service.client.post("/v1/outcomes", json=report | made).json()
+        found: dict[str, float] = answer["forecast"]["counted"]
+        return found
+
+    whole, half = counted(epochs=20), counted(epochs=10)
+    assert half["seconds"] == pytest.approx(whole["seconds"] / 2)
+    assert half["memory_mib"] == whole["memory_mib"]
+    assert counted(steps=1)["seconds"] < 0.1 * whole["seconds"]
+
+
 def test_a_parquet_table_is_read_like_a_csv(service: Service) -> None:
     text = "\n".join([HEAD, *rows(service, "0.8", "0.7")])
     buffer = io.BytesIO()

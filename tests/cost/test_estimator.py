@@ -151,3 +151,38 @@ def test_own_outcomes_outweigh_shipped_ones_that_say_the_opposite():
     own = runs(6, noise=0.05, seed=1)
     found = estimator(pl.concat([reverse, own])).forecast(asked("new", MODELS))
     assert found["model-5"].typical > found["model-0"].typical
+
+
+def test_what_was_not_reported_of_a_recipe_is_not_calibrated():
+    fitted = estimator(runs(noise=0.05))
+    kinds = {
+        recipe: fitted.forecast(asked("new", MODELS, recipe))["model-3"].kind
+        for recipe in ("full", "head_only")
+    }
+    assert kinds == {"full": "conformal_90", "head_only": "uncalibrated_range"}
+
+
+def test_a_candidate_that_ran_on_the_task_may_run_again_a_little_differently():
+    frame = runs(noise=0.05)
+    seen = table(frame.filter((pl.col("task") == "task-00") & (pl.col("model") == "model-2")))
+    found = estimator(frame).forecast(asked("task-00", MODELS, seen=seen))["model-2"]
+    assert found.kind == "uncalibrated_range"
+    assert found.low < seen.runs["value"][0] < found.high
+    assert 0.02 < found.high - found.low < 0.3
+
+
+def test_intervals_end_where_nothing_is_told_apart():
+    frame = runs(noise=0.05).with_columns(value=pl.lit(1.0))
+    found = estimator(frame).forecast(asked("new", MODELS))["model-2"]
+    assert found.high == 1.0
+    none = estimator(frame.with_columns(value=pl.lit(0.0))).forecast(asked("new", MODELS))
+    assert none["model-2"].low == 0.0
+
+
+def test_an_untried_candidate_is_told_when_those_tried_are_not_asked_for():
+    published = dict.fromkeys(MODELS, 0.7) | {"other": 0.8}
+    joint = estimator(runs()).joint(asked("new", [*MODELS, "other"], published=published))
+    left = joint.without(MODELS)
+    assert left.models == ("other",)
+    assert left.covariance.shape == (1, 1)
+    assert not left.calibrated.any()

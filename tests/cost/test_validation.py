@@ -40,6 +40,14 @@ def test_outcomes_that_contradict_those_before_make_it_worse():
     assert compared(evidence(pl.concat([good, bad])), evidence(good)).worse
 
 
+def test_better_values_for_what_was_known_are_not_their_own_referee():
+    good = runs(14, noise=0.05)
+    again = good.with_columns(
+        value=pl.when(pl.col("model") == "model-0").then(0.99).otherwise("value")
+    )
+    assert compared(evidence(pl.concat([good, again])), evidence(good)).worse
+
+
 def test_of_few_tasks_nothing_can_be_said():
     assert compared(evidence(runs(4)), evidence(runs(4).filter(pl.col("task") < "task-02"))) is None
     failed = runs(6).with_columns(value=None, stop_reason=pl.lit("failed"))
