@@ -227,7 +227,7 @@ def test_estimates_are_ranked_and_a_budget_leaves_out_what_may_cost_more(server:
         row["candidate"] for row in everything if row["seconds"]["high"] <= slowest
     }
     nothing = task2vec("estimate", "birds", "--budget", 0, "--server", server)
-    assert "within the budget" in " ".join(nothing.stdout.split())
+    assert "within the limits" in " ".join(nothing.stdout.split())
 
 
 @pytest.mark.parametrize("width", [80, 100])
