@@ -61,6 +61,7 @@ NUMBERS = {
     "seconds": _POSITIVE,
     "power_watts": _NOT_NEGATIVE,
     "memory_mib": _POSITIVE,
+    "probe_accuracy": Bounds(0.0, 1.0, True, "a share from 0 to 1"),
     "value": Bounds(0.0, 1.0, True, "a share from 0 to 1 (write 85.3% as 0.853)"),
 }
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import polars as pl
 import pytest
@@ -115,9 +113,7 @@ def test_a_candidate_without_outcomes_stands_where_its_published_accuracy_puts_i
 def test_the_probe_tells_how_easy_a_task_is():
     frame = runs(20, noise=0.05)
     level = frame.group_by("task").agg(pl.col("value").mean().alias("probe_accuracy"))
-    parsed = table(frame.drop("score_truth", "score_noise"))
-    with_ease = replace(parsed, runs=parsed.runs.join(level, on="task"))
-    fitted, blind = AccuracyEstimator(with_ease), estimator(frame)
+    fitted, blind = estimator(frame.join(level, on="task")), estimator(frame)
 
     def told(of: AccuracyEstimator, **known: float) -> Interval:
         return of.forecast(asked("new", MODELS, **known))["model-3"]

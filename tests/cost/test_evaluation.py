@@ -92,3 +92,11 @@ def test_the_seed_decides_what_is_random():
     a, b, c = (evaluate(frame, seed=seed) for seed in (0, 0, 1))
     assert a == b
     assert a.intervals != c.intervals
+
+
+def test_how_easy_tasks_are_for_the_probe_narrows_what_is_told_of_them():
+    frame = runs(20, noise=0.05).drop("score_truth", "score_noise")
+    ease = frame.group_by("task").agg(pl.col("value").mean().alias("probe_accuracy"))
+    blind, told = evaluate(table(frame)), evaluate(table(frame.join(ease, on="task")))
+    assert told.summary["width90_median"] < 0.6 * blind.summary["width90_median"]
+    assert told.summary["coverage90_mean"] == pytest.approx(0.9, abs=0.06)
