@@ -28,7 +28,7 @@ def get_estimator(tenant: Tenant, session: Reading) -> EstimatorAnswer:
         refused = RefusedEstimator(
             version=last.version, reason=last.reason, created_at=last.created_at
         )
-    pending = tenant in estimators.due(session)
+    pending = estimators.is_due(session, tenant)
     if serving is None:
         return EstimatorAnswer(pending=pending, refused=refused)
     return EstimatorAnswer(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, isfinite
 from pathlib import Path
@@ -18,13 +17,17 @@ from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
 from app.store.tables import EstimatorVersion, Outcome
 
+_TENANTS = select(Outcome.tenant).distinct().order_by(Outcome.tenant)
+
 
 @dataclass(frozen=True, slots=True)
 class Watermark:
-    """Changes with what can be learnt from: the newest outcome, and how many are in quarantine."""
+    """Changes with what can be learnt from: the newest outcome, how many are in quarantine, and how
+    many are not, for an older one may be committed later."""
 
     newest: int
     n_quarantined: int
+    n_outcomes: int
 
 
 def shipped(models_dir: Path) -> Evidence:
@@ -36,23 +39,24 @@ def shipped(models_dir: Path) -> Evidence:
 def due(session: Session) -> list[str]:
     """Tenants whose outcomes changed since an estimator was last fitted to them, or whose estimator
     another version of the service fitted."""
-    newest = func.max(Outcome.seq)
-    aside = func.count().filter(Outcome.quarantine.is_not(None))
-    now = session.execute(select(Outcome.tenant, newest, aside).group_by(Outcome.tenant)).all()
-    then = {
-        row.tenant: Watermark(row.newest, row.n_quarantined)
-        for row in _newest(session)
-        if row.code_version == __version__
-    }
-    return sorted(
-        tenant for tenant, *at in now if then.get(tenant, Watermark(0, 0)) != Watermark(*at)
-    )
+    return [tenant for tenant in session.scalars(_TENANTS) if is_due(session, tenant)]
+
+
+def is_due(session: Session, tenant: str) -> bool:
+    last = latest(session, tenant, published=False)
+    at = watermark(session, tenant)
+    if last is None:
+        return at.newest > 0
+    fitted = Watermark(last.newest, last.n_quarantined, last.n_outcomes)
+    return at != fitted or last.code_version != __version__
 
 
 def watermark(session: Session, tenant: str) -> Watermark:
-    newest = select(func.coalesce(func.max(Outcome.seq), 0)).where(Outcome.tenant == tenant)
-    aside = select(func.count()).where(Outcome.tenant == tenant, Outcome.quarantine.is_not(None))
-    return Watermark(session.scalars(newest).one(), session.scalars(aside).one())
+    aside = func.count().filter(Outcome.quarantine.is_not(None))
+    used = func.count().filter(Outcome.quarantine.is_(None))
+    newest = func.coalesce(func.max(Outcome.seq), 0)
+    row = session.execute(select(newest, aside, used).where(Outcome.tenant == tenant)).one()
+    return Watermark(*row)
 
 
 def latest(
@@ -127,8 +131,3 @@ class Estimators:
             with self._mutex:
                 self._fitted[tenant] = version.version, estimator
         return estimator
-
-
-def _newest(session: Session) -> Iterable[EstimatorVersion]:
-    last = select(func.max(EstimatorVersion.seq)).group_by(EstimatorVersion.tenant)
-    return session.scalars(select(EstimatorVersion).where(EstimatorVersion.seq.in_(last)))

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import polars as pl
 import pytest
+from sqlalchemy.orm import Session
 
 from app.cost.evidence import Evidence
 from app.jobs import recalibrate
@@ -124,3 +125,34 @@ def test_what_is_left_is_done_at_the_next_turn(database: Database) -> None:
     report(database, 5)
     assert refresh(database, stop=lambda: True) == 0
     assert refresh(database) == 1
+
+
+def test_an_estimator_that_another_version_of_the_service_fitted_is_due(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(database, 5)
+    assert refresh(database) == 1
+    monkeypatch.setattr("app.store.estimators.__version__", "later")
+    monkeypatch.setattr("app.jobs.recalibrate.__version__", "later")
+    assert refresh(database) == 1
+    assert refresh(database) == 0
+
+
+def test_one_tenants_failing_fit_leaves_the_others_theirs(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(database, 5)
+    report(database, 5, tenant="rival")
+    real = outcomes.evidence
+
+    def failing(session: Session, tenant: str) -> Evidence:
+        if tenant == "acme":
+            raise RuntimeError("no")
+        return real(session, tenant)
+
+    monkeypatch.setattr(outcomes, "evidence", failing)
+    assert refresh(database) == 1
+    assert latest(database) is None
+    monkeypatch.undo()
+    assert refresh(database) == 1
+    assert latest(database) is not None
