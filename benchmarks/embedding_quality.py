@@ -46,6 +46,7 @@ from benchmarks.quality.measures import PERMUTATIONS
 from benchmarks.quality.methods import METHODS, Cells, Method, Workshop
 from benchmarks.quality.published import training_probe
 from benchmarks.quality.report import report
+from benchmarks.quality.shards import shard
 from benchmarks.quality.tasks import REFERENCE_SIZE, QualitySet, spread
 
 PUBLISHED_TASKS = 10
@@ -138,7 +139,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="the labelled sets, nothing else")
     parser.add_argument("--quick", action="store_true", help="digits alone")
     parser.add_argument("--figures", action="store_true", help="make no cells")
-    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N")
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N")
     parser.add_argument("--methods", type=_methods, default=list(METHODS), metavar="A,B")
     parser.add_argument("--sizes", type=_numbers, default=[], metavar="10,20")
     parser.add_argument(
@@ -146,13 +147,6 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--published-tasks", type=int, default=PUBLISHED_TASKS, metavar="K")
     return parser.parse_args(arguments)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not 1 <= int(index) <= int(count):
-        raise argparse.ArgumentTypeError(f"{text} is not one of 1/N to N/N")
-    return int(index), int(count)
 
 
 def _names(text: str) -> list[str]:

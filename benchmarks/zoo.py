@@ -38,6 +38,7 @@ from benchmarks.grid.selection import Array
 from benchmarks.grid.starts import NETWORKS, STARTS, Experts
 from benchmarks.grid.tasks import GridTask
 from benchmarks.quality.questions import hashed
+from benchmarks.quality.shards import shard
 
 SEEDS = 3
 SEVERAL_SEEDS = ("emoji-objects", "icons-daily", "capitals-sans", "fashion-tops", "scenes")
@@ -222,17 +223,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--cache-dir", type=Path, default=Path(".cache/zoo"))
     parser.add_argument("--packages-dir", type=Path, default=Path(".cache/reference"))
     parser.add_argument("--list", action="store_true", help="tasks and starting points")
-    parser.add_argument("--shard", type=_shard, default=(1, 1), metavar="I/N")
+    parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N")
     parser.add_argument("--figures", action="store_true", help="make no cells")
     parser.add_argument("--table", type=Path, metavar="FILE", help="make no cells, write the table")
     return parser.parse_args(arguments)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, _, count = text.partition("/")
-    if not 1 <= int(index) <= int(count):
-        raise argparse.ArgumentTypeError(f"{text} is not one of 1/N to N/N")
-    return int(index), int(count)
 
 
 if __name__ == "__main__":

@@ -25,28 +25,27 @@ class Forecasts:
         self._session, self._tenant = session, tenant
         self._estimator = reached.estimators.of(session, tenant)
         self._seen: dict[str, OutcomeTable | None] = {}
-        self._told: dict[tuple[str, str, str], dict[str, Interval]] = {}
+        self._told: dict[tuple[str, str, str], Joint] = {}
 
     def accuracies(
         self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
     ) -> dict[str, Interval]:
-        """Of those that something can be said of, this very moment's outcomes included; asked again
-        for the same task, recipe and metric, of the same candidates."""
-        if self._estimator.accuracy is None:
-            return {}
-        asked = (task.id, recipe, metric)
-        if asked not in self._told:
-            question = self._question(task, recipe, metric, candidates)
-            self._told[asked] = self._estimator.accuracy.forecast(question)
-        return self._told[asked]
+        """Of those that something can be said of, this very moment's outcomes included."""
+        joint = self.joint(task, recipe, metric, candidates)
+        return joint.intervals() if joint else {}
 
     def joint(
         self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
     ) -> Joint | None:
-        """The same of all of them together; None where there are no outcomes at all."""
+        """The same of all of them together; None where there are no outcomes at all. Asked again
+        for the same task, recipe and metric, of the same candidates."""
         if self._estimator.accuracy is None:
             return None
-        return self._estimator.accuracy.joint(self._question(task, recipe, metric, candidates))
+        asked = (task.id, recipe, metric)
+        if asked not in self._told:
+            question = self._question(task, recipe, metric, candidates)
+            self._told[asked] = self._estimator.accuracy.joint(question)
+        return self._told[asked]
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
         """On what is counted for a run."""

@@ -10,7 +10,9 @@ from app import terminal
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
+    Device,
     Key,
+    Recipe,
     Server,
     TaskRef,
 )
@@ -22,8 +24,8 @@ from app.client import Client
 @app.command()
 def estimate(
     task: TaskRef,
-    device: Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")] = None,
+    device: Device = None,
+    recipe: Recipe = None,
     k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="How many.")] = None,
     budget: Annotated[
         float | None,
@@ -69,8 +71,8 @@ def plan(
         float | None, typer.Option(min=0, max=1, help="Accuracy to reach, a share.")
     ] = None,
     tries: Annotated[int, typer.Option(min=1, max=20, help="At most so many candidates.")] = 3,
-    device: Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")] = None,
+    device: Device = None,
+    recipe: Recipe = None,
     budget: Annotated[
         float | None, typer.Option(min=0, help="USD that all tries together surely stay below.")
     ] = None,

@@ -31,3 +31,5 @@ AddCard = Annotated[
     Path | None, typer.Option(metavar="CARD.toml", exists=True, help="Add a card of your own.")
 ]
 LabelKind = Literal["auto", "single_label", "multi_label"]
+Device = Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")]
+Recipe = Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")]

@@ -13,6 +13,7 @@ import numpy as np
 
 from app.cost.cells import Floats, Ints
 
+COVERAGE = 0.9
 LEAST_GROUPS = 9
 """Of a 90% interval."""
 

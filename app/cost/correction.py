@@ -15,21 +15,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from app.cost.cells import Floats, Ints
-from app.cost.conformal import LEAST_GROUPS, calibrated_quantile, calibration_sets
+from app.cost.conformal import COVERAGE, LEAST_GROUPS, calibrated_quantile, calibration_sets
+from app.cost.medians import ROUNDS, laplace_weights
 
-COVERAGE = 0.9
 EFFECT_PRECISION = 1.0
 """Of every term but the task's: a device or candidate makes a run longer by a factor of e or so."""
 
 TASK_PRECISION = 4.0
 """What is odd about one task is counted already, but for what its images cost to decode."""
-
-LEAST_RESIDUAL = 0.05
-MEDIAN_ROUNDS = 12
 
 Term = tuple[str, ...]
 """What the effect is of, and the names that it belongs to."""
@@ -95,6 +93,7 @@ class Correction:
         low, high = np.exp([log_typical - self.half, log_typical + self.half])
         return Factor(typical, float(low), float(high))
 
+    @cached_property
     def missed(self) -> tuple[Floats, Ints]:
         """|residual| of every run, natural logarithms, under a fit that saw nothing of its task;
         and the number of that task."""
@@ -117,7 +116,7 @@ class Correction:
     def _calibrated(self) -> float:
         if self.n_tasks < LEAST_GROUPS:
             return float("inf")
-        return calibrated_quantile(*self.missed(), COVERAGE)
+        return calibrated_quantile(*self.missed, COVERAGE)
 
 
 def _at(effects: dict[Term, float], setting: Setting) -> float:
@@ -136,10 +135,9 @@ def _fit(settings: Sequence[Setting], y: Floats) -> dict[Term, float]:
     penalty = [TASK_PRECISION if term[0] == "task" else EFFECT_PRECISION for term in terms]
     weight: Floats = np.ones(len(y))
     solution: Floats = np.zeros(len(terms))
-    for _ in range(MEDIAN_ROUNDS):
+    for _ in range(ROUNDS):
         weighted = design * weight[:, None]
         gram = weighted.T @ design + np.diag(penalty)
         solution = np.asarray(np.linalg.solve(gram, weighted.T @ y))
-        size = np.maximum(np.abs(y - design @ solution), LEAST_RESIDUAL)
-        weight = 1 / (size.mean() * size)  # Laplace noise: |residual| / scale as a square
+        weight = laplace_weights(y - design @ solution)
     return dict(zip(terms, map(float, solution), strict=True))

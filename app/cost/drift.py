@@ -9,9 +9,8 @@ from math import sqrt
 import numpy as np
 from scipy.stats import t as student
 
-from app.cost.conformal import LEAST_GROUPS
+from app.cost.conformal import COVERAGE, LEAST_GROUPS
 
-STATED = 0.9
 DOUBT = 0.05
 ROUNDING = 1e-9
 
@@ -52,5 +51,5 @@ def tracked(tasks: Sequence[str], inside: Sequence[bool]) -> Tracked | None:
         coverage=mean,
         coverage_low=low,
         coverage_high=high,
-        drifting=len(names) >= LEAST_GROUPS and high is not None and high < STATED - ROUNDING,
+        drifting=len(names) >= LEAST_GROUPS and high is not None and high < COVERAGE - ROUNDING,
     )

@@ -22,6 +22,7 @@ import numpy as np
 import polars as pl
 
 from app.cost.cells import Floats, Ints, Mask
+from app.cost.medians import ROUNDS, laplace_weights
 
 EFFECT_PRECISION = 1.0
 """Of the normal prior of an effect: a setting makes a run longer or shorter by a factor of e."""
@@ -29,9 +30,6 @@ EFFECT_PRECISION = 1.0
 TASK_PRECISION = 1e-3
 MOST_LEVELS = 300
 """A setting of more kinds than that is a measurement, not a setting."""
-
-LEAST_RESIDUAL = 0.05
-MEDIAN_ROUNDS = 12
 
 SETTINGS = (
     ("model",),
@@ -154,13 +152,11 @@ def _fit(d: Durations, known: Mask, y: Floats, capped: Mask) -> _Fit:
     ridge = _Ridge(d, known)
     seen, limited = y[known], capped[known]
     target, weight = seen, np.ones(len(seen))
-    for _ in range(MEDIAN_ROUNDS):
+    for _ in range(ROUNDS):
         solution = ridge.solve(target, weight)
         fitted = ridge.fitted(solution)
         target = np.where(limited, np.maximum(seen, fitted), seen)
-        # Laplace noise: |residual| / scale as a square, weighed so that it comes to the same.
-        size = np.maximum(np.abs(target - fitted), LEAST_RESIDUAL)
-        weight = 1 / (size.mean() * size)
+        weight = laplace_weights(target - fitted)
     return ridge.fit(solution, target)
 
 

@@ -26,13 +26,12 @@ from app.cost.cells import (
     to_logit,
     with_contest,
 )
-from app.cost.conformal import LEAST_GROUPS, calibrated_quantile, calibration_sets
+from app.cost.conformal import COVERAGE, LEAST_GROUPS, calibrated_quantile, calibration_sets
 from app.cost.correction import Correction, Factor, Setting
 from app.cost.evidence import COUNTED, Evidence
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import CountedName, Interval
 
-COVERAGE = 0.9
 LEAST_VARIANCE = 1e-12
 LEAST_DEVIATIONS = 0.2
 """However well a few tasks were told."""
@@ -84,6 +83,22 @@ class Joint:
     def sd(self) -> Floats:
         """(q,)"""
         return np.sqrt(np.maximum(np.diag(self.covariance), LEAST_VARIANCE))
+
+    def intervals(self) -> dict[str, Interval]:
+        """Values of the metric, 0 to 1: the 90% interval about the median, or, where it cannot be
+        calibrated, the one that the model itself believes. Beyond LOGIT_MARGIN of 0 or 1 nothing is
+        told apart, so it ends there."""
+        half = self.sd * norm.ppf((1 + COVERAGE) / 2)
+        low, typical, high = (from_logit(self.mean + shift) for shift in (-half, 0 * half, half))
+        return {
+            name: Interval(
+                float(low[i]) if low[i] > LOGIT_MARGIN else 0.0,
+                float(typical[i]),
+                float(high[i]) if high[i] < 1 - LOGIT_MARGIN else 1.0,
+                "conformal_90" if self.calibrated[i] else "uncalibrated_range",
+            )
+            for i, name in enumerate(self.models)
+        }
 
     def without(self, models: Collection[str]) -> Joint:
         kept = [place for place, name in enumerate(self.models) if name not in models]
@@ -139,25 +154,12 @@ class AccuracyEstimator:
         self.deviations = self._calibrated() if deviations is None else deviations
 
     def forecast(self, asked: Question) -> dict[str, Interval]:
-        """Of the candidates that something can be said of. Values of the metric, 0 to 1: the 90%
-        interval about the median, or, where it cannot be calibrated, the one that the model itself
-        believes. Beyond LOGIT_MARGIN of 0 or 1 nothing is told apart, so it ends there."""
-        joint = self.joint(asked)
-        half = joint.sd * norm.ppf((1 + COVERAGE) / 2)
-        low, typical, high = (from_logit(joint.mean + shift) for shift in (-half, 0 * half, half))
-        return {
-            name: Interval(
-                float(low[i]) if low[i] > LOGIT_MARGIN else 0.0,
-                float(typical[i]),
-                float(high[i]) if high[i] < 1 - LOGIT_MARGIN else 1.0,
-                "conformal_90" if joint.calibrated[i] else "uncalibrated_range",
-            )
-            for i, name in enumerate(joint.models)
-        }
+        """Of the candidates that something can be said of."""
+        return self.joint(asked).intervals()
 
     def joint(self, asked: Question) -> Joint:
-        """The same of all of them together: of the candidates that were tried on LEAST_TASKS other
-        tasks or more, and, if any of such has a published accuracy, of others that have one."""
+        """Of the candidates together that something can be said of: those tried on LEAST_TASKS
+        other tasks or more, and, if any of these has a published accuracy, others that have one."""
         tried = {m for m in self._cells.models if self._tasks_tried(m, asked.task) >= LEAST_TASKS}
         anchored = any(asked.published.get(model) is not None for model in tried)
         told = tuple(

@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from app.cost.cells import Floats, Ints, make_cells
+from app.cost.bootstrap import middle, resamples
+from app.cost.cells import Floats, make_cells
 from app.cost.duration import make_durations
 from app.cost.judge_accuracy import PRIOR, judge_accuracy, judge_orders
 from app.cost.judge_durations import TIME_BASELINE, judge_durations
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.ranking_measures import Measures
 from app.errors import InvalidRequest
-
-RESAMPLES = 2000
 
 Statistic = Callable[..., Any]
 """Of numpy: takes an axis."""
@@ -169,7 +168,7 @@ def _interval(key: str, measures: Measures, seed: int) -> tuple[float, float] | 
     statistic, there = _of_tasks(key, measures)
     if len(there) < 2:
         return None
-    return _middle(statistic(there[_resamples(len(there), seed)], axis=1))
+    return middle(statistic(there[resamples(len(there), seed)], axis=1))
 
 
 def _of_tasks(key: str, measures: Measures) -> tuple[Statistic, Floats]:
@@ -188,15 +187,6 @@ def _difference(
     if both.sum() < 2:
         return None
     mine, others = ours[measure][both], theirs[measure][both]
-    draws = _resamples(len(mine), seed)
-    low, high = _middle(statistic(mine[draws], axis=1) - statistic(others[draws], axis=1))
+    draws = resamples(len(mine), seed)
+    low, high = middle(statistic(mine[draws], axis=1) - statistic(others[draws], axis=1))
     return Difference(name, float(statistic(mine) - statistic(others)), low, high)
-
-
-def _middle(x: Floats) -> tuple[float, float]:
-    low, high = np.quantile(x, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def _resamples(n: int, seed: int) -> Ints:
-    return np.random.default_rng(seed).integers(0, n, (RESAMPLES, n))

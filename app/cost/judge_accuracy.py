@@ -21,8 +21,8 @@ from app.cost.baselines import (
     score_alone,
 )
 from app.cost.cells import Cells, Floats, Ints, from_logit, to_logit
-from app.cost.conformal import LEAST_GROUPS, calibrated_quantile, calibration_sets
-from app.cost.estimator import COVERAGE, deviations_of, forecast_groups
+from app.cost.conformal import COVERAGE, LEAST_GROUPS, calibrated_quantile, calibration_sets
+from app.cost.estimator import deviations_of, forecast_groups
 from app.cost.outcome_table import OutcomeTable
 from app.cost.ranking_measures import (
     POINTS,

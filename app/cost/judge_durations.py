@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.cost.cells import Floats, Ints, Mask
-from app.cost.conformal import calibrated_quantile
+from app.cost.conformal import COVERAGE, calibrated_quantile
 from app.cost.duration import DurationModel, Durations
-from app.cost.estimator import COVERAGE
 from app.cost.ranking_measures import Measures
 
 TIME_BASELINE = "per_model_median_time"

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.cost.accuracy import AccuracyModel
+from app.cost.bootstrap import middle, resamples
 from app.cost.cells import Cells, Floats, Mask, make_cells, to_logit
 from app.cost.conformal import calibration_sets
 from app.cost.correction import Correction
@@ -23,8 +24,6 @@ from app.errors import InvalidRequest
 
 LEAST_TASKS = 5
 """On fewer, two estimators cannot be told apart."""
-
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +77,7 @@ def judged_corrections(
     for name in COUNTED:
         correction = corrections[name]
         if correction.n_tasks > 1:
-            missed, _ = correction.missed()
+            missed, _ = correction.missed
             reports[name] = CountedReport(
                 n_runs=len(missed),
                 n_tasks=correction.n_tasks,
@@ -123,9 +122,8 @@ def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
     if len(difference) < LEAST_TASKS:
         return None
     values = np.array(difference)
-    draws = np.random.default_rng(seed).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[draws].mean(axis=1), [0.025, 0.975])
-    return Comparison(len(values), float(values.mean()), float(low), float(high))
+    low, high = middle(values[resamples(len(values), seed)].mean(axis=1))
+    return Comparison(len(values), float(values.mean()), low, high)
 
 
 def _told(cells: Cells, known: Mask, groups: Collection[int]) -> Floats:

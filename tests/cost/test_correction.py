@@ -86,7 +86,7 @@ def test_a_calibration_that_is_given_is_taken():
 def test_what_is_missed_is_judged_without_the_task():
     settings, ratios = runs(12, noise=0.0)
     ratios[:6] += 5.0
-    missed, task = Correction(settings, ratios).missed()
+    missed, task = Correction(settings, ratios).missed
     names = sorted({each.task for each in settings})
     assert missed[task == names.index("task-0")].min() > 4.0
     assert missed[task != names.index("task-0")].max() < 1.0
