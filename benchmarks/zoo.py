@@ -5,6 +5,7 @@
     python -m benchmarks.zoo --shard 1/2        half of the cells alone, beside another process
     python -m benchmarks.zoo --figures          the figures of what cells there are
     python -m benchmarks.zoo --table FILE.csv   those cells as an outcome table with scores
+    python -m benchmarks.zoo --known FILE.csv   with cells that such a table has, not made again
 
 Cells are kept in --cache-dir, so that a run that was cut off goes on. One thread a process; seconds
 are CPU time. Figures are of the whole network's training on tasks that every start was trained on,
@@ -32,7 +33,7 @@ from app.embedding.probe import load_probe
 from app.embedding.vector import TaskEmbedding
 from app.settings import shared_directory
 from benchmarks.grid import selection, tasks
-from benchmarks.grid.cells import Cell, Shelf, planned
+from benchmarks.grid.cells import Cell, Shelf, planned, rows_of
 from benchmarks.grid.scores import METRICS, distances, embeddings_of
 from benchmarks.grid.selection import Array
 from benchmarks.grid.starts import NETWORKS, STARTS, Experts
@@ -60,7 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(json.dumps({"tasks": len(targets), "starts": NAMES}))
         return
     torch.set_num_threads(1)
-    shelf, experts = Shelf(options.cache_dir), Experts(options.cache_dir / "experts")
+    shelf = Shelf(options.cache_dir, rows_of(options.known) if options.known else {})
+    experts = Experts(options.cache_dir / "experts")
     cells = list(planned(targets, STARTS, SEVERAL_SEEDS, SEEDS))
     index, shards = options.shard
     sources = tuple(tasks.sources(options.packages_dir))
@@ -224,6 +226,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--packages-dir", type=Path, default=Path(".cache/reference"))
     parser.add_argument("--list", action="store_true", help="tasks and starting points")
     parser.add_argument("--shard", type=shard, default=(1, 1), metavar="I/N")
+    parser.add_argument("--known", type=Path, metavar="FILE", help="a table to take cells from")
     parser.add_argument("--figures", action="store_true", help="make no cells")
     parser.add_argument("--table", type=Path, metavar="FILE", help="make no cells, write the table")
     return parser.parse_args(arguments)

@@ -51,23 +51,23 @@ def calibrated_quantile(scores: Floats, group: Ints, level: float) -> float:
     guaranteed = grouped_quantile(scores, group, level)
     if not np.isfinite(guaranteed):
         return guaranteed
-    numbers = np.unique(group)
-    parts = [np.sort(scores[group == number]) for number in numbers]
+    order = np.argsort(scores, kind="stable")
+    ordered = scores[order]
+    _, owner, counts = np.unique(group[order], return_inverse=True, return_counts=True)
+    weight = 1 / counts[owner]
     steps = np.linspace(level, 1.0, LEVELS)
     covered = np.zeros(LEVELS)
-    for left_out, part in enumerate(parts):
-        others = _pooled_quantiles(parts[:left_out] + parts[left_out + 1 :], steps)
-        covered += np.searchsorted(part, others, side="right") / len(part)
-    enough = covered / len(parts) >= level
+    for left_out, count in enumerate(counts):
+        mine = owner == left_out
+        others = _quantiles(ordered, np.where(mine, 0.0, weight), steps)
+        covered += np.searchsorted(ordered[mine], others, side="right") / count
+    enough = covered / len(counts) >= level
     step = steps[np.argmax(enough)] if enough.any() else 1.0
-    return min(float(_pooled_quantiles(parts, np.array([step]))[0]), guaranteed)
+    return min(float(_quantiles(ordered, weight, np.array([step]))[0]), guaranteed)
 
 
-def _pooled_quantiles(parts: list[Floats], levels: Floats) -> Floats:
-    """Of all scores, every group weighing the same."""
-    pooled = np.concatenate(parts)
-    weight = np.concatenate([np.full(len(part), 1 / (len(parts) * len(part))) for part in parts])
-    order = np.argsort(pooled, kind="stable")
-    reached = np.cumsum(weight[order])
-    index = np.minimum(np.searchsorted(reached, levels - 1e-9), len(pooled) - 1)
-    return np.asarray(pooled[order][index])
+def _quantiles(ordered: Floats, weight: Floats, levels: Floats) -> Floats:
+    """Of scores in ascending order, each with its weight."""
+    reached = np.cumsum(weight)
+    index = np.searchsorted(reached / reached[-1], levels - 1e-9)
+    return np.asarray(ordered[np.minimum(index, len(ordered) - 1)])

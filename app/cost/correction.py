@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from app.cost.cells import Floats, Ints
 from app.cost.conformal import COVERAGE, LEAST_GROUPS, calibrated_quantile, calibration_sets
@@ -44,12 +45,13 @@ class Setting:
 
     @property
     def terms(self) -> tuple[Term, ...]:
+        """The task's first."""
         return (
+            ("task", self.task),
             ("device", self.device),
             ("model", self.model),
             ("recipe", self.recipe),
             ("device and model", self.device, self.model),
-            ("task", self.task),
         )
 
 
@@ -98,7 +100,8 @@ class Correction:
         """|residual| of every run, natural logarithms, under a fit that saw nothing of its task;
         and the number of that task."""
         names = sorted({setting.task for setting in self._settings})
-        task = np.array([names.index(setting.task) for setting in self._settings], dtype=np.int64)
+        number = {name: place for place, name in enumerate(names)}
+        task = np.array([number[setting.task] for setting in self._settings], dtype=np.int64)
         away = np.zeros(len(task))
         for fold in calibration_sets(len(names)):
             inside = np.isin(task, list(fold))
@@ -124,20 +127,32 @@ def _at(effects: dict[Term, float], setting: Setting) -> float:
 
 
 def _fit(settings: Sequence[Setting], y: Floats) -> dict[Term, float]:
-    """Every term's value."""
+    """Every term's value.
+
+    A run has one task, so the equations of tasks are solved by hand, each in those of the other
+    terms; these are few, however many runs and tasks there are.
+    """
     if not settings:
         return {}
-    terms = list(dict.fromkeys(term for setting in settings for term in setting.terms))
-    place = {term: column for column, term in enumerate(terms)}
-    design = np.zeros((len(settings), len(terms)))
-    for row, setting in enumerate(settings):
-        design[row, [place[term] for term in setting.terms]] = 1.0
-    penalty = [TASK_PRECISION if term[0] == "task" else EFFECT_PRECISION for term in terms]
+    tasks, of_task = _indicators([each.terms[:1] for each in settings])
+    others, of_others = _indicators([each.terms[1:] for each in settings])
     weight: Floats = np.ones(len(y))
-    solution: Floats = np.zeros(len(terms))
     for _ in range(ROUNDS):
-        weighted = design * weight[:, None]
-        gram = weighted.T @ design + np.diag(penalty)
-        solution = np.asarray(np.linalg.solve(gram, weighted.T @ y))
-        weight = laplace_weights(y - design @ solution)
-    return dict(zip(terms, map(float, solution), strict=True))
+        by_task, by_others = of_task.T * weight, of_others.T * weight
+        total = by_task.sum(axis=1) + TASK_PRECISION
+        shared = by_task @ of_others
+        gram = by_others @ of_others - shared.T @ (shared / total[:, None])
+        gram = gram.toarray() + EFFECT_PRECISION * np.eye(len(others))
+        sums = by_task @ y
+        effects = np.asarray(np.linalg.solve(gram, by_others @ y - shared.T @ (sums / total)))
+        odd = (sums - shared @ effects) / total
+        weight = laplace_weights(y - of_others @ effects - of_task @ odd)
+    return dict(zip((*tasks, *others), map(float, (*odd, *effects)), strict=True))
+
+
+def _indicators(rows: Sequence[Sequence[Term]]) -> tuple[list[Term], sparse.csr_array]:
+    """The terms there are, and (n, terms) which of them each row has."""
+    place: dict[Term, int] = {}
+    columns = [place.setdefault(term, len(place)) for row in rows for term in row]
+    starts = np.arange(0, len(columns) + 1, len(rows[0]))
+    return list(place), sparse.csr_array((np.ones(len(columns)), columns, starts))

@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 
-from benchmarks.grid.scores import from_features
+from benchmarks.grid.scores import CLASSIFIERS, SCORES, from_features
 from benchmarks.grid.starts import EXPERT_SCHEDULE, Experts, Start
 from benchmarks.grid.tasks import GridTask
 from benchmarks.grid.training import (
@@ -45,7 +46,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        return f"{self.task.name}--{self.start.name}--{self.recipe}-{self.seed}"
+        return name_of(self.task.name, self.start.name, self.recipe, self.seed)
 
     @property
     def digest(self) -> str:
@@ -57,22 +58,38 @@ class Cell:
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
+def name_of(task: str, start: str, recipe: str, seed: int) -> str:
+    return f"{task}--{start}--{recipe}-{seed}"
+
+
+def rows_of(table: Path) -> dict[str, dict[str, Any]]:
+    """By cell name, of a table that the grid wrote earlier."""
+    rows = pl.read_csv(table, infer_schema_length=None).to_dicts()
+    return {
+        name_of(*(row[key] for key in ("task", "model", "recipe", "seed"))): row for row in rows
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Shelf:
-    """Cells that are made, and the features that head-only runs saw, under `root`."""
+    """Cells that are made, and the features that head-only runs saw, under `root`.
+
+    `known`  rows by cell name that an outcome table has: these cells need no file
+    """
 
     root: Path
+    known: Mapping[str, dict[str, Any]] = field(default_factory=dict)
 
     def path(self, cell: Cell) -> Path:
         return self.root / "cells" / cell.digest / f"{cell.name}.json"
 
     def load(self, cell: Cell) -> dict[str, Any] | None:
-        """As `make` wrote it; None where it did not, or not whole."""
+        """As `make` wrote it, or its row alone; None where neither is there whole."""
         try:
-            found = json.loads(self.path(cell).read_text(encoding="utf-8"))
+            return dict(json.loads(self.path(cell).read_text(encoding="utf-8")))
         except (OSError, ValueError):
-            return None
-        return dict(found)
+            row = self.known.get(cell.name)
+        return row and {"row": {name: row[name] for name in row if name not in SCORES}}
 
     def features_path(self, cell: Cell) -> Path:
         return self.root / "features" / cell.digest / f"{cell.name}.npy"
@@ -84,7 +101,8 @@ class Shelf:
         if path.exists():
             return dict(json.loads(path.read_text(encoding="utf-8")))
         if not features.exists():
-            return None
+            row = self.known.get(cell.name)
+            return row and {name: row[name] for name in CLASSIFIERS}
         found = from_features(np.load(features), cell.task)
         self._write(path, lambda scratch: scratch.write_text(json.dumps(found), encoding="utf-8"))
         return found

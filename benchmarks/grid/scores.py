@@ -36,6 +36,9 @@ CLASSIFIERS = {
     "score_lda": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
 }
 
+SCORES = (*CLASSIFIERS, *(f"score_{metric}" for metric in METRICS), "probe_accuracy")
+"""Columns of what can be told before a run."""
+
 Array = npt.NDArray[np.float64]
 
 
