@@ -19,6 +19,7 @@ take longer than all the rest. Groves are the same for a seed, in any order.
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Library:
                              (D,) of what the other tasks leave unexplained, log2
     `sampling`               (D,) of a task's own images, log2
     `scale`                  spread of the tasks' mean logs
+    `tags`                   of each task: the medium first, the question last
     """
 
     vector: Matrix
@@ -67,6 +69,7 @@ class Library:
     epsilon: float
     trivial: float
     population: Population
+    tags: tuple[tuple[str, ...], ...]
 
     @classmethod
     def read(cls, path: Path) -> Library:
@@ -77,6 +80,7 @@ class Library:
                 for name in ("vector", "domain", "discriminants", "sampling_error")
             )
             population = Population(kept["population_label"], kept["population_domain"])
+            tags = tuple(tuple(task["tags"]) for task in json.loads(str(kept["tasks"])))
         floor = np.log2(epsilon) + 0.01
         dead, domain_dead = vector <= floor, domain <= floor
         alive_domain = _filled(domain, domain_dead)
@@ -97,6 +101,7 @@ class Library:
             epsilon,
             trivial,
             population,
+            tags,
         )
 
     def rows(self) -> Matrix:

@@ -4,12 +4,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import timm
 import torch
 
 from benchmarks.grid import cells, selection, tasks, training
-from benchmarks.grid.cells import Cell, Shelf, planned
+from benchmarks.grid.cells import Cell, Shelf, planned, rows_of
 from benchmarks.grid.starts import STARTS, Start
 from benchmarks.grid.tasks import GridTask, grid_task
 from benchmarks.grid.training import Schedule, fine_tune
@@ -175,3 +176,22 @@ def test_similar_tasks_weigh_more_only_where_that_chose_better_elsewhere() -> No
     useless = np.ones((12, 12))
     plain = selection.by_similar_tasks(error, useless)
     assert selection.increase(error, plain) > 50.0
+
+
+def test_a_table_of_earlier_cells_stands_in_for_their_files(
+    easy: GridTask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells, "SCHEDULE", Schedule(max_epochs=1))
+    shelf = Shelf(tmp_path / "first")
+    made, other = (Cell(easy, STARTS[0], "head_only", seed) for seed in (0, 1))
+    shelf.make(made, FewExperts())  # type: ignore[arg-type]
+    row, scores = shelf.load(made), shelf.scores(made)
+    assert row is not None
+    assert scores is not None
+    table = tmp_path / "table.csv"
+    pl.DataFrame([{**row["row"], **scores}]).write_csv(table)
+    known = Shelf(tmp_path / "second", rows_of(table))
+    assert known.load(made) == {"row": row["row"]}
+    assert known.scores(made) == scores
+    assert known.load(other) is None
+    assert known.scores(other) is None
