@@ -273,6 +273,25 @@ def devices_table(cards: Iterable[Row]) -> Table:
     return table
 
 
+def timings_table(items: Iterable[Row]) -> Table:
+    table = _table(
+        "Timings",
+        *("device", "candidate", "#batch", "#s a step", "#trained/s", "#passed/s", "when"),
+    )
+    for item in items:
+        step, forward = (item[name]["typical"] for name in ("step_seconds", "forward_seconds"))
+        table.add_row(
+            plain(item["device"]),
+            plain(item["candidate"]),
+            str(item["batch_size"]),
+            f"{step:.3g}",
+            f"{item['batch_size'] / step:.3g}",
+            f"{item['batch_size'] / forward:.3g}",
+            plain(item["created_at"][:10]),
+        )
+    return table
+
+
 def recipes_table(cards: Iterable[Row]) -> Table:
     table = _table("Recipes", "name", "scope", "#batch", "#epochs", "description")
     for card in cards:

@@ -267,6 +267,27 @@ def test_a_device_of_ones_own_can_be_added_and_estimated_for(server: str, tmp_pa
     assert answer["device"] == "my-box"
 
 
+def test_a_candidate_is_timed_here_and_its_estimate_rests_on_it(server: str) -> None:
+    name = "mobilenetv3_small_100.lamb_in1k"
+    few = ("--steps", 5, "--seconds", 0, "--batch-size", 2, "--on", "cpu")
+    made = task2vec("time", "cpu-2core", name, *few, "--json", "--server", server).json["items"]
+    assert [(each["candidate"], each["batch_size"]) for each in made] == [(name, 2)]
+    listed = task2vec("timings", "--json", "--server", server).json["items"]
+    assert listed == made
+    assert "cpu-2core" in task2vec("timings", "--server", server).stdout
+    asked = ("--device", "cpu-2core", "--json", "--server", server)
+    rows = task2vec("estimate", "birds", *asked).json["estimates"]
+    timed = [row["candidate"] for row in rows if "as timed on this device" in str(row["basis"])]
+    assert timed == [name]
+
+
+def test_what_cannot_be_timed_is_told_in_one_line(server: str) -> None:
+    here = ("--server", server, "--on", "cpu")
+    assert_error(task2vec("time", "abacus", *here), 1, "no device 'abacus'")
+    assert_error(task2vec("time", "cpu-2core", "brain", *here), 1, "no candidate 'brain'")
+    assert_error(task2vec("time", "a10", *here), 1, "is a gpu")
+
+
 def test_a_card_that_is_no_toml_is_refused_here(server: str, tmp_path: Path) -> None:
     card = tmp_path / "card.toml"
     card.write_text("name = ")

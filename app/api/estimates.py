@@ -95,6 +95,7 @@ def estimates_of(
             difficulty=difficulties.get(card.source_task),
             accuracy=accuracies.get(card.name),
             factors=forecasts.factors(Setting(task.id, card.name, recipe, device)),
+            timing=forecasts.timing(device, card.name),
         )
         for card in by_name.values()
     ]

@@ -12,7 +12,8 @@ from app.cost.correction import Factor, Setting
 from app.cost.estimator import Joint, Question
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import CountedName, Interval
-from app.store import outcomes
+from app.cost.timing import Timing
+from app.store import outcomes, timings
 from app.store.tables import Task
 
 PERCENT = 100.0
@@ -26,6 +27,7 @@ class Forecasts:
         self._estimator = reached.estimators.of(session, tenant)
         self._seen: dict[str, OutcomeTable | None] = {}
         self._told: dict[tuple[str, str, str], Joint] = {}
+        self._timings: dict[str, dict[str, Timing]] = {}
 
     def accuracies(
         self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
@@ -48,8 +50,18 @@ class Forecasts:
         return self._told[asked]
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
-        """On what is counted for a run."""
-        return self._estimator.factors(setting)
+        """On what is counted for a run. A candidate's steps, where they were timed on the device,
+        say more of its seconds than outcomes of other candidates do."""
+        found = self._estimator.factors(setting)
+        timed = self.timing(setting.device, setting.model) is not None
+        if timed and not self._estimator.corrections["seconds"].knows(setting):
+            found["seconds"] = None
+        return found
+
+    def timing(self, device: str, candidate: str) -> Timing | None:
+        if device not in self._timings:
+            self._timings[device] = timings.on_device(self._session, self._tenant, device)
+        return self._timings[device].get(candidate)
 
     def seen(self, task: Task) -> OutcomeTable | None:
         """Finished runs on the task."""

@@ -30,6 +30,7 @@ from app.api import (
     problems,
     queries,
     tasks,
+    timings,
     uploads,
 )
 from app.api.auth import LOOPBACK_HOSTS
@@ -96,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
             plans.router,
             outcomes.router,
             catalogue.router,
+            timings.router,
             jobs.router,
             atlas.router,
         ),

@@ -282,6 +282,7 @@ class _Known:
             difficulty=None,
             accuracy=accuracies.get(model),
             factors=self._forecasts.factors(Setting(task.id, model, recipe, device)),
+            timing=self._forecasts.timing(device, model),
         )
         intervals = {name: getattr(found, name) for name in _FORECAST}
         share = _share_of_steps(run, found, self._recipes[recipe])

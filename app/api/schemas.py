@@ -487,6 +487,30 @@ class CardPage(Answer, Generic[CardT]):
     items: list[CardT]
 
 
+class SpreadBody(Body):
+    low: float = Field(gt=0, le=1e6, description="10th percentile")
+    typical: float = Field(gt=0, le=1e6, description="median")
+    high: float = Field(gt=0, le=1e6, description="90th percentile")
+
+
+class TimingReport(Body):
+    """What batches of a candidate took on a device; `task2vec time` makes and sends one."""
+
+    device: CardRef
+    candidate: CardRef
+    batch_size: int = Field(ge=1, le=1_000_000)
+    step_seconds: SpreadBody = Field(description="a training step with every weight trained")
+    forward_seconds: SpreadBody = Field(description="a forward pass without gradients")
+
+
+class TimingAnswer(TimingReport):
+    created_at: datetime
+
+
+class TimingPage(Answer):
+    items: list[TimingAnswer]
+
+
 # --- jobs
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # isort: off
 # In the order in which `task2vec --help` lists their commands.
-from app.cli import service, tasks, estimates, catalogue, outcomes, upkeep, reference  # noqa: F401
+from app.cli import service, tasks, estimates, catalogue, timing, outcomes, upkeep, reference  # noqa: F401
 
 # isort: on
 from app.cli.root import FAILED, INTERRUPTED, NO_SERVER, OK, USAGE, app

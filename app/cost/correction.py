@@ -84,13 +84,17 @@ class Correction:
         self._effects = _fit(self._settings, self._log_ratios)
         self.half = self._calibrated() if half is None else half
 
+    def knows(self, setting: Setting) -> bool:
+        """Whether the candidate ran on the device."""
+        return (setting.device, setting.model) in self._tried
+
     def factor(self, setting: Setting) -> Factor | None:
         """None on a device of which nothing is known."""
         if setting.device not in self._devices:
             return None
         log_typical = _at(self._effects, setting)
         typical = float(np.exp(log_typical))
-        if not np.isfinite(self.half) or (setting.device, setting.model) not in self._tried:
+        if not np.isfinite(self.half) or not self.knows(setting):
             return Factor(typical)
         low, high = np.exp([log_typical - self.half, log_typical + self.half])
         return Factor(typical, float(low), float(high))

@@ -26,6 +26,7 @@ from typing import Literal
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.correction import Factor
 from app.cost.features import Phase, TaskFacts, Workload, inference, workload
+from app.cost.timing import SUSTAINED, Timing
 from app.errors import InvalidRequest
 
 __all__ = ["Estimate", "Interval", "TaskFacts", "activation_ratio", "estimate", "roofline_seconds"]
@@ -45,6 +46,8 @@ POWER_SHARES = (0.5, 0.8, 1.0)
 
 ACTIVATION_SHARES = (1.0, 1.15, 1.6)
 """Memory taken over what is counted: fragmentation, workspaces, what autocast leaves in fp32."""
+
+_Bound = Literal["low", "typical", "high"]
 
 IntervalKind = Literal["exact", "uncalibrated_range", "conformal_90"]
 
@@ -130,9 +133,11 @@ def estimate(
     difficulty: float | None,
     accuracy: Interval | None = None,
     factors: Mapping[CountedName, Factor | None] = NOT_CORRECTED,
+    timing: Timing | None = None,
 ) -> Estimate:
-    """Steps, seconds, money, energy and memory of one run; `difficulty`, `accuracy` (a share) and
-    `factors` are the caller's, the latter two from outcomes (estimator.py).
+    """Steps, seconds, money, energy and memory of one run; `difficulty`, `accuracy` (a share),
+    `factors` and `timing` are the caller's, accuracy and factors from outcomes (estimator.py).
+    A factor on seconds is on what is counted, so it goes before a timing.
 
     Raises InvalidRequest where `difficulty` is not finite.
     """
@@ -151,6 +156,8 @@ def estimate(
         "memory_mib": counted_bytes.scaled(1 / MIB),
     }
     told = {name: number.corrected(factors.get(name)) for name, number in counted.items()}
+    if timing is not None and factors.get("seconds") is None:
+        told["seconds"] = _seconds(work, device, timing)
     if factors.get("energy_wh") is None:  # nobody read the power; the time is known better
         told["energy_wh"] = _energy_wh(told["seconds"], device)
     return Estimate(
@@ -172,21 +179,30 @@ def estimate(
         basis=[
             _basis_of_accuracy(accuracy),
             *_basis(work, candidate, recipe, device, difficulty),
+            *_basis_of_timing(timing, factors.get("seconds")),
             *(_basis_of_factor(name, factor) for name, factor in factors.items() if factor),
         ],
     )
 
 
-def _seconds(work: Workload, device: DeviceCard) -> Interval:
-    def run(efficiency: float, spread: float) -> float:
-        phases = sum(_phase_seconds(phase, device, efficiency, spread) for phase in work.phases)
+def _seconds(work: Workload, device: DeviceCard, timing: Timing | None = None) -> Interval:
+    def run(bound: _Bound, efficiency: float, spread: float) -> float:
+        phases = sum(
+            _phase_seconds(phase, device, efficiency, spread, _timed(phase, timing, bound))
+            for phase in work.phases
+        )
         return device.startup_seconds * spread + phases
 
     return Interval(
-        low=run(device.efficiency_high, 1 / UNCARDED_SPREAD),
-        typical=run(device.efficiency_typical, 1.0),
-        high=run(device.efficiency_low, UNCARDED_SPREAD),
+        low=run("low", device.efficiency_high, 1 / UNCARDED_SPREAD),
+        typical=run("typical", device.efficiency_typical, 1.0),
+        high=run("high", device.efficiency_low, UNCARDED_SPREAD),
     )
+
+
+def _timed(phase: Phase, timing: Timing | None, bound: _Bound) -> float | None:
+    seconds = timing.seconds(phase) if timing else None
+    return None if seconds is None else float(getattr(seconds, bound))
 
 
 def _inference_seconds(candidate: CandidateCard, device: DeviceCard) -> Interval:
@@ -198,12 +214,20 @@ def _inference_seconds(candidate: CandidateCard, device: DeviceCard) -> Interval
     )
 
 
-def _phase_seconds(phase: Phase, device: DeviceCard, efficiency: float, spread: float) -> float:
+def _phase_seconds(
+    phase: Phase,
+    device: DeviceCard,
+    efficiency: float,
+    spread: float,
+    compute: float | None = None,
+) -> float:
+    """`compute`: where it was timed."""
     decode = spread * phase.decoded_images / device.decode_images_per_second
-    compute = max(
-        roofline_seconds(phase, device) / efficiency,
-        spread * phase.kernels * device.launch_seconds,
-    )
+    if compute is None:
+        compute = max(
+            roofline_seconds(phase, device) / efficiency,
+            spread * phase.kernels * device.launch_seconds,
+        )
     return decode + compute if device.kind == "cpu" else max(decode, compute)
 
 
@@ -255,6 +279,19 @@ def _basis_of_factor(name: CountedName, factor: Factor) -> str:
     if factor.low is None or factor.high is None:
         return f"{times}; uncalibrated until there are outcomes of the candidate and of more tasks"
     return f"{times}; the interval covers 90% of tasks"
+
+
+def _basis_of_timing(timing: Timing | None, factor: Factor | None) -> list[str]:
+    if timing is None:
+        return []
+    if factor is not None:
+        return ["seconds: steps were timed here too, but outcomes of the candidate tell more"]
+    return [
+        f"seconds: the network's share as timed on this device, "
+        f"{timing.step_seconds.typical:.3g} s a training step and "
+        f"{timing.forward_seconds.typical:.3g} s a forward pass of {timing.batch_size} images, up "
+        f"to {SUSTAINED:g} times the slow ones; start-up and decoding as counted"
+    ]
 
 
 def _basis(

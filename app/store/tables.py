@@ -333,6 +333,21 @@ class EstimatorVersion(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
 
+class CandidateTiming(Base):
+    """What steps of a candidate took on a device, as they were timed last."""
+
+    __tablename__ = "timings"
+
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    device: Mapped[str] = mapped_column(String(100), primary_key=True)
+    candidate: Mapped[str] = mapped_column(String(100), primary_key=True)
+    batch_size: Mapped[int] = mapped_column(Integer)
+    # low, typical, high of a batch
+    step_seconds: Mapped[list[float]] = mapped_column(JSON)
+    forward_seconds: Mapped[list[float]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
 class ReferenceLibrary(Base):
     """Which reference library is loaded; its tasks belong to PUBLIC."""
 

@@ -1,0 +1,132 @@
+"""Timings of candidates on this machine: what makes their seconds measurements."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from rich.progress import Progress, TaskID
+
+from app import terminal
+from app.catalogue import CandidateCard, DeviceCard
+from app.cli.options import (
+    LOCAL_SERVER,
+    AsJson,
+    Key,
+    Server,
+)
+from app.cli.root import app
+from app.cli.shared import print_json, require_extras, settings_of
+from app.client import Client
+from app.errors import InvalidRequest
+
+BATCH_SIZE = 16
+
+
+@app.command("time")
+def time_candidates(
+    device: Annotated[
+        str, typer.Argument(metavar="DEVICE", help="The card of `task2vec devices` that this is.")
+    ],
+    candidates: Annotated[
+        list[str] | None, typer.Argument(metavar="[CANDIDATE]...", help="All, if left out.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(help="auto, cpu or cuda:0; TASK2VEC_DEVICE if left out.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = BATCH_SIZE,
+    steps: Annotated[int, typer.Option(min=5, help="Batches that are timed.")] = 25,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Begin no more steps of a candidate after so many.")
+    ] = 20.0,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Time training steps of candidates on this machine; estimates for DEVICE then rest on them.
+
+    No weights are needed: they are random. Each candidate is reported as soon as it is timed.
+    """
+    require_extras("worker")
+    import torch
+
+    from app.embedding.probe import choose_device
+    from app.training.steps import time_steps
+
+    settings = settings_of(device=on)
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    here = choose_device(settings.device)
+    made: list[dict[str, Any]] = []
+    with Client(server, key) as client, terminal.progress_bars() as bars:
+        card = DeviceCard.model_validate(_find(client, "devices", [device])[0], strict=False)
+        _require_same_kind(card, here.type)
+        cards = _find(client, "candidates", candidates)
+        if os.getloadavg()[0] > 1:
+            terminal.err.print("Other work runs on this machine: steps will take too long.")
+        for each in cards:
+            candidate = CandidateCard.model_validate(each, strict=False)
+            bar = bars.add_task(candidate.name, total=None, phase="batches")
+            timing = time_steps(
+                candidate,
+                here,
+                card.precision,
+                batch_size=batch_size,
+                steps=steps,
+                most_seconds=seconds / 2,
+                on_step=partial(_advance, bars, bar),
+            )
+            bars.remove_task(bar)
+            report = {"device": device, "candidate": candidate.name, **asdict(timing)}
+            made.append(client.post("/v1/timings", report))
+    _print(made, as_json)
+
+
+@app.command()
+def timings(
+    device: Annotated[str | None, typer.Option(help="Only on this one.")] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List what was timed."""
+    with Client(server, key) as client:
+        found = client.get("/v1/timings", device=device)["items"]
+    _print(found, as_json)
+
+
+def _advance(bars: Progress, bar: TaskID, done: int, total: int) -> None:
+    bars.update(bar, completed=done, total=total)
+
+
+def _print(items: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print_json({"items": items})
+    else:
+        terminal.out.print(terminal.timings_table(items))
+
+
+def _find(client: Client, kind: str, names: list[str] | None) -> list[dict[str, Any]]:
+    """Cards of these names, or all."""
+    cards = {card["name"]: card for card in client.get(f"/v1/{kind}")["items"]}
+    for name in names or ():
+        if name not in cards:
+            raise InvalidRequest(
+                "unknown-card",
+                f"There is no {kind.removesuffix('s')} {name!r}.",
+                f"See `task2vec {kind}`.",
+            )
+    return [cards[name] for name in names or cards]
+
+
+def _require_same_kind(card: DeviceCard, here: str) -> None:
+    kind = "gpu" if here == "cuda" else "cpu"
+    if kind != card.kind:
+        raise InvalidRequest(
+            "device-differs",
+            f"{card.name} is a {card.kind}, and this would compute on a {kind}.",
+            "Name the card of this machine, or say with --on where to compute.",
+        )

@@ -1,0 +1,51 @@
+"""Timings of candidates on devices: the newest of each, by tenant."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.cost.timing import Spread, Timing
+from app.store.tables import CandidateTiming
+
+
+def put(
+    session: Session, tenant: str, device: str, candidate: str, timing: Timing
+) -> CandidateTiming:
+    """In place of an earlier one."""
+    earlier = session.get(CandidateTiming, (tenant, device, candidate))
+    if earlier is not None:
+        session.delete(earlier)
+        session.flush()
+    row = CandidateTiming(
+        tenant=tenant,
+        device=device,
+        candidate=candidate,
+        batch_size=timing.batch_size,
+        step_seconds=list(astuple(timing.step_seconds)),
+        forward_seconds=list(astuple(timing.forward_seconds)),
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def list_timings(session: Session, tenant: str, device: str | None = None) -> list[CandidateTiming]:
+    """Of one device or all, by device and candidate."""
+    query = select(CandidateTiming).where(CandidateTiming.tenant == tenant)
+    if device is not None:
+        query = query.where(CandidateTiming.device == device)
+    order = (CandidateTiming.device, CandidateTiming.candidate)
+    return list(session.scalars(query.order_by(*order)))
+
+
+def on_device(session: Session, tenant: str, device: str) -> dict[str, Timing]:
+    """By candidate."""
+    return {
+        row.candidate: Timing(
+            row.batch_size, Spread(*row.step_seconds), Spread(*row.forward_seconds)
+        )
+        for row in list_timings(session, tenant, device)
+    }
