@@ -186,7 +186,7 @@ class AccuracyModel:
         return _League(
             width=width,
             level=level_of(own, level_of(above)) if len(above) else level_of(used),
-            residuals=_shrunk_covariance(residuals) + np.diag(untried.variance),
+            residuals=_shrunk_covariance(residuals) + untried.covariance,
             shift=untried.shift,
         )
 

@@ -23,17 +23,18 @@ ones, and where a recipe for ImageNet alone made the difference."""
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Of every candidate (M,), logits: `shift` of its mean and `variance` to be added; 0 for those
-    that were tried."""
+    """Of candidates, logits: `shift` (M,) of their means and `covariance` (M, M) to be added; 0 for
+    those that were tried. Where the line lies is one doubt that all others share."""
 
     shift: Floats
-    variance: Floats
+    covariance: Floats
 
 
 def standing(strength: Floats, tried: Mask, published: Floats) -> Standing:
     """`strength` (M,) logits of the `tried` ones; `published` (M,) logit of top-1 accuracy, nan
     where nothing was published."""
-    shift, variance = np.zeros(len(strength)), np.zeros(len(strength))
+    n = len(strength)
+    shift, covariance = np.zeros(n), np.zeros((n, n))
     told, known = tried & np.isfinite(published), ~tried & np.isfinite(published)
     if told.any():
         middle, base = published[told].mean(), strength[told].mean()
@@ -43,5 +44,6 @@ def standing(strength: Floats, tried: Mask, published: Floats) -> Standing:
         slope = (float(x @ y) + own * SLOPE) / precision
         away = published[known] - middle
         shift[known] = base + slope * away
-        variance[known] = RESIDUAL_SD**2 * (1 + 1 / told.sum() + away**2 / precision)
-    return Standing(shift, variance)
+        line = 1 / told.sum() + np.outer(away, away) / precision
+        covariance[np.ix_(known, known)] = RESIDUAL_SD**2 * (np.eye(len(away)) + line)
+    return Standing(shift, covariance)
