@@ -9,7 +9,10 @@
 
 Cells are kept in --cache-dir, so that a run that was cut off goes on. One thread a process; seconds
 are CPU time. Figures are of the whole network's training on tasks that every start was trained on,
-each task left out: by how much more the chosen start errs than the best one. The last line is JSON.
+each task left out: by how much more the chosen start errs than the best one, and how well the order
+of all agrees with the true one (weighted tau; its difference from the estimator's with the standard
+error over tasks). A task kernel is the estimator's with similar tasks' outcomes as further scores:
+whether it is worth having. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -149,10 +152,17 @@ def report(
     figures["chance"] = selection.chance(error)
     print(f"{len(whole)} tasks, {len(STARTS)} starts; error over the best start's, percent")
     print(f"{'chance':34}{figures['chance']:+7.1f}")
+    ours = selection.agreement(error, rules["estimator"])
     for name, strength in rules.items():
         figures[name] = selection.increase(error, strength)
         low, high = selection.interval(error, strength)
-        print(f"{name:34}{figures[name]:+7.1f}  [{low:+.1f}, {high:+.1f}]")
+        more = selection.agreement(error, strength) - ours
+        figures[f"{name}: tau"] = float((ours + more).mean())
+        print(
+            f"{name:34}{figures[name]:+7.1f}  [{low:+.1f}, {high:+.1f}]  tau "
+            f"{figures[f'{name}: tau']:.3f}, {more.mean():+.3f} +- "
+            f"{more.std(ddof=1) / len(more) ** 0.5:.3f} of the estimator's"
+        )
     again = [name for name in SEVERAL_SEEDS if name in whole]
     by_seed = [1.0 - _matrix(full, again, "value", seed=seed) for seed in range(SEEDS)]
     if again and np.isfinite(np.nanmin(by_seed, axis=(1, 2))).all():
@@ -196,6 +206,7 @@ def _rules(
         between = distances(here, here, metric)
         far = np.array([[between[one, other] for other in whole] for one in whole])
         rules[f"prior by similar tasks, {metric}"] = selection.by_similar_tasks(error, far)
+        rules[f"estimator, task kernel, {metric}"] = selection.by_outcomes(plain, whole, NAMES, far)
     grid = selection.asymmetric_distances(here, sources)
     tried = [
         np.array([[each.get((task, s.source or ""), np.nan) for s in STARTS] for task in whole])

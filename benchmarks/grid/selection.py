@@ -11,6 +11,7 @@ task are given) are made on the other tasks alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -20,6 +21,7 @@ from app.cost.accuracy import AccuracyModel
 from app.cost.baselines import outcome_prior
 from app.cost.cells import Cells, make_cells
 from app.cost.outcome_table import OutcomeTable
+from app.cost.ranking_measures import weighted_tau
 from app.embedding.distance import one_to_many
 from app.embedding.vector import TaskEmbedding
 
@@ -28,7 +30,20 @@ Choices = Array
 """(T, M) strength of every start on every task, higher for the better; nan: not to be chosen."""
 
 ALPHAS = (0.0, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0)
+KERNELS = (1.0, 0.5, 0.25, 0.1)
+"""Bandwidths of similarity, in medians of the distances."""
 RESAMPLES = 2000
+
+
+def agreement(error: Array, strength: Choices) -> Array:
+    """(T,) weighted tau of the order of starts with that of what they reached."""
+    ran, strength = np.isfinite(error), np.where(np.isnan(strength), -np.inf, strength)
+    return np.array(
+        [
+            weighted_tau(1.0 - error[task][ran[task]], strength[task][ran[task]])
+            for task in range(len(error))
+        ]
+    )
 
 
 def increase(error: Array, strength: Choices) -> float:
@@ -57,10 +72,20 @@ def always(error: Array, start: int) -> Choices:
     return strength
 
 
-def by_outcomes(table: OutcomeTable, tasks: Sequence[str], starts: Sequence[str]) -> Choices:
-    """The estimator of the service, on what scores the table has."""
+def by_outcomes(
+    table: OutcomeTable, tasks: Sequence[str], starts: Sequence[str], far: Array | None = None
+) -> Choices:
+    """The estimator of the service, on what scores the table has.
+
+    `far`  (T, T) distances between tasks: what starts reached on similar ones is one score more for
+           each of KERNELS, and the estimator weighs it as it weighs any
+    """
 
     def told(cells: Cells, known: npt.NDArray[np.bool_]) -> Array:
+        if far is not None:
+            order = [tasks.index(contest[0]) for contest in cells.contests]
+            similar = _by_similar_contests(cells, known, far[np.ix_(order, order)])
+            cells = replace(cells, scores=np.column_stack([cells.scores, similar]))
         model, strength = AccuracyModel(cells, known), np.full(len(cells.value), np.nan)
         for contest in np.unique(cells.contest[~known]):
             rows = np.flatnonzero(cells.contest == contest)
@@ -68,6 +93,24 @@ def by_outcomes(table: OutcomeTable, tasks: Sequence[str], starts: Sequence[str]
         return strength
 
     return _left_out(table, tasks, starts, told)
+
+
+def _by_similar_contests(cells: Cells, known: npt.NDArray[np.bool_], far: Array) -> Array:
+    """(n, kernels) mean standardised outcome of the cell's start in other known contests, weighted
+    by exp(-distance / bandwidth)."""
+    standard = np.full((len(cells.contests), len(cells.models)), np.nan)
+    for contest in np.unique(cells.contest[known]):
+        rows = np.flatnonzero(known & (cells.contest == contest))
+        reach = cells.reach[rows]
+        standard[contest, cells.model[rows]] = (reach - reach.mean()) / max(reach.std(), 1e-9)
+    there, others = np.isfinite(standard), ~np.eye(len(far), dtype=bool)
+    found = []
+    for share in KERNELS:
+        weight = np.exp(-far / (share * np.median(far[others]))) * others
+        weight /= weight.sum(axis=1, keepdims=True)
+        near = weight @ np.nan_to_num(standard) / np.maximum(weight @ there, 1e-12)
+        found.append(near[cells.contest, cells.model])
+    return np.column_stack(found)
 
 
 def by_prior(table: OutcomeTable, tasks: Sequence[str], starts: Sequence[str]) -> Choices:

@@ -9,6 +9,7 @@ import pytest
 import timm
 import torch
 
+from app.cost.outcome_table import parse_outcomes
 from benchmarks.grid import cells, selection, tasks, training
 from benchmarks.grid.cells import Cell, Shelf, planned, rows_of
 from benchmarks.grid.starts import STARTS, Start
@@ -195,3 +196,31 @@ def test_a_table_of_earlier_cells_stands_in_for_their_files(
     assert known.scores(made) == scores
     assert known.load(other) is None
     assert known.scores(other) is None
+
+
+def test_what_similar_tasks_reached_is_a_score_of_the_estimators() -> None:
+    """Two kinds of tasks, on which starts come in opposite orders."""
+    random = np.random.default_rng(0)
+    tasks_, starts = [f"t{n:02}" for n in range(16)], ["a", "b", "c", "d"]
+    kind = np.arange(16) % 2
+    order = np.where(kind[:, None] == 0, [0.8, 0.7, 0.6, 0.5], [0.5, 0.6, 0.7, 0.8])
+    value = order + random.normal(0, 0.02, order.shape)
+    rows = [
+        {"task": task, "model": start, "metric": "accuracy", "value": float(value[t, m])}
+        for t, task in enumerate(tasks_)
+        for m, start in enumerate(starts)
+    ]
+    table = parse_outcomes(pl.DataFrame(rows))
+    far = np.where(kind[:, None] == kind[None, :], 0.01, 1.0) * ~np.eye(16, dtype=bool)
+    error = 1.0 - value
+    plain = selection.by_outcomes(table, tasks_, starts)
+    similar = selection.by_outcomes(table, tasks_, starts, far)
+    assert selection.agreement(error, similar).mean() > 0.9
+    assert selection.agreement(error, plain).mean() < 0.5
+    assert selection.increase(error, similar) < selection.increase(error, plain)
+
+
+def test_agreement_counts_those_that_ran() -> None:
+    error = np.array([[0.1, 0.2, NAN], [0.3, 0.2, 0.1]])
+    assert selection.agreement(error, -error).tolist() == [1.0, 1.0]
+    assert selection.agreement(error, error)[0] == -1.0
