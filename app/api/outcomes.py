@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Iterator
-from dataclasses import asdict
-from itertools import chain
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import polars as pl
@@ -83,27 +82,24 @@ def post_outcome(
     reached: Reached,
     tenant: Tenant,
     post: Post,
-    session: Writing,
 ) -> Response:
     """The same report again is the same outcome: 200 instead of 201, and nothing is added."""
+    read = _read(reached, tenant, check_outcomes(pl.DataFrame([report.model_dump()])))
 
-    def accept() -> Answer:
+    def accept(session: Session) -> Answer:
         tasks.get_task(session, tenant, report.task)
-        table = check_outcomes(pl.DataFrame([report.model_dump()]))
-        known = _Known(reached, session, tenant)
-        error = next(chain(table.errors, known.errors(table)), None)
-        if error is not None:
+        for error in read.errors:
             raise InvalidRequest(
                 "outcome-invalid",
                 f"`{error.column}`: {error.reason}.",
                 error.remedy or "Change that field.",
             )
-        runs = list(store.runs_of(table))
-        added = store.add(session, tenant, runs, [known.forecast(run) for run in runs])
+        added = store.add(session, tenant, read.runs, read.forecasts)
         body = _answer(added.outcomes[0]).model_dump(mode="json")
         return Answer(201 if added.new else 200, body)
 
-    return post.once(session, accept, report.model_dump_json())
+    with reached.database.session() as session:
+        return post.once(session, lambda: accept(session), report.model_dump_json())
 
 
 async def _table_body(request: Request) -> tuple[TableKind, bytes]:
@@ -147,37 +143,29 @@ def import_outcomes(
     reached: Reached,
     tenant: Tenant,
     post: Post,
-    session: Writing,
 ) -> Response:
     """An outcome table: its good rows are added, its bad ones told. Tasks may be any names."""
     kind, content = sent
+    read = _read(reached, tenant, read_outcomes(io.BytesIO(content), kind))
 
-    def accept() -> Answer:
-        table = read_outcomes(io.BytesIO(content), kind)
-        known = _Known(reached, session, tenant)
-        unknown = list(known.errors(table))
-        errors = sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column))
-        bad = {error.row for error in unknown}
-        runs = [
-            run
-            for number, run in zip(table.numbers, store.runs_of(table), strict=True)
-            if number not in bad
-        ]
-        added = store.add(session, tenant, runs, [known.forecast(run) for run in runs])
+    def accept(session: Session) -> Answer:
+        added = store.add(session, tenant, read.runs, read.forecasts)
         answer = OutcomesImported(
             added=len(added.new),
-            already_there=len(runs) - len(added.new),
+            already_there=len(read.runs) - len(added.new),
             quarantined=sum(outcome.quarantine is not None for outcome in added.new),
-            refused=len({error.row for error in errors}),
+            refused=len({error.row for error in read.errors}),
             errors=[
                 OutcomeRowError(row=error.row, column=error.column, message=error.reason)
-                for error in errors[:_MAX_ERRORS]
+                for error in read.errors[:_MAX_ERRORS]
             ],
-            more_errors=max(len(errors) - _MAX_ERRORS, 0),
+            more_errors=max(len(read.errors) - _MAX_ERRORS, 0),
         )
         return Answer(200, answer.model_dump(mode="json"))
 
-    return post.once(session, accept, kind, hashlib.sha256(content).hexdigest())
+    with reached.database.session() as session:
+        digest = hashlib.sha256(content).hexdigest()
+        return post.once(session, lambda: accept(session), kind, digest)
 
 
 @router.get(
@@ -233,6 +221,35 @@ def patch_outcome(
     outcome = store.get_outcome(session, tenant, outcome_id)
     store.release(session, outcome)
     return _answer(outcome)
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadTable:
+    """Good rows as `runs`, each with its forecast as estimates stand now; `errors` of the others,
+    by row."""
+
+    runs: list[store.Run]
+    forecasts: list[dict[str, Any] | None]
+    errors: list[RowError]
+
+
+def _read(reached: Resources, tenant: str, table: OutcomeTable) -> _ReadTable:
+    """Before anything is written: forecasts of thousands of tasks take longer than anybody who
+    wants to write should wait."""
+    with reached.database.session(read_only=True) as session:
+        known = _Known(reached, session, tenant)
+        unknown = list(known.errors(table))
+        bad = {error.row for error in unknown}
+        runs = [
+            run
+            for number, run in zip(table.numbers, store.runs_of(table), strict=True)
+            if number not in bad
+        ]
+        return _ReadTable(
+            runs=runs,
+            forecasts=[known.forecast(run) for run in runs],
+            errors=sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column)),
+        )
 
 
 class _Known:
