@@ -108,6 +108,7 @@ def facts_of(task: Task, complexity: float | None) -> TaskFacts:
         n_classes=task.n_classes or 0,
         complexity=complexity,
         label_kind="multi_label" if task.label_kind == "multi_label" else "single_label",
+        mean_pixels=(task.intake_summary or {}).get("mean_pixels"),
     )
 
 

@@ -19,6 +19,13 @@ FLOAT32_BYTES = 4
 CLASSIFIER_STEP_KERNELS = 20
 """Linear layer, loss, their gradients and a fused optimiser step."""
 
+REFERENCE_PIXELS = 500 * 375
+"""Of the JPEG that a device's rate of decoding is of."""
+
+DECODED_AT_ALL = 0.2
+"""Share of that JPEG's decoding that an image takes however small it is; the rest goes by pixels.
+Pillow on a Zen 3 core, JPEGs and PNGs of 4,096 pixels to 12 million: within a factor of two."""
+
 OPTIMISER_STATES = {"adamw": 2, "sgd": 1}
 """Numbers kept per trained parameter: two moments, one momentum."""
 
@@ -28,12 +35,16 @@ OPTIMISER_PASSES = {"adamw": 7, "sgd": 5}
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What an estimate needs to know of a task; `complexity` waits for a predictor that uses it."""
+    """What an estimate needs to know of a task; `complexity` waits for a predictor that uses it.
+
+    `mean_pixels`  of an image file, before it is resized; None where nobody looked
+    """
 
     n_images: int
     n_classes: int
     complexity: float | None
     label_kind: Literal["single_label", "multi_label"]
+    mean_pixels: float | None = None
 
     def __post_init__(self) -> None:
         if self.n_images < 1 or self.n_classes < 1:
@@ -42,6 +53,14 @@ class TaskFacts:
                 f"{self.n_images} images in {self.n_classes} classes cannot be estimated.",
                 "Give at least one image and one class.",
             )
+
+    @property
+    def decode_effort(self) -> float:
+        """What decoding one image takes, in JPEGs of REFERENCE_PIXELS; 1 where that is not known.
+        Linear in the mean, so that a mean of unequal images serves as well as all of them."""
+        if self.mean_pixels is None:
+            return 1.0
+        return DECODED_AT_ALL + (1 - DECODED_AT_ALL) * self.mean_pixels / REFERENCE_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +72,7 @@ class Phase:
     `weight_bytes`      weights, gradients and optimiser states read and written, fp32
     `kernels`           operations launched
     `decoded_images`    image files read and decoded
+    `decoding`          the same in JPEGs of REFERENCE_PIXELS
     """
 
     name: Literal["training", "evaluation", "features", "classifier", "inference"]
@@ -60,7 +80,8 @@ class Phase:
     activation_bytes: float
     weight_bytes: float
     kernels: int
-    decoded_images: int
+    decoded_images: int = 0
+    decoding: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +125,14 @@ def workload(task: TaskFacts, candidate: CandidateCard, recipe: RecipeCard) -> W
         bytes_per_image = candidate.activation_bytes
         phases = (
             _training(task, candidate, recipe, parts),
-            _forward("evaluation", candidate, parts.held_out_images, recipe.epochs, parts),
+            _forward("evaluation", task, candidate, parts.held_out_images, recipe.epochs, parts),
         )
     else:
         trained = classifier
         bytes_per_image = candidate.largest_operation_bytes
         times = 1 if recipe.features_cached else recipe.epochs
         phases = (
-            _forward("features", candidate, task.n_images, times, parts),
+            _forward("features", task, candidate, task.n_images, times, parts),
             _classifier(task, candidate, recipe, parts),
         )
     gradient_and_states = 1 + OPTIMISER_STATES[recipe.optimiser]
@@ -127,7 +148,6 @@ def inference(candidate: CandidateCard) -> Phase:
         activation_bytes=float(candidate.forward_bytes),
         weight_bytes=float(FLOAT32_BYTES * candidate.parameters),
         kernels=candidate.forward_operations,
-        decoded_images=0,
     )
 
 
@@ -148,11 +168,13 @@ def _training(task: TaskFacts, candidate: CandidateCard, recipe: RecipeCard, par
         weight_bytes=float(FLOAT32_BYTES * weights * weight_passes * parts.steps),
         kernels=parts.steps * (candidate.training_operations + CLASSIFIER_STEP_KERNELS),
         decoded_images=seen,
+        decoding=seen * task.decode_effort,
     )
 
 
 def _forward(
     name: Literal["evaluation", "features"],
+    task: TaskFacts,
     candidate: CandidateCard,
     images: int,
     times: int,
@@ -167,6 +189,7 @@ def _forward(
         weight_bytes=float(FLOAT32_BYTES * candidate.parameters * batches),
         kernels=batches * candidate.forward_operations,
         decoded_images=seen,
+        decoding=seen * task.decode_effort,
     )
 
 
@@ -184,5 +207,4 @@ def _classifier(
         activation_bytes=float(FLOAT32_BYTES * candidate.head_features * reads),
         weight_bytes=float(FLOAT32_BYTES * weights * weight_passes * parts.steps),
         kernels=parts.steps * CLASSIFIER_STEP_KERNELS,
-        decoded_images=0,
     )

@@ -2,7 +2,7 @@
 
 For every phase of the run (features.py),
 
-    seconds = max(roofline / efficiency, kernels * launch_seconds, decoded_images / decode_rate)
+    seconds = max(roofline / efficiency, kernels * launch_seconds, decoding / decode_rate)
     roofline = max(flops / peak_flops, bytes / bandwidth)
 
 after S. Williams, A. Waterman, D. Patterson, "Roofline: an insightful visual performance model for
@@ -178,7 +178,7 @@ def estimate(
         counted={name: number.typical for name, number in counted.items()},
         basis=[
             _basis_of_accuracy(accuracy),
-            *_basis(work, candidate, recipe, device, difficulty),
+            *_basis(task, work, candidate, recipe, device, difficulty),
             *_basis_of_timing(timing, factors.get("seconds")),
             *(_basis_of_factor(name, factor) for name, factor in factors.items() if factor),
         ],
@@ -222,7 +222,7 @@ def _phase_seconds(
     compute: float | None = None,
 ) -> float:
     """`compute`: where it was timed."""
-    decode = spread * phase.decoded_images / device.decode_images_per_second
+    decode = spread * phase.decoding / device.decode_images_per_second
     if compute is None:
         compute = max(
             roofline_seconds(phase, device) / efficiency,
@@ -295,6 +295,7 @@ def _basis_of_timing(timing: Timing | None, factor: Factor | None) -> list[str]:
 
 
 def _basis(
+    task: TaskFacts,
     work: Workload,
     candidate: CandidateCard,
     recipe: RecipeCard,
@@ -312,8 +313,9 @@ def _basis(
         f"in batches of {parts.batch_size}, {parts.held_out_images} held out",
         f"seconds: counted FLOPs and bytes at {device.efficiency_low:.0%} to "
         f"{device.efficiency_high:.0%} of {device.name}'s roofline; {spread}: start-up of "
-        f"{device.startup_seconds:g} s, {device.decode_images_per_second:g} images decoded a "
-        f"second, {device.launch_seconds * 1e6:g} us a kernel",
+        f"{device.startup_seconds:g} s, "
+        f"{device.decode_images_per_second / task.decode_effort:.3g} images decoded a second, "
+        f"{device.launch_seconds * 1e6:g} us a kernel",
         f"money_usd: seconds at {device.price_usd_per_hour:g} USD per hour "
         f"({device.price_date}; {device.price_note})",
         f"energy_wh: seconds at {POWER_SHARES[0]:.0%} to {POWER_SHARES[-1]:.0%} of "

@@ -19,7 +19,13 @@ import numpy as np
 import numpy.typing as npt
 
 from app.embedding.archive import ArchiveLimits
-from app.embedding.image import PREPROCESSING, Pixels, UnreadableImageError, decode_image
+from app.embedding.image import (
+    PREPROCESSING,
+    Pixels,
+    UnreadableImageError,
+    decode_image,
+    pixel_count,
+)
 from app.embedding.layout import LabelledFile, LabelledFiles, find_files, named_members
 from app.embedding.report import IntakeReport, report_intake
 from app.embedding.spool import spooled
@@ -104,7 +110,7 @@ def read_labelled_images(
     row_of = _arrange(found, kind)
     rows = sorted(set(row_of.values()), key=lambda row: (row.labels, row.digest))
     pixels = spooled((len(rows), size, size, 3), np.uint8)
-    unreadable = _decode(
+    unreadable, sizes = _decode(
         archives,
         found,
         rows,
@@ -116,7 +122,7 @@ def read_labelled_images(
     )
 
     row_labels = {file: row.labels for file, row in row_of.items()}
-    report = report_intake(found, row_labels, unreadable)
+    report = report_intake(found, row_labels, unreadable, sizes)
     kept = [place for place, row in enumerate(rows) if row.digest not in unreadable]
     for place, before in enumerate(kept):
         if place != before:
@@ -180,8 +186,9 @@ def _decode(
     max_image_pixels: int,
     decoders: int,
     heard: Callable[[int, int], None],
-) -> dict[str, str]:
-    """Fills `pixels` in place; tells by digest why an image could not be decoded.
+) -> tuple[dict[str, str], dict[str, int]]:
+    """Fills `pixels` in place; tells by digest why an image could not be decoded, and how many
+    pixels the file of any other has.
 
     Decoders run in threads (Pillow lets them). What waits for one is never more than one largest
     entry, and never more than two files a decoder.
@@ -193,14 +200,15 @@ def _decode(
     source = {file.digest: file.name for file in reversed(found.images)}
     wanted = {name: digest for digest, name in source.items()}
     unreadable: dict[str, str] = {}
-    waiting: deque[tuple[str, int, Future[Pixels]]] = deque()
+    sizes: dict[str, int] = {}
+    waiting: deque[tuple[str, int, Future[tuple[Pixels, int]]]] = deque()
     done = 0
 
     def finish_oldest() -> None:
         nonlocal done
         digest, _, future = waiting.popleft()
         try:
-            pixels[places[digest]] = future.result()
+            pixels[places[digest]], sizes[digest] = future.result()
         except UnreadableImageError as error:
             unreadable[digest] = str(error)
         done += 1
@@ -216,13 +224,17 @@ def _decode(
                 or sum(n for _, n, _ in waiting) + len(data) > limits.max_entry_bytes
             ):
                 finish_oldest()
-            future = pool.submit(decode_image, data, pixels.shape[1], max_image_pixels)
+            future = pool.submit(_decoded, data, pixels.shape[1], max_image_pixels)
             waiting.append((wanted[name], len(data), future))
         while waiting:
             finish_oldest()
     finally:
         pool.shutdown(cancel_futures=True)  # whoever cancels does not wait for what is queued
-    return unreadable
+    return unreadable, sizes
+
+
+def _decoded(data: bytes, size: int, max_pixels: int) -> tuple[Pixels, int]:
+    return decode_image(data, size, max_pixels), pixel_count(data)
 
 
 def _cores() -> int:

@@ -72,6 +72,12 @@ def image_format(data: bytes) -> str | None:
     return next((name for name, magics in _MAGIC if data.startswith(magics)), None)
 
 
+def pixel_count(data: bytes) -> int:
+    """Of an image file that can be decoded: width times height, by its header."""
+    with Image.open(io.BytesIO(data)) as image:
+        return image.width * image.height
+
+
 def decode_image(data: bytes, size: int, max_pixels: int) -> Pixels:
     """(size, size, 3) uint8 RGB: the first frame, upright, on white, squashed to a square.
 

@@ -37,11 +37,13 @@ class IntakeWarning(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class IntakeReport:
-    """`files` in path order; `classes` counts the images used of every label found."""
+    """`files` in path order; `classes` counts the images used of every label found; `mean_pixels`
+    of an image used, as its file has them, None where there is none."""
 
     files: list[FileOutcome]
     classes: dict[str, int]
     warnings: list[IntakeWarning]
+    mean_pixels: float | None = None
 
     def summary(self) -> dict[str, Any]:
         images = sum(file["label"] is not None for file in self.files if file["status"] == "used")
@@ -50,6 +52,7 @@ class IntakeReport:
             "used": images,
             "skipped": reasons.total(),
             "classes": self.classes,
+            "mean_pixels": self.mean_pixels,
             "warnings": self.warnings,
             "skipped_reasons": dict(reasons.most_common(MAX_REASONS)),
         }
@@ -64,13 +67,16 @@ def report_intake(
     found: LabelledFiles,
     row_labels: Mapping[LabelledFile, tuple[str, ...]],
     unreadable: Mapping[str, str],
+    pixels: Mapping[str, int],
 ) -> IntakeReport:
-    """`row_labels` are those of the row that a file went into, `unreadable` reasons by digest."""
+    """`row_labels` are those of the row that a file went into; `unreadable` reasons and `pixels` of
+    the images that were decoded, by digest."""
     outcomes = [_skipped(name, None, why) for name, why in found.skipped.items()]
     outcomes += [_used(name, None) for name in found.labels_files]
     counts = Counter({label: 0 for file in found.images for label in file.labels})
     first: dict[tuple[tuple[str, ...], str], str] = {}
     copies: list[str] = []
+    used: list[int] = []
     for file in found.images:
         labels = row_labels[file]
         label = "|".join(labels)
@@ -84,6 +90,7 @@ def report_intake(
             first[labels, file.digest] = file.name
             outcomes.append(_used(file.name, label))
             counts.update(labels)
+            used.append(pixels[file.digest])
     warnings = [
         *_class_warnings(counts),
         *_file_warnings("duplicate-images", "{} are copies of others and left out", copies),
@@ -103,7 +110,8 @@ def report_intake(
         *_file_warnings("images-without-row", "{} have no row", found.images_without_row),
     ]
     outcomes.sort(key=lambda outcome: outcome["path"])
-    return IntakeReport(outcomes, dict(sorted(counts.items())), warnings)
+    mean = sum(used) / len(used) if used else None
+    return IntakeReport(outcomes, dict(sorted(counts.items())), warnings, mean)
 
 
 def _used(name: str, label: str | None) -> FileOutcome:

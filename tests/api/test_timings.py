@@ -3,10 +3,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from app.catalogue import CandidateCard
 from app.cost.timing import Spread, Timing
 from app.store import cards, timings
+from app.store.tables import Task
 from tests.api.conftest import Service
 
 DEVICE = "cpu-2core"
@@ -58,6 +60,17 @@ def test_estimates_rest_on_a_timing_at_once(service: Service, candidate: str) ->
     assert any("as timed on this device" in line for line in after["basis"])
     elsewhere = service.client.get(f"/v1/tasks/{task}/estimates", params={"device": "a10"})
     assert "as timed" not in elsewhere.text
+
+
+def test_photographs_of_many_pixels_take_longer_to_read(service: Service, candidate: str) -> None:
+    task = service.ready()
+    before = row(service, task, candidate)
+    with service.resources.database.session() as session:
+        kept = session.scalars(select(Task).where(Task.id == task)).one()
+        kept.intake_summary = {**(kept.intake_summary or {}), "mean_pixels": 12e6}
+    after = row(service, task, candidate)
+    assert after["seconds"]["typical"] > before["seconds"]["typical"]
+    assert after["memory_mib"] == before["memory_mib"]
 
 
 def test_outcomes_of_the_candidate_itself_tell_more(service: Service, candidate: str) -> None:

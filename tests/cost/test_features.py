@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cost.features import TaskFacts, split, workload
+from app.cost.features import DECODED_AT_ALL, REFERENCE_PIXELS, TaskFacts, split, workload
 from app.errors import InvalidRequest
 from tests.cost.cards import CANDIDATE, FULL, HEAD, TASK
 
@@ -50,6 +52,22 @@ def test_full_training_counts_two_flops_per_multiply_add_of_network_and_classifi
     assert training.flops == 2 * (3e9 + 3 * 10 * 100) * 80 * 10
     assert training.decoded_images == 800
     assert training.activation_bytes == 30e6 * 800
+
+
+def test_large_images_take_longer_to_decode_and_small_ones_less_but_not_nothing():
+    effort = [
+        TaskFacts(10, 2, None, "single_label", mean_pixels=pixels).decode_effort
+        for pixels in (1.0, REFERENCE_PIXELS, 4 * REFERENCE_PIXELS)
+    ]
+    assert effort == pytest.approx([DECODED_AT_ALL, 1.0, DECODED_AT_ALL + 0.8 * 4], rel=1e-4)
+    assert TaskFacts(10, 2, None, "single_label").decode_effort == 1.0
+
+
+def test_every_phase_that_reads_files_decodes_them():
+    photographs = replace(TASK, mean_pixels=12e6)
+    for recipe in (FULL, HEAD):
+        for each in workload(photographs, CANDIDATE, recipe).phases:
+            assert each.decoding == each.decoded_images * photographs.decode_effort
 
 
 def test_weights_move_once_a_step_not_once_an_image():

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from app.embedding import dataset
 from app.embedding.archive import ArchiveLimits
@@ -68,6 +69,19 @@ def same(a: LabelledImages, b: LabelledImages) -> bool:
     )
 
 
+def test_pixels_are_those_of_the_files_that_are_used() -> None:
+    small, large = (png_of_size(width, 30) for width in (40, 100))
+    files = {"a/1.png": small, "a/2.png": small, "b/1.png": large, "b/2.png": b"no image"}
+    _, report = read(make_zip(files))
+    assert report.mean_pixels == (40 * 30 + 100 * 30) / 2
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
 def test_folders_are_labels() -> None:
     files = labelled_files(3, 5)
     images, report = read(make_zip(files))
@@ -82,6 +96,7 @@ def test_folders_are_labels() -> None:
         "used": 15,
         "skipped": 0,
         "classes": {"circle": 5, "square": 5, "triangle": 5},
+        "mean_pixels": 64.0 * 64.0,
         "warnings": [],
         "skipped_reasons": {},
     }
