@@ -286,6 +286,8 @@ def test_what_cannot_be_timed_is_told_in_one_line(server: str) -> None:
     assert_error(task2vec("time", "abacus", *here), 1, "no device 'abacus'")
     assert_error(task2vec("time", "cpu-2core", "brain", *here), 1, "no candidate 'brain'")
     assert_error(task2vec("time", "a10", *here), 1, "is a gpu")
+    elsewhere = ("--server", server, "--on", "meta")
+    assert_error(task2vec("time", "cpu-2core", *elsewhere), 1, "compute on meta")
 
 
 def test_a_card_that_is_no_toml_is_refused_here(server: str, tmp_path: Path) -> None:

@@ -51,11 +51,12 @@ class Forecasts:
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
         """On what is counted for a run. A candidate's steps, where they were timed on the device,
-        say more of its seconds than outcomes of other candidates do."""
+        say more of its seconds, and so of its energy, than outcomes of other runs do."""
         found = self._estimator.factors(setting)
-        timed = self.timing(setting.device, setting.model) is not None
-        if timed and not self._estimator.corrections["seconds"].knows(setting):
-            found["seconds"] = None
+        if self.timing(setting.device, setting.model) is not None:
+            for name in ("seconds", "energy_wh"):
+                if not self._estimator.corrections[name].knows(setting):
+                    found[name] = None
         return found
 
     def timing(self, device: str, candidate: str) -> Timing | None:

@@ -84,11 +84,17 @@ def post_outcome(
     post: Post,
 ) -> Response:
     """The same report again is the same outcome: 200 instead of 201, and nothing is added."""
-    read = _read(reached, tenant, check_outcomes(pl.DataFrame([report.model_dump()])))
+    with reached.database.session(read_only=True) as session:
+        replayed = post.replayed(session, report.model_dump_json())
+        if replayed is not None:
+            return replayed
+        table = check_outcomes(pl.DataFrame([report.model_dump()]))
+        read = _read(reached, session, tenant, table)
 
     def accept(session: Session) -> Answer:
         tasks.get_task(session, tenant, report.task)
-        for error in read.errors:
+        if read.errors:
+            error = read.errors[0]
             raise InvalidRequest(
                 "outcome-invalid",
                 f"`{error.column}`: {error.reason}.",
@@ -146,7 +152,12 @@ def import_outcomes(
 ) -> Response:
     """An outcome table: its good rows are added, its bad ones told. Tasks may be any names."""
     kind, content = sent
-    read = _read(reached, tenant, read_outcomes(io.BytesIO(content), kind))
+    digest = hashlib.sha256(content).hexdigest()
+    with reached.database.session(read_only=True) as session:
+        replayed = post.replayed(session, kind, digest)
+        if replayed is not None:
+            return replayed
+        read = _read(reached, session, tenant, read_outcomes(io.BytesIO(content), kind))
 
     def accept(session: Session) -> Answer:
         added = store.add(session, tenant, read.runs, read.forecasts)
@@ -164,7 +175,6 @@ def import_outcomes(
         return Answer(200, answer.model_dump(mode="json"))
 
     with reached.database.session() as session:
-        digest = hashlib.sha256(content).hexdigest()
         return post.once(session, lambda: accept(session), kind, digest)
 
 
@@ -233,23 +243,22 @@ class _ReadTable:
     errors: list[RowError]
 
 
-def _read(reached: Resources, tenant: str, table: OutcomeTable) -> _ReadTable:
-    """Before anything is written: forecasts of thousands of tasks take longer than anybody who
+def _read(reached: Resources, session: Session, tenant: str, table: OutcomeTable) -> _ReadTable:
+    """In a session that only reads: forecasts of thousands of tasks take longer than anybody who
     wants to write should wait."""
-    with reached.database.session(read_only=True) as session:
-        known = _Known(reached, session, tenant)
-        unknown = list(known.errors(table))
-        bad = {error.row for error in unknown}
-        runs = [
-            run
-            for number, run in zip(table.numbers, store.runs_of(table), strict=True)
-            if number not in bad
-        ]
-        return _ReadTable(
-            runs=runs,
-            forecasts=[known.forecast(run) for run in runs],
-            errors=sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column)),
-        )
+    known = _Known(reached, session, tenant)
+    unknown = list(known.errors(table))
+    bad = {error.row for error in unknown}
+    runs = [
+        run
+        for number, run in zip(table.numbers, store.runs_of(table), strict=True)
+        if number not in bad
+    ]
+    return _ReadTable(
+        runs=runs,
+        forecasts=[known.forecast(run) for run in runs],
+        errors=sorted([*table.errors, *unknown], key=lambda error: (error.row, error.column)),
+    )
 
 
 class _Known:

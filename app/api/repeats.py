@@ -39,6 +39,13 @@ class _Post:
     def fingerprint(self, *content: str) -> str:
         return hashlib.sha256("\n".join((self.address, *content)).encode()).hexdigest()
 
+    def replayed(self, session: Session, *content: str) -> JSONResponse | None:
+        """What was answered before to the same key and `content`, if anything was."""
+        if self.key is None:
+            return None
+        answer = idempotency.recall(session, self.tenant, self.key, self.fingerprint(*content))
+        return None if answer is None else _respond(answer, replayed=True)
+
     def once(self, session: Session, work: Callable[[], Answer], *content: str) -> JSONResponse:
         """What `work` answers, or what it answered before to the same key and `content`.
 
@@ -47,11 +54,11 @@ class _Post:
         """
         if self.key is None:
             return _respond(work())
-        fingerprint = self.fingerprint(*content)
-        answer = idempotency.recall(session, self.tenant, self.key, fingerprint)
-        if answer is not None:
-            return _respond(answer, replayed=True)
+        before = self.replayed(session, *content)
+        if before is not None:
+            return before
         answer = work()
+        fingerprint = self.fingerprint(*content)
         idempotency.remember(session, self.tenant, self.key, fingerprint, answer)
         return _respond(answer)
 

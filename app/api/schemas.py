@@ -489,8 +489,8 @@ class CardPage(Answer, Generic[CardT]):
 
 class SpreadBody(Body):
     low: float = Field(gt=0, le=1e6, description="10th percentile")
-    typical: float = Field(gt=0, le=1e6, description="median")
-    high: float = Field(gt=0, le=1e6, description="90th percentile")
+    typical: float = Field(gt=0, le=1e6, description="mean")
+    high: float = Field(gt=0, le=1e6, description="90th percentile, no less than the mean")
 
 
 class TimingReport(Body):

@@ -18,10 +18,10 @@ from app.cli.options import (
     Key,
     Server,
 )
-from app.cli.root import app
+from app.cli.root import FAILED, app, fail
 from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, Task2VecError
 
 BATCH_SIZE = 16
 
@@ -40,7 +40,7 @@ def time_candidates(
     batch_size: Annotated[int, typer.Option(min=2, help="Images in a batch.")] = BATCH_SIZE,
     steps: Annotated[int, typer.Option(min=5, help="Batches that are timed.")] = 25,
     seconds: Annotated[
-        float, typer.Option(min=0, help="Begin no more steps of a candidate after so many.")
+        float, typer.Option(min=0, help="Once so many are over: the few batches a timing needs.")
     ] = 20.0,
     server: Server = LOCAL_SERVER,
     key: Key = None,
@@ -61,28 +61,39 @@ def time_candidates(
         torch.set_num_threads(settings.threads)
     here = choose_device(settings.device)
     made: list[dict[str, Any]] = []
+    failed: list[str] = []
     with Client(server, key) as client, terminal.progress_bars() as bars:
         card = DeviceCard.model_validate(_find(client, "devices", [device])[0], strict=False)
         _require_same_kind(card, here.type)
         cards = _find(client, "candidates", candidates)
-        if os.getloadavg()[0] > 1:
-            terminal.err.print("Other work runs on this machine: steps will take too long.")
+        if os.getloadavg()[0] > (os.cpu_count() or 1):
+            terminal.err.print(
+                "Other work keeps this machine busy, and steps will seem to take longer than they "
+                "do: end it, or time again later."
+            )
         for each in cards:
             candidate = CandidateCard.model_validate(each, strict=False)
             bar = bars.add_task(candidate.name, total=None, phase="batches")
-            timing = time_steps(
-                candidate,
-                here,
-                card.precision,
-                batch_size=batch_size,
-                steps=steps,
-                most_seconds=seconds / 2,
-                on_step=partial(_advance, bars, bar),
-            )
-            bars.remove_task(bar)
+            try:
+                timing = time_steps(
+                    candidate,
+                    here,
+                    card.precision,
+                    batch_size=batch_size,
+                    steps=steps,
+                    most_seconds=seconds / 2,
+                    on_step=partial(_advance, bars, bar),
+                )
+            except Task2VecError as error:  # others may do
+                failed.append(f"{candidate.name}: {error}")
+                continue
+            finally:
+                bars.remove_task(bar)
             report = {"device": device, "candidate": candidate.name, **asdict(timing)}
             made.append(client.post("/v1/timings", report))
     _print(made, as_json)
+    if failed:
+        fail(" ".join(failed), FAILED)
 
 
 @app.command()
@@ -123,10 +134,10 @@ def _find(client: Client, kind: str, names: list[str] | None) -> list[dict[str, 
 
 
 def _require_same_kind(card: DeviceCard, here: str) -> None:
-    kind = "gpu" if here == "cuda" else "cpu"
+    kind = {"cuda": "gpu"}.get(here, here)
     if kind != card.kind:
         raise InvalidRequest(
             "device-differs",
-            f"{card.name} is a {card.kind}, and this would compute on a {kind}.",
+            f"{card.name} is a {card.kind}, and this would compute on {here}.",
             "Name the card of this machine, or say with --on where to compute.",
         )

@@ -122,7 +122,7 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         ease=np.array([eases.get(c[0], np.nan) for c in contests]),
         value=np.array(value),
         reach=np.array(reach),
-        scores=_normal_scores(raw, contest),
+        scores=normal_scores(raw, contest),
         contests=tuple(contests),
         models=tuple(models),
         groups=tuple(group_names),
@@ -205,7 +205,7 @@ def _index(names: tuple[Any, ...], name: Any) -> int:
     return names.index(name) if name in names else len(names)
 
 
-def _normal_scores(raw: Floats, contest: Ints) -> Floats:
+def normal_scores(raw: Floats, contest: Ints) -> Floats:
     """Phi^-1((rank - 1/2) / n) within contests, ties sharing their mean rank: scores come in units
     and with tails of their own, of which only the order carries from task to task."""
     out = np.zeros_like(raw)

@@ -80,13 +80,14 @@ class Correction:
         self._log_ratios = log_ratios[there]
         self._devices = {setting.device for setting in self._settings}
         self._tried = {(setting.device, setting.model) for setting in self._settings}
+        self._ran = {(each.device, each.model, each.recipe) for each in self._settings}
         self.n_tasks = len({setting.task for setting in self._settings})
         self._effects = _fit(self._settings, self._log_ratios)
         self.half = self._calibrated() if half is None else half
 
     def knows(self, setting: Setting) -> bool:
-        """Whether the candidate ran on the device."""
-        return (setting.device, setting.model) in self._tried
+        """Whether the candidate ran on the device under the recipe."""
+        return (setting.device, setting.model, setting.recipe) in self._ran
 
     def factor(self, setting: Setting) -> Factor | None:
         """None on a device of which nothing is known."""
@@ -94,7 +95,7 @@ class Correction:
             return None
         log_typical = _at(self._effects, setting)
         typical = float(np.exp(log_typical))
-        if not np.isfinite(self.half) or not self.knows(setting):
+        if not np.isfinite(self.half) or (setting.device, setting.model) not in self._tried:
             return Factor(typical)
         low, high = np.exp([log_typical - self.half, log_typical + self.half])
         return Factor(typical, float(low), float(high))

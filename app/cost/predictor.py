@@ -26,7 +26,7 @@ from typing import Literal
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.correction import Factor
 from app.cost.features import Phase, TaskFacts, Workload, inference, workload
-from app.cost.timing import SUSTAINED, Timing
+from app.cost.timing import SUSTAINED, Bound, Timing
 from app.errors import InvalidRequest
 
 __all__ = ["Estimate", "Interval", "TaskFacts", "activation_ratio", "estimate", "roofline_seconds"]
@@ -46,8 +46,6 @@ POWER_SHARES = (0.5, 0.8, 1.0)
 
 ACTIVATION_SHARES = (1.0, 1.15, 1.6)
 """Memory taken over what is counted: fragmentation, workspaces, what autocast leaves in fp32."""
-
-_Bound = Literal["low", "typical", "high"]
 
 IntervalKind = Literal["exact", "uncalibrated_range", "conformal_90"]
 
@@ -156,8 +154,9 @@ def estimate(
         "memory_mib": counted_bytes.scaled(1 / MIB),
     }
     told = {name: number.corrected(factors.get(name)) for name, number in counted.items()}
-    if timing is not None and factors.get("seconds") is None:
-        told["seconds"] = _seconds(work, device, timing)
+    timed = timing if factors.get("seconds") is None else None
+    if timed is not None:
+        told["seconds"] = _seconds(work, device, timed)
     if factors.get("energy_wh") is None:  # nobody read the power; the time is known better
         told["energy_wh"] = _energy_wh(told["seconds"], device)
     return Estimate(
@@ -178,17 +177,22 @@ def estimate(
         counted={name: number.typical for name, number in counted.items()},
         basis=[
             _basis_of_accuracy(accuracy),
-            *_basis(task, work, candidate, recipe, device, difficulty),
-            *_basis_of_timing(timing, factors.get("seconds")),
+            *_basis(task, work, candidate, recipe, device, difficulty, timed),
             *(_basis_of_factor(name, factor) for name, factor in factors.items() if factor),
         ],
     )
 
 
 def _seconds(work: Workload, device: DeviceCard, timing: Timing | None = None) -> Interval:
-    def run(bound: _Bound, efficiency: float, spread: float) -> float:
+    def run(bound: Bound, efficiency: float, spread: float) -> float:
         phases = sum(
-            _phase_seconds(phase, device, efficiency, spread, _timed(phase, timing, bound))
+            _phase_seconds(
+                phase,
+                device,
+                efficiency,
+                spread,
+                timing.seconds(phase, bound) if timing else None,
+            )
             for phase in work.phases
         )
         return device.startup_seconds * spread + phases
@@ -198,11 +202,6 @@ def _seconds(work: Workload, device: DeviceCard, timing: Timing | None = None) -
         typical=run("typical", device.efficiency_typical, 1.0),
         high=run("high", device.efficiency_low, UNCARDED_SPREAD),
     )
-
-
-def _timed(phase: Phase, timing: Timing | None, bound: _Bound) -> float | None:
-    seconds = timing.seconds(phase) if timing else None
-    return None if seconds is None else float(getattr(seconds, bound))
 
 
 def _inference_seconds(candidate: CandidateCard, device: DeviceCard) -> Interval:
@@ -281,17 +280,18 @@ def _basis_of_factor(name: CountedName, factor: Factor) -> str:
     return f"{times}; the interval covers 90% of tasks"
 
 
-def _basis_of_timing(timing: Timing | None, factor: Factor | None) -> list[str]:
-    if timing is None:
-        return []
-    if factor is not None:
-        return ["seconds: steps were timed here too, but outcomes of the candidate tell more"]
-    return [
-        f"seconds: the network's share as timed on this device, "
-        f"{timing.step_seconds.typical:.3g} s a training step and "
-        f"{timing.forward_seconds.typical:.3g} s a forward pass of {timing.batch_size} images, up "
-        f"to {SUSTAINED:g} times the slow ones; start-up and decoding as counted"
-    ]
+def _basis_of_seconds(device: DeviceCard, timed: Timing | None) -> str:
+    """The network's share of a run."""
+    if timed is None:
+        return (
+            f"counted FLOPs and bytes at {device.efficiency_low:.0%} to "
+            f"{device.efficiency_high:.0%} of {device.name}'s roofline"
+        )
+    return (
+        f"the network's share as timed on this device, {timed.step_seconds.typical:.3g} s a "
+        f"training step and {timed.forward_seconds.typical:.3g} s a forward pass of "
+        f"{timed.batch_size} images, up to {SUSTAINED:g} times the slow ones"
+    )
 
 
 def _basis(
@@ -301,6 +301,7 @@ def _basis(
     recipe: RecipeCard,
     device: DeviceCard,
     difficulty: float | None,
+    timed: Timing | None,
 ) -> list[str]:
     parts = work.split
     spread = f"within a factor of {UNCARDED_SPREAD:g}"
@@ -311,8 +312,7 @@ def _basis(
         else f"difficulty: unknown; no embedding stands for {candidate.pretraining}",
         f"steps: counted; {recipe.epochs} epochs of {parts.train_images} images "
         f"in batches of {parts.batch_size}, {parts.held_out_images} held out",
-        f"seconds: counted FLOPs and bytes at {device.efficiency_low:.0%} to "
-        f"{device.efficiency_high:.0%} of {device.name}'s roofline; {spread}: start-up of "
+        f"seconds: {_basis_of_seconds(device, timed)}; {spread}: start-up of "
         f"{device.startup_seconds:g} s, "
         f"{device.decode_images_per_second / task.decode_effort:.3g} images decoded a second, "
         f"{device.launch_seconds * 1e6:g} us a kernel",

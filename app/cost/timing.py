@@ -9,9 +9,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import isfinite
+from typing import Literal
 
 from app.cost.features import Phase
 from app.errors import InvalidRequest
+
+Bound = Literal["low", "typical", "high"]
 
 SUSTAINED = 1.25
 """A long run may take so many times longer than the slow ones of a few steps: processors get hot,
@@ -20,7 +23,8 @@ caches are shared."""
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """Seconds: 10th, 50th and 90th percentile of the batches that were timed."""
+    """Seconds of a batch: the mean, and the 10th and 90th percentile of those that were timed, the
+    latter no less than the mean. A run takes as many times the mean as it has batches."""
 
     low: float
     typical: float
@@ -30,7 +34,7 @@ class Spread:
         if not (0 < self.low <= self.typical <= self.high and isfinite(self.high)):
             raise InvalidRequest(
                 "timing-malformed",
-                f"Seconds of {self.low:g}, {self.typical:g} and {self.high:g} are no percentiles.",
+                f"Seconds of {self.low:g}, {self.typical:g} and {self.high:g} are no spread.",
                 "Send finite numbers above 0 that do not fall.",
             )
 
@@ -48,7 +52,7 @@ class Timing:
     step_seconds: Spread
     forward_seconds: Spread
 
-    def seconds(self, phase: Phase) -> Spread | None:
+    def seconds(self, phase: Phase, bound: Bound) -> float | None:
         """What the network takes in a phase; None in one that was not timed."""
         of_batch = {
             "training": self.step_seconds,
@@ -58,8 +62,5 @@ class Timing:
         if of_batch is None:
             return None
         batches = phase.decoded_images / self.batch_size
-        return Spread(
-            batches * of_batch.low,
-            batches * of_batch.typical,
-            batches * of_batch.high * SUSTAINED,
-        )
+        sustained = SUSTAINED if bound == "high" else 1.0
+        return batches * float(getattr(of_batch, bound)) * sustained

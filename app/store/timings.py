@@ -8,26 +8,26 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.cost.timing import Spread, Timing
-from app.store.tables import CandidateTiming
+from app.store.session import hold
+from app.store.tables import CandidateTiming, now
 
 
 def put(
     session: Session, tenant: str, device: str, candidate: str, timing: Timing
 ) -> CandidateTiming:
     """In place of an earlier one."""
-    earlier = session.get(CandidateTiming, (tenant, device, candidate))
-    if earlier is not None:
-        session.delete(earlier)
-        session.flush()
-    row = CandidateTiming(
-        tenant=tenant,
-        device=device,
-        candidate=candidate,
-        batch_size=timing.batch_size,
-        step_seconds=list(astuple(timing.step_seconds)),
-        forward_seconds=list(astuple(timing.forward_seconds)),
+    hold(session, f"timings of {tenant}")  # two first ones at a time would both be added
+    row = session.merge(
+        CandidateTiming(
+            tenant=tenant,
+            device=device,
+            candidate=candidate,
+            batch_size=timing.batch_size,
+            step_seconds=list(astuple(timing.step_seconds)),
+            forward_seconds=list(astuple(timing.forward_seconds)),
+            created_at=now(),
+        )
     )
-    session.add(row)
     session.flush()
     return row
 

@@ -18,13 +18,14 @@ from torch import nn
 
 from app.catalogue import CandidateCard
 from app.cost.timing import Spread, Timing
+from app.embedding.batches import is_out_of_memory
 from app.errors import InvalidRequest, Unavailable
 
 STEPS = 25
 WARM_UP = 3
 LEAST_STEPS = 5
 N_CLASSES = 50
-PERCENTILES = (10, 50, 90)
+PERCENTILES = (10, 90)
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -54,7 +55,9 @@ def time_steps(
         with _products(precision):
             training = clock.timed(_training(network, candidate, device, precision, batch_size))
             forward = clock.timed(_forward(network, candidate, device, precision, batch_size))
-    except (torch.OutOfMemoryError, MemoryError) as error:
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
         raise Unavailable(
             "memory-exhausted",
             f"A training step of {candidate.name} with {batch_size} images does not fit in memory.",
@@ -92,8 +95,9 @@ class _Clock:
             taken.append(ended - started)
             if len(taken) >= LEAST_STEPS and ended - began > self._most:
                 break
-        low, typical, high = np.percentile(taken, PERCENTILES)
-        return Spread(float(low), float(typical), float(high))
+        low, high = np.percentile(taken, PERCENTILES)
+        mean = float(np.mean(taken))
+        return Spread(min(float(low), mean), mean, max(float(high), mean))
 
 
 def _network(candidate: CandidateCard) -> nn.Module:
@@ -103,6 +107,8 @@ def _network(candidate: CandidateCard) -> nn.Module:
         size: dict[str, Any] = {"img_size": candidate.input_size} if fixed else {}
         made: nn.Module = timm.create_model(candidate.network, num_classes=N_CLASSES, **size)
     except (RuntimeError, ValueError) as error:
+        if is_out_of_memory(error):
+            raise
         raise InvalidRequest(
             "network-unknown",
             f"timm has no network {candidate.network!r}.",
@@ -156,10 +162,13 @@ def _autocast(device: torch.device, precision: str) -> AbstractContextManager[ob
 
 @contextmanager
 def _products(precision: str) -> Iterator[None]:
-    """Within it, products of fp32 matrices are of tf32 if that is the precision."""
-    before = torch.get_float32_matmul_precision()
+    """Within it, products and convolutions of fp32 are of tf32 if, and only if, that is the
+    precision."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(before)
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]

@@ -33,6 +33,13 @@ from benchmarks.quality.questions import hashed
 
 RecipeName = Literal["head_only", "full"]
 SCHEDULE = Schedule()
+_FULL = {
+    "batch_size": BATCH_SIZE,
+    "learning_rate": SCHEDULE.learning_rate,
+    "weight_decay": SCHEDULE.weight_decay,
+    "max_epochs": SCHEDULE.max_epochs,
+}
+"""What a run of the whole network says of itself in the outcome table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,18 +70,26 @@ def name_of(task: str, start: str, recipe: str, seed: int) -> str:
 
 
 def rows_of(table: Path) -> dict[str, dict[str, Any]]:
-    """By cell name, of a table that the grid wrote earlier."""
+    """By cell name, of a table that the grid wrote earlier: runs under the present schedule, with
+    the scores of their features. That images are the same is for who names the table to know."""
     rows = pl.read_csv(table, infer_schema_length=None).to_dicts()
+    rows = [row for row in rows if _is_of_this_grid(row)]
     return {
         name_of(*(row[key] for key in ("task", "model", "recipe", "seed"))): row for row in rows
     }
+
+
+def _is_of_this_grid(row: dict[str, Any]) -> bool:
+    return row.keys() >= CLASSIFIERS.keys() and (
+        row["recipe"] != "full" or all(row[key] == value for key, value in _FULL.items())
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class Shelf:
     """Cells that are made, and the features that head-only runs saw, under `root`.
 
-    `known`  rows by cell name that an outcome table has: these cells need no file
+    `known`  rows by cell name that an outcome table has (`rows_of`): these cells need no file
     """
 
     root: Path
@@ -140,10 +155,7 @@ def row(cell: Cell, run: Run) -> dict[str, Any]:
         "device": "cpu-1thread",
         "n_train": run.n_train,
         "n_classes": len(cell.task.classes),
-        "batch_size": BATCH_SIZE if full else None,
-        "learning_rate": SCHEDULE.learning_rate if full else None,
-        "weight_decay": SCHEDULE.weight_decay if full else None,
-        "max_epochs": SCHEDULE.max_epochs if full else None,
+        **{key: value if full else None for key, value in _FULL.items()},
         "epochs": run.epochs,
         "steps": run.steps,
         "seconds": round(run.seconds, 3),

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from app.cost.accuracy import AccuracyModel
 from app.cost.baselines import outcome_prior
-from app.cost.cells import Cells, make_cells
+from app.cost.cells import Cells, make_cells, normal_scores
 from app.cost.outcome_table import OutcomeTable
 from app.cost.ranking_measures import weighted_tau
 from app.embedding.distance import one_to_many
@@ -85,6 +85,7 @@ def by_outcomes(
         if far is not None:
             order = [tasks.index(contest[0]) for contest in cells.contests]
             similar = _by_similar_contests(cells, known, far[np.ix_(order, order)])
+            similar = normal_scores(similar, cells.contest)
             cells = replace(cells, scores=np.column_stack([cells.scores, similar]))
         model, strength = AccuracyModel(cells, known), np.full(len(cells.value), np.nan)
         for contest in np.unique(cells.contest[~known]):

@@ -92,6 +92,15 @@ def test_outcomes_of_the_candidate_itself_tell_more(service: Service, candidate:
     assert after[candidate]["seconds"] == before[candidate]["seconds"]
     assert after[others[0]]["seconds"] != before[others[0]]["seconds"]
     assert "as timed on this device" in str(after[others[0]]["basis"])
+    pace = [
+        each["energy_wh"]["typical"] / each["seconds"]["typical"]
+        for each in (after[others[0]], before[others[0]])
+    ]
+    assert pace[0] == pytest.approx(pace[1])
+    asked = {"device": DEVICE, "recipe": "head_only", "k": 100}
+    heads = service.client.get(f"/v1/tasks/{task}/estimates", params=asked).json()["estimates"]
+    (head,) = [each for each in heads if each["candidate"] == candidate]
+    assert "as timed on this device" in str(head["basis"])  # it ran under another recipe alone
 
 
 @pytest.mark.parametrize(
@@ -100,7 +109,7 @@ def test_outcomes_of_the_candidate_itself_tell_more(service: Service, candidate:
         ({"device": "abacus"}, "abacus"),
         ({"candidate": "brain"}, "brain"),
         ({"batch_size": 0}, "batch_size"),
-        ({"step_seconds": {"low": 3.0, "typical": 2.0, "high": 1.0}}, "percentiles"),
+        ({"step_seconds": {"low": 3.0, "typical": 2.0, "high": 1.0}}, "spread"),
         ({"step_seconds": {"low": 0.0, "typical": 2.0, "high": 3.0}}, "step_seconds"),
         ({"steps": 25}, "steps"),
     ],

@@ -12,6 +12,7 @@ import torch
 from app.cost.outcome_table import parse_outcomes
 from benchmarks.grid import cells, selection, tasks, training
 from benchmarks.grid.cells import Cell, Shelf, planned, rows_of
+from benchmarks.grid.scores import SCORES
 from benchmarks.grid.starts import STARTS, Start
 from benchmarks.grid.tasks import GridTask, grid_task
 from benchmarks.grid.training import Schedule, fine_tune
@@ -224,3 +225,14 @@ def test_agreement_counts_those_that_ran() -> None:
     error = np.array([[0.1, 0.2, NAN], [0.3, 0.2, 0.1]])
     assert selection.agreement(error, -error).tolist() == [1.0, 1.0]
     assert selection.agreement(error, error)[0] == -1.0
+
+
+def test_a_table_of_another_schedule_stands_in_for_nothing(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    row = {"task": "t", "model": "m", "recipe": "full", "seed": 0, **cells._FULL}
+    row |= dict.fromkeys(SCORES, 0.5)
+    for changes, count in (({}, 1), ({"max_epochs": 99}, 0)):
+        pl.DataFrame([row | changes]).write_csv(table)
+        assert len(rows_of(table)) == count
+    pl.DataFrame([row]).drop("score_ridge").write_csv(table)
+    assert rows_of(table) == {}

@@ -5,6 +5,7 @@ from math import inf
 import pytest
 
 from app.cost.correction import Factor
+from app.cost.features import TaskFacts
 from app.cost.predictor import estimate
 from app.cost.timing import SUSTAINED, Spread, Timing
 from app.errors import InvalidRequest
@@ -58,7 +59,7 @@ def test_a_factor_from_outcomes_goes_before_a_timing_and_counts_stay_counts():
     )
     assert found.seconds.typical == pytest.approx(2 * seconds().typical)
     assert found.counted["seconds"] == pytest.approx(seconds().typical)
-    assert any("steps were timed here too" in line for line in found.basis)
+    assert not any("as timed" in line for line in found.basis)
 
 
 def test_money_and_energy_follow_and_the_basis_says_so():
@@ -71,9 +72,16 @@ def test_money_and_energy_follow_and_the_basis_says_so():
     assert timed.energy_wh.typical == pytest.approx(ratio * plain.energy_wh.typical)
     assert timed.memory_mib == plain.memory_mib
     assert any("timed on this device" in line for line in timed.basis)
+    assert not any("roofline" in line for line in timed.basis)
 
 
 @pytest.mark.parametrize("numbers", [(0.0, 1.0, 2.0), (2.0, 1.0, 3.0), (1.0, 1.0, inf)])
 def test_what_are_no_percentiles_is_refused(numbers):
-    with pytest.raises(InvalidRequest, match="no percentiles"):
+    with pytest.raises(InvalidRequest, match="no spread"):
         Spread(*numbers)
+
+
+def test_a_set_too_small_to_hold_anything_out_is_timed_too():
+    few = TaskFacts(n_images=2, n_classes=2, complexity=None, label_kind="single_label")
+    found = estimate(few, CANDIDATE, FULL, GPU, difficulty=None, timing=TIMING).seconds
+    assert found.typical == pytest.approx(2 * 10 / 16 * 1.0)

@@ -1,7 +1,7 @@
 """The same questions to every way of searching: answers are those of a ranking by hand.
 
-A case says who asks for what; `ENGINES` are the ways. What ranks by hand has the embeddings and
-plain Python, and nothing of the search.
+A case says who asks for what; `ENGINES` are the ways. What ranks by hand compares all that the
+store holds, filters in plain Python, and has nothing of the search; the distance itself is given.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class Crowd:
 
 @pytest.fixture(scope="module")
 def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
-    """Every tenth of acme's tasks has the bytes of another one."""
+    """Every tenth task has the bytes of task 3."""
     directory: Path = tmp_path_factory.mktemp("crowd")
     database = Database(f"sqlite:///{directory / 'store.sqlite'}")
     database.migrate(MIGRATIONS)

@@ -5,7 +5,7 @@ import torch
 
 from app.catalogue import CandidateCard
 from app.cost.timing import Timing
-from app.errors import InvalidRequest
+from app.errors import InvalidRequest, Unavailable
 from app.training import steps
 from app.training.steps import LEAST_STEPS, WARM_UP, time_steps
 from tests.cost.cards import CANDIDATE
@@ -41,6 +41,15 @@ def test_once_the_time_is_over_a_few_steps_are_enough() -> None:
     told: list[int] = []
     timed(steps=1_000, most_seconds=0.0, on_step=lambda done, _: told.append(done))
     assert len(told) == 2 * (WARM_UP + LEAST_STEPS)
+
+
+def test_a_batch_that_memory_does_not_hold_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(steps, "_images", fails)
+    with pytest.raises(Unavailable, match="smaller batch"):
+        timed()
 
 
 def test_weights_move_and_the_same_batch_is_learnt() -> None:
