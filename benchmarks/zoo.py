@@ -165,6 +165,15 @@ def report(
             f"{figures[f'{name}: tau']:.3f}, {more.mean():+.3f} +- "
             f"{more.std(ddof=1) / len(more) ** 0.5:.3f} of the estimator's"
         )
+    by_settings = [
+        selection.increase(np.where(np.isnan(far), np.nan, error), -far)
+        for far in _asymmetric(whole, error, known, sources)
+    ]
+    figures["asymmetric_least"], figures["asymmetric_most"] = min(by_settings), max(by_settings)
+    print(
+        f"nearest source, asymmetric, of the experts alone, by alpha and t0: "
+        f"{min(by_settings):+.1f} to {max(by_settings):+.1f}"
+    )
     again = [name for name in SEVERAL_SEEDS if name in whole]
     by_seed = [1.0 - _matrix(full, again, "value", seed=seed) for seed in range(SEEDS)]
     if again and np.isfinite(np.nanmin(by_seed, axis=(1, 2))).all():
@@ -210,15 +219,26 @@ def _rules(
         far = np.array([[between[one, other] for other in whole] for one in whole])
         rules[f"prior by similar tasks, {metric}"] = selection.by_similar_tasks(error, far)
         rules[f"estimator, task kernel, {metric}"] = selection.by_outcomes(plain, whole, NAMES, far)
-    grid = selection.asymmetric_distances(here, sources)
+    tried = _asymmetric(whole, error, known, sources)
+    rules["nearest source, asymmetric"] = selection.by_best_distance(error, tried, IMAGENET)
+    return rules
+
+
+def _asymmetric(
+    whole: Sequence[str],
+    error: Array,
+    known: Mapping[str, TaskEmbedding],
+    sources: Mapping[str, TaskEmbedding],
+) -> list[Array]:
+    """(T, M) for every alpha and t0, nan for starts without a source task."""
+    grid = selection.asymmetric_distances({name: known[name] for name in whole}, sources)
     tried = [
         np.array([[each.get((task, s.source or ""), np.nan) for s in STARTS] for task in whole])
         for each in grid.values()
     ]
     for far in tried:
         far[np.isnan(error)] = np.nan
-    rules["nearest source, asymmetric"] = selection.by_best_distance(error, tried, IMAGENET)
-    return rules
+    return tried
 
 
 def _matrix(
