@@ -241,8 +241,14 @@ def _what_estimates_are(answer: Row) -> str:
         f"Ranked by {order}{until}{last}.\n"
         f"{_ON_FRONTIER} on the cost frontier: nothing cheaper is as strong.\n"
         f"{what_for}{calibrated}: {typical} typical, low-high; money and energy grow "
-        "with time."
+        f"with time.{_what_would_measure_time(answer)}"
     )
+
+
+def _what_would_measure_time(answer: Row) -> str:
+    if any(row["timed"] or row["calibrated"] for row in answer["estimates"]):
+        return ""
+    return f"\nTime is counted: `task2vec time {answer['device']}`, on that machine, measures it."
 
 
 def candidates_table(cards: Iterable[Row]) -> Table:

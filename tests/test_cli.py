@@ -275,10 +275,11 @@ def test_a_candidate_is_timed_here_and_its_estimate_rests_on_it(server: str) -> 
     listed = task2vec("timings", "--json", "--server", server).json["items"]
     assert listed == made
     assert "cpu-2core" in task2vec("timings", "--server", server).stdout
-    asked = ("--device", "cpu-2core", "--json", "--server", server)
-    rows = task2vec("estimate", "birds", *asked).json["estimates"]
-    timed = [row["candidate"] for row in rows if "as timed on this device" in str(row["basis"])]
-    assert timed == [name]
+    asked = ("estimate", "birds", "--server", server, "--device")
+    rows = task2vec(*asked, "cpu-2core", "--json").json["estimates"]
+    assert [row["candidate"] for row in rows if row["timed"]] == [name]
+    assert "task2vec time" not in task2vec(*asked, "cpu-2core").stdout
+    assert "task2vec time a10" in task2vec(*asked, "a10").stdout
 
 
 def test_what_cannot_be_timed_is_told_in_one_line(server: str) -> None:

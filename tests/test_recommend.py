@@ -33,6 +33,7 @@ def made(
         fitting_batch_size=8 if fits else 4,
         inference_seconds=some,
         counted={},
+        timed=False,
         basis=[],
     )
 

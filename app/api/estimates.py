@@ -158,6 +158,7 @@ def _row(ranked: RankedEstimate, candidates: dict[str, CandidateCard]) -> Estima
         reason=ranked.reason,
         basis=row.basis,
         calibrated=row.calibrated,
+        timed=row.timed,
         **{name: interval_answer(getattr(row, name)) for name in _INTERVALS},
     )
 

@@ -432,7 +432,8 @@ class EstimateRow(Answer):
     frontier: bool = Field(description="no other row that fits is both cheaper and as strong")
     reason: str
     basis: list[str]
-    calibrated: bool
+    calibrated: bool = Field(description="the interval of seconds")
+    timed: bool = Field(description="seconds rest on steps timed on the device")
 
 
 class EstimatesAnswer(Answer):

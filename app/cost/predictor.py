@@ -96,6 +96,7 @@ class Estimate:
     `fitting_batch_size`  largest batch that is, 0 where none is
     `inference_seconds`   of the network on one image, alone in its batch
     `counted`             typical seconds, energy and memory before any correction
+    `timed`               whether seconds rest on steps timed on the device
     `basis`               a sentence for each number, on what it rests
     `calibrated`          whether the interval of seconds is
     """
@@ -115,6 +116,7 @@ class Estimate:
     fitting_batch_size: int
     inference_seconds: Interval
     counted: dict[CountedName, float]
+    timed: bool
     basis: list[str]
 
     @property
@@ -175,6 +177,7 @@ def estimate(
         fitting_batch_size=fitting_batch_size,
         inference_seconds=_inference_seconds(candidate, device),
         counted={name: number.typical for name, number in counted.items()},
+        timed=timed is not None,
         basis=[
             _basis_of_accuracy(accuracy),
             *_basis(task, work, candidate, recipe, device, difficulty, timed),

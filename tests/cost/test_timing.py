@@ -71,6 +71,7 @@ def test_money_and_energy_follow_and_the_basis_says_so():
     assert timed.money_usd.typical == pytest.approx(ratio * plain.money_usd.typical)
     assert timed.energy_wh.typical == pytest.approx(ratio * plain.energy_wh.typical)
     assert timed.memory_mib == plain.memory_mib
+    assert (timed.timed, plain.timed) == (True, False)
     assert any("timed on this device" in line for line in timed.basis)
     assert not any("roofline" in line for line in timed.basis)
 
