@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
-from app.api.resources import Reading
+from app.api.resources import Reached, Reading
 from app.api.schemas import EstimatorAnswer, RefusedEstimator, TrackedAnswer
 from app.cost.drift import tracked
 from app.store import estimators, outcomes
@@ -19,7 +19,7 @@ TRACKED = 1_000  # newest outcomes
 
 
 @router.get("/estimator", response_model=EstimatorAnswer)
-def get_estimator(tenant: Tenant, session: Reading) -> EstimatorAnswer:
+def get_estimator(reached: Reached, tenant: Tenant, session: Reading) -> EstimatorAnswer:
     """Yours: it is fitted to your outcomes, and to nobody else's."""
     serving = estimators.latest(session, tenant, published=True)
     last = estimators.latest(session, tenant, published=False)
@@ -28,7 +28,7 @@ def get_estimator(tenant: Tenant, session: Reading) -> EstimatorAnswer:
         refused = RefusedEstimator(
             version=last.version, reason=last.reason, created_at=last.created_at
         )
-    pending = estimators.is_due(session, tenant)
+    pending = estimators.is_due(session, tenant, reached.estimators.shipped_digest)
     if serving is None:
         return EstimatorAnswer(pending=pending, refused=refused)
     return EstimatorAnswer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -56,6 +57,10 @@ class Evidence:
             **{name: pl.lit(None, dtype=pl.Float64) for name in COUNTED},
         )
         return cls.of(told.select(name for name in _SCHEMA if name in told.columns).to_dicts())
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.to_parquet()).hexdigest()
 
     def beside(self, other: Evidence) -> Evidence:
         return Evidence(pl.concat([self.runs, other.runs]))

@@ -32,7 +32,7 @@ def refresh(
     `stop`     whether to leave it at those fitted so far
     """
     with database.session(read_only=True) as session:
-        due = estimators.due(session)
+        due = estimators.due(session, shipped.digest)
     fitted = 0
     for tenant in due:
         if stop():
@@ -67,7 +67,10 @@ def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
         n_tasks=evidence.runs["task"].n_unique(),
         n_candidates=evidence.runs["model"].n_unique(),
         calibration=estimators.calibration_as_json(estimator.calibration),
-        report=_report(evidence, estimator, comparison, parameters),
+        report={
+            estimators.SHIPPED_DIGEST: shipped.digest,
+            **_report(evidence, estimator, comparison, parameters),
+        },
         code_version=__version__,
     )
     with database.session() as session:

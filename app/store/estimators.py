@@ -17,6 +17,9 @@ from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
 from app.store.tables import EstimatorVersion, Outcome
 
+SHIPPED_DIGEST = "shipped_digest"
+"""Key of a version's report: of the shipped outcomes that stood beside the tenant's."""
+
 _TENANTS = select(Outcome.tenant).distinct().order_by(Outcome.tenant)
 
 
@@ -36,19 +39,21 @@ def shipped(models_dir: Path) -> Evidence:
     return Evidence.shipped(path, load_cards(models_dir, CandidateCard).keys())
 
 
-def due(session: Session) -> list[str]:
+def due(session: Session, shipped_digest: str) -> list[str]:
     """Tenants whose outcomes changed since an estimator was last fitted to them, or whose estimator
-    another version of the service fitted."""
-    return [tenant for tenant in session.scalars(_TENANTS) if is_due(session, tenant)]
+    another version of the service fitted, or beside other shipped outcomes."""
+    tenants = session.scalars(_TENANTS)
+    return [tenant for tenant in tenants if is_due(session, tenant, shipped_digest)]
 
 
-def is_due(session: Session, tenant: str) -> bool:
+def is_due(session: Session, tenant: str, shipped_digest: str) -> bool:
     last = latest(session, tenant, published=False)
     at = watermark(session, tenant)
     if last is None:
         return at.newest > 0
     fitted = Watermark(last.newest, last.n_quarantined, last.n_outcomes)
-    return at != fitted or last.code_version != __version__
+    fitted_by = (last.code_version, last.report.get(SHIPPED_DIGEST))
+    return at != fitted or fitted_by != (__version__, shipped_digest)
 
 
 def watermark(session: Session, tenant: str) -> Watermark:
@@ -113,6 +118,7 @@ class Estimators:
 
     def __init__(self, shipped: Evidence) -> None:
         self._shipped = shipped
+        self.shipped_digest = shipped.digest
         self._nobodys = Estimator(shipped)
         self._fitted: dict[str, tuple[int, Estimator]] = {}
         self._mutex = threading.Lock()

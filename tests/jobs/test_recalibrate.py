@@ -138,6 +138,15 @@ def test_an_estimator_that_another_version_of_the_service_fitted_is_due(
     assert refresh(database) == 0
 
 
+def test_an_estimator_is_due_once_other_outcomes_ship(database: Database) -> None:
+    report(database, 5)
+    assert refresh(database) == 1
+    row = {"task": "shipped:a", "model": "m", "recipe": "full", "metric": "accuracy", "value": 0.5}
+    shipped = Evidence.of([{**row, "device": "", "stop_reason": ""}])
+    assert recalibrate.refresh(database, shipped) == 1
+    assert recalibrate.refresh(database, shipped) == 0
+
+
 def test_one_tenants_failing_fit_leaves_the_others_theirs(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
