@@ -12,7 +12,7 @@ import numpy as np
 
 from app.cost.accuracy import AccuracyModel
 from app.cost.bootstrap import middle, resamples
-from app.cost.cells import Cells, Floats, Mask, make_cells, to_logit
+from app.cost.cells import Cells, Floats, Mask, is_shipped, make_cells, to_logit
 from app.cost.conformal import calibration_sets
 from app.cost.correction import Correction
 from app.cost.estimator import forecast_groups
@@ -87,13 +87,17 @@ def judged_corrections(
     return reports
 
 
-def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
+def compared(
+    new: Evidence, old: Evidence, shipped: Evidence | None = None, seed: int = 0
+) -> Comparison | None:
     """Of accuracy; None where there is too little to tell the two apart.
 
     The old estimator is one that knows only what the old evidence had. What both know is judged by
-    what the old evidence said of it: new runs are not their own referee.
+    what the old evidence said of it: new runs are not their own referee. Shipped outcomes stand
+    beside either as they do when it serves, and nothing is judged on them.
     """
-    tables = new.finished(), old.finished()
+    beside = Evidence.of([]) if shipped is None else shipped
+    tables = beside.beside(new).finished(), beside.beside(old).finished()
     if tables[0] is None or tables[1] is None:
         return None
     cells, earlier = make_cells(tables[0], "task"), make_cells(tables[1], "task")
@@ -107,8 +111,10 @@ def compared(new: Evidence, old: Evidence, seed: int = 0) -> Comparison | None:
     )
     judged = np.isin(cells.model, cells.model[known_before])
     difference: list[float] = []
-    for fold in calibration_sets(len(cells.groups)):
-        others = ~np.isin(cells.group, list(fold))
+    own = [group for group, task in enumerate(cells.groups) if not is_shipped(task)]
+    for numbers in calibration_sets(len(own)):
+        fold = [own[number] for number in numbers]
+        others = ~np.isin(cells.group, fold)
         rows = np.flatnonzero(judged & ~others)
         if not len(rows) or not (others & known_before).any():
             continue

@@ -55,7 +55,7 @@ def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
         }
     before = estimators.evidence_of(serving) if serving else None
     estimator = Estimator(shipped.beside(evidence))
-    comparison = compared(evidence, before) if before else None
+    comparison = compared(evidence, before, shipped) if before else None
     published = comparison is None or not comparison.worse
     version = EstimatorVersion(
         tenant=tenant,

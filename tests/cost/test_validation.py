@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
+from app.cost.cells import SHIPPED
 from app.cost.correction import Correction
 from app.cost.estimator import Estimator
 from app.cost.evidence import Evidence
@@ -46,6 +47,17 @@ def test_better_values_for_what_was_known_are_not_their_own_referee():
         value=pl.when(pl.col("model") == "model-0").then(0.99).otherwise("value")
     )
     assert compared(evidence(pl.concat([good, again])), evidence(good)).worse
+
+
+def test_shipped_outcomes_stand_beside_both_and_are_not_judged_on():
+    mine = runs(6, noise=0.05)
+    shipped = evidence(runs(30, noise=0.05).with_columns(task=SHIPPED + pl.col("task")))
+    first = evidence(mine.filter(pl.col("task") < "task-02"))
+    found = compared(evidence(mine), first, shipped)
+    assert found.n_tasks == 6
+    assert not found.worse
+    # What ships tells the order already: two tasks more of one's own hardly change a forecast.
+    assert abs(found.difference) < abs(compared(evidence(mine), first).difference)
 
 
 def test_of_few_tasks_nothing_can_be_said():
