@@ -1,8 +1,8 @@
 """Steps of a candidate as they were timed on a device: what its phases take, decoding apart.
 
-A run of the same network is taken to need as long an image as the steps did, whatever its batch;
-the doubt is how steps differed among themselves, and that a run of hours may be slower than one of
-seconds.
+A run of the same network is taken to need as long an image as the steps did, so they are timed with
+the batch of the recipe; the doubt is how steps differed among themselves, and that a run of hours
+may be slower than one of seconds.
 """
 
 from __future__ import annotations

@@ -22,8 +22,8 @@ from app.embedding.batches import is_out_of_memory
 from app.errors import InvalidRequest, Unavailable
 
 STEPS = 25
-WARM_UP = 3
-LEAST_STEPS = 5
+WARM_UP = 2
+LEAST_STEPS = 3
 N_CLASSES = 50
 PERCENTILES = (10, 90)
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
