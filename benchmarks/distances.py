@@ -17,8 +17,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.embedding.distance import METRICS, pairwise
-from app.settings import shared_directory
-from benchmarks.searching.population import GROVE, Library
+from benchmarks.searching.population import GROVE, LIBRARY, Library
 
 TASKS = 1_000
 
@@ -28,8 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", type=int, default=TASKS, metavar="N")
     parser.add_argument("--metric", action="append", choices=METRICS)
     options = parser.parse_args(arguments)
-    path = shared_directory("models") / "reference" / "tf_efficientnet_lite0.npz"
-    library = Library.read(path)
+    library = Library.read(LIBRARY)
     groves = [library.grove(number) for number in range(-(-options.tasks // GROVE))]
     rows = np.concatenate(groves)[: options.tasks]
     vectors = np.ascontiguousarray(rows[:, : library.vector.shape[1]])

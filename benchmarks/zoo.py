@@ -149,7 +149,8 @@ def report(
     ]
     error = 1.0 - _matrix(full, whole, "value", seed=None)
     here = [row for row in full if row["task"] in whole]
-    rules = _rules(here, whole, error, known, sources)
+    asymmetric = _asymmetric(whole, error, known, sources)
+    rules = _rules(here, whole, error, known, asymmetric)
     figures: dict[str, Any] = {"tasks": len(whole), "starts": len(STARTS)}
     figures["chance"] = selection.chance(error)
     print(f"{len(whole)} tasks, {len(STARTS)} starts; error over the best start's, percent")
@@ -166,8 +167,7 @@ def report(
             f"{more.std(ddof=1) / len(more) ** 0.5:.3f} of the estimator's"
         )
     by_settings = [
-        selection.increase(np.where(np.isnan(far), np.nan, error), -far)
-        for far in _asymmetric(whole, error, known, sources)
+        selection.increase(np.where(np.isnan(far), np.nan, error), -far) for far in asymmetric
     ]
     figures["asymmetric_least"], figures["asymmetric_most"] = min(by_settings), max(by_settings)
     print(
@@ -193,7 +193,7 @@ def _rules(
     whole: list[str],
     error: Array,
     known: Mapping[str, TaskEmbedding],
-    sources: Mapping[str, TaskEmbedding],
+    asymmetric: Sequence[Array],
 ) -> dict[str, Array]:
     frame = pl.DataFrame(rows, infer_schema_length=None)
     of_features = ["score_ridge", "score_knn", "score_lda"]
@@ -219,8 +219,7 @@ def _rules(
         far = np.array([[between[one, other] for other in whole] for one in whole])
         rules[f"prior by similar tasks, {metric}"] = selection.by_similar_tasks(error, far)
         rules[f"estimator, task kernel, {metric}"] = selection.by_outcomes(plain, whole, NAMES, far)
-    tried = _asymmetric(whole, error, known, sources)
-    rules["nearest source, asymmetric"] = selection.by_best_distance(error, tried, IMAGENET)
+    rules["nearest source, asymmetric"] = selection.by_best_distance(error, asymmetric, IMAGENET)
     return rules
 
 

@@ -74,7 +74,7 @@ def image_format(data: bytes) -> str | None:
 
 def pixel_count(data: bytes) -> int:
     """Of an image file that can be decoded: width times height, by its header."""
-    with Image.open(io.BytesIO(data)) as image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         return image.width * image.height
 
 

@@ -43,7 +43,7 @@ class IntakeReport:
     files: list[FileOutcome]
     classes: dict[str, int]
     warnings: list[IntakeWarning]
-    mean_pixels: float | None = None
+    mean_pixels: float | None
 
     def summary(self) -> dict[str, Any]:
         images = sum(file["label"] is not None for file in self.files if file["status"] == "used")

@@ -97,21 +97,29 @@ def by_outcomes(
 
 
 def _by_similar_contests(cells: Cells, known: npt.NDArray[np.bool_], far: Array) -> Array:
-    """(n, kernels) mean standardised outcome of the cell's start in other known contests, weighted
-    by exp(-distance / bandwidth)."""
+    """(n, kernels) mean standardised outcome of the cell's start in other known contests."""
     standard = np.full((len(cells.contests), len(cells.models)), np.nan)
     for contest in np.unique(cells.contest[known]):
         rows = np.flatnonzero(known & (cells.contest == contest))
         reach = cells.reach[rows]
         standard[contest, cells.model[rows]] = (reach - reach.mean()) / max(reach.std(), 1e-9)
-    there, others = np.isfinite(standard), ~np.eye(len(far), dtype=bool)
-    found = []
-    for share in KERNELS:
-        weight = np.exp(-far / (share * np.median(far[others]))) * others
-        weight /= weight.sum(axis=1, keepdims=True)
-        near = weight @ np.nan_to_num(standard) / np.maximum(weight @ there, 1e-12)
-        found.append(near[cells.contest, cells.model])
-    return np.column_stack(found)
+    middle = _middle(far)
+    found = [_of_others(standard, far, share * middle) for share in KERNELS]
+    return np.column_stack([near[cells.contest, cells.model] for near in found])
+
+
+def _of_others(standard: Array, far: Array, bandwidth: float) -> Array:
+    """(T, M) mean over other tasks of (T, M), nan where there is none, weighted by
+    exp(-distance / bandwidth)."""
+    weight = np.exp(-far / bandwidth)
+    np.fill_diagonal(weight, 0.0)
+    total = weight @ np.nan_to_num(standard)
+    return np.asarray(total / np.maximum(weight @ np.isfinite(standard), 1e-300))
+
+
+def _middle(far: Array) -> float:
+    """The median of distances between different tasks."""
+    return float(np.median(far[~np.eye(len(far), dtype=bool)]))
 
 
 def by_prior(table: OutcomeTable, tasks: Sequence[str], starts: Sequence[str]) -> Choices:
@@ -177,14 +185,8 @@ def by_similar_tasks(error: Array, far: Array) -> Choices:
     accuracy = 1.0 - error
     spread = np.nanstd(accuracy, axis=1, keepdims=True)
     standard = (accuracy - np.nanmean(accuracy, axis=1, keepdims=True)) / np.maximum(spread, 1e-9)
-    middle = float(np.median(far[~np.eye(len(far), dtype=bool)]))
-    strengths = []
-    for bandwidth in (np.inf, *(middle * np.array([2.0, 1.0, 0.5, 0.25, 0.1]))):
-        weight = np.exp(-far / bandwidth)
-        np.fill_diagonal(weight, 0.0)
-        total = weight @ np.nan_to_num(standard)
-        strengths.append(total / np.maximum(weight @ np.isfinite(standard), 1e-300))
-    return _best_elsewhere(error, strengths)
+    bandwidths = (np.inf, *(_middle(far) * np.array([2.0, 1.0, 0.5, 0.25, 0.1])))
+    return _best_elsewhere(error, [_of_others(standard, far, each) for each in bandwidths])
 
 
 def asymmetric_distances(

@@ -19,11 +19,10 @@ from threadpoolctl import threadpool_limits
 
 from app.embedding.distance import COMBINED
 from app.embedding.parts import Parts
-from app.settings import shared_directory
 from app.store.embeddings import Space
 from app.store.parts_index import PartsIndex
 from app.store.vectors import Matrix, Rows
-from benchmarks.searching.population import GROVE, Library
+from benchmarks.searching.population import GROVE, LIBRARY, Library
 
 K = 10
 
@@ -40,10 +39,9 @@ class Made:
     @classmethod
     def of(cls, directory: Path, size: int, queries: int) -> Made:
         """Under a directory that they share with no population of another library."""
-        path = shared_directory("models") / "reference" / "tf_efficientnet_lite0.npz"
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest = hashlib.sha256(LIBRARY.read_bytes()).hexdigest()
         own = directory / f"{size}-{digest[:8]}"
-        return cls(own, size, min(queries, size), Library.read(path))
+        return cls(own, size, min(queries, size), Library.read(LIBRARY))
 
     @property
     def groves(self) -> range:

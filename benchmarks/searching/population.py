@@ -30,8 +30,11 @@ import numpy.typing as npt
 
 from app.embedding.parts import Population
 from app.embedding.vector import RANK
+from app.settings import shared_directory
 
 Matrix = npt.NDArray[np.float32]
+
+LIBRARY = shared_directory("models") / "reference" / "tf_efficientnet_lite0.npz"
 
 GROVE = 500
 FRESH = 0.25
