@@ -40,7 +40,7 @@ class Settings(BaseSettings):
     tolerance: float | None = Field(0.02, gt=0, lt=1)
     seed: int = Field(0, ge=0, lt=2**31)
     threads: int = Field(0, ge=0, description="compute threads of the worker; 0: one per core")
-    embedding_memory_mib: int = Field(2048, ge=256)
+    embedding_memory_mib: int | None = Field(None, ge=256)
 
     max_upload_bytes: int = Field(2 * 2**30, ge=1)
     max_archive_entries: int = Field(200_000, ge=1)

@@ -12,12 +12,14 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard, get_card, load_cards
-from app.cost.features import TaskFacts, workload
+from app.cost.features import Phase, TaskFacts, workload
 from app.cost.predictor import roofline_seconds
 from app.settings import shared_directory
 
@@ -42,11 +44,18 @@ def shares(table: Path, candidates: list[CandidateCard], device: DeviceCard) -> 
 
 def least_step_seconds(candidate: CandidateCard, device: DeviceCard, batch_size: int) -> float:
     """One training step of the whole network, as peak FLOP/s and bandwidth allow it."""
+    return roofline_seconds(training_step(candidate, batch_size, "sgd"), device)
+
+
+def training_step(
+    candidate: CandidateCard, batch_size: int, optimiser: Literal["adamw", "sgd"]
+) -> Phase:
+    """Of the whole network, its images read already."""
     recipe = RecipeCard(
         name="one-step",
         description="one batch, once",
         scope="full",
-        optimiser="sgd",
+        optimiser=optimiser,
         learning_rate=0.01,
         weight_decay=0.0,
         schedule="constant",
@@ -55,7 +64,7 @@ def least_step_seconds(candidate: CandidateCard, device: DeviceCard, batch_size:
         evaluation_share=0.0,
     )
     task = TaskFacts(batch_size, CLASSES, None, "single_label")
-    return roofline_seconds(workload(task, candidate, recipe).phases[0], device)
+    return replace(workload(task, candidate, recipe).phases[0], decoded_images=0, decoding=0.0)
 
 
 def main() -> None:

@@ -23,7 +23,11 @@ OF_EVERY_COMMAND = {"--json", "--help", "--server", "--key"}
 OF_CLIENTS = {"TASK2VEC_SERVER", "TASK2VEC_KEY", "TASK2VEC_DEBUG"}
 OF_EVERY_LIST = {"limit", "cursor", "format"}
 # Defaults that are no value one could set.
-IN_WORDS = {"models_dir": "what ships", "database_url": "SQLite in the data directory"}
+IN_WORDS = {
+    "embedding_memory_mib": "half of what is free",
+    "models_dir": "what ships",
+    "database_url": "SQLite in the data directory",
+}
 UNLISTED_BY_OPENAPI = {"GET /metrics", "GET /docs", "GET /openapi.json"}
 
 

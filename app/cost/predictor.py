@@ -29,7 +29,15 @@ from app.cost.features import Phase, TaskFacts, Workload, inference, workload
 from app.cost.timing import SUSTAINED, Bound, Timing
 from app.errors import InvalidRequest
 
-__all__ = ["Estimate", "Interval", "TaskFacts", "activation_ratio", "estimate", "roofline_seconds"]
+__all__ = [
+    "Estimate",
+    "Interval",
+    "TaskFacts",
+    "activation_ratio",
+    "counted_seconds",
+    "estimate",
+    "roofline_seconds",
+]
 
 MIB = 2**20
 SECONDS_PER_HOUR = 3600.0
@@ -148,11 +156,11 @@ def estimate(
             "Leave it out where the source task has no embedding.",
         )
     work = workload(task, candidate, recipe)
-    counted_seconds = _seconds(work, device)
+    run_seconds = _seconds(work, device)
     counted_bytes, fitting_batch_size = _memory(work, recipe, device)
     counted: dict[CountedName, Interval] = {
-        "seconds": counted_seconds,
-        "energy_wh": _energy_wh(counted_seconds, device),
+        "seconds": run_seconds,
+        "energy_wh": _energy_wh(run_seconds, device),
         "memory_mib": counted_bytes.scaled(1 / MIB),
     }
     told = {name: number.corrected(factors.get(name)) for name, number in counted.items()}
@@ -175,7 +183,7 @@ def estimate(
         memory_mib=told["memory_mib"],
         fits=told["memory_mib"].typical * MIB <= device.memory_bytes,
         fitting_batch_size=fitting_batch_size,
-        inference_seconds=_inference_seconds(candidate, device),
+        inference_seconds=counted_seconds(inference(candidate), device),
         counted={name: number.typical for name, number in counted.items()},
         timed=timed is not None,
         basis=[
@@ -207,8 +215,8 @@ def _seconds(work: Workload, device: DeviceCard, timing: Timing | None = None) -
     )
 
 
-def _inference_seconds(candidate: CandidateCard, device: DeviceCard) -> Interval:
-    phase = inference(candidate)
+def counted_seconds(phase: Phase, device: DeviceCard) -> Interval:
+    """Of one phase, by its counts alone."""
     return Interval(
         low=_phase_seconds(phase, device, device.efficiency_high, 1 / UNCARDED_SPREAD),
         typical=_phase_seconds(phase, device, device.efficiency_typical, 1.0),

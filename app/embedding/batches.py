@@ -21,14 +21,20 @@ OVERHEAD = 3.0
 gradients, and a layer's padded input and filter squares."""
 
 
-def batch_size_for(probe: Probe, memory_mib: int) -> int:
+def batch_size_for(probe: Probe, memory_mib: int | None) -> int:
     """As many images as the memory holds: a multiple of BATCH_SIZE, at least one, at most LARGEST.
 
     A processor gains nothing by more than one: its caches are smaller than any of them.
+
+    `memory_mib`  None: half of what the GPU has free
     """
     if probe.device.type == "cpu":
         return BATCH_SIZE
-    images = memory_mib * 2**20 / (OVERHEAD * probe.activation_bytes)
+    if memory_mib is None:
+        memory = torch.cuda.mem_get_info(probe.device)[0] / 2
+    else:
+        memory = memory_mib * 2.0**20
+    images = memory / (OVERHEAD * probe.activation_bytes)
     return max(1, min(LARGEST, int(images)) // BATCH_SIZE) * BATCH_SIZE
 
 

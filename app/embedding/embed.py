@@ -23,7 +23,6 @@ from app.errors import InvalidRequest
 
 TOLERANCE = 0.02
 """Twins of other images lie at ten times as much and more: the noise of draws does not show."""
-MEMORY_MIB = 2_048
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def embed_images(
     tolerance: float | None = TOLERANCE,
     seed: int = 0,
     batch_size: int | None = None,
-    memory_mib: int = MEMORY_MIB,
+    memory_mib: int | None = None,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> TaskEmbedding:
     """The task's embedding in the probe's space; the same for any order and batch size.
@@ -54,7 +53,7 @@ def embed_images(
     `tolerance`    noise floor (a cosine distance) at which drawing stops; None: at `draws`
     `batch_size`   images that run together, at least BATCH_SIZE; None: as memory allows. Where it
                    runs out after all, half as many go on
-    `memory_mib`   for the activations of a batch
+    `memory_mib`   of a GPU for the activations of a batch; None: half of what is free
     `on_progress`  called after every batch; what it raises (Cancelled, say) stops the work
 
     Raises InvalidRequest where draws, batch size or the images' size do not fit.

@@ -103,11 +103,13 @@ def fit_head(
     class_weights = _class_weights(labels, n_classes)
     part = balanced_part(labels, digests, SELECTION_IMAGES)
     choice = choose_penalty(rows.take(part), labels[part], class_weights, penalties, report)
+    nearby = [solution for solution, _ in choice.left_out]
     solution = minimise(
         rows,
         labels,
         class_weights,
         choice.penalty,
+        start=np.mean(nearby, axis=0) if nearby else None,
         on_step=lambda: report(len(penalties), len(penalties) + 1),
     )
     report(len(penalties) + 1, len(penalties) + 1)

@@ -27,6 +27,7 @@ from app.catalogue import ProbeCard, Weights
 from app.embedding.folding import fold_batch_norms
 from app.embedding.image import PREPROCESSING
 from app.embedding.responses import Observer, Stage, stages_of
+from app.embedding.tf32 import tf32
 from app.embedding.vector import space_digest
 from app.errors import InvalidRequest, Unavailable
 
@@ -109,7 +110,7 @@ class Probe:
 
     def look(self, pixels: Pixels) -> tuple[Tensor, Tensor]:
         """The same, and the responses (B, K) of the stages."""
-        with torch.inference_mode(), Observer(self.stages) as observer:
+        with torch.inference_mode(), tf32(False), Observer(self.stages) as observer:
             pooled: Tensor = self.network(self.normalise(filled(pixels)))
             responses = observer.responses()
         return pooled[: len(pixels)], responses[: len(pixels)]

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from app.embedding.probe import FilterLayer, Probe, filled
 from app.embedding.squares import Input, layer_input
+from app.embedding.tf32 import tf32
 
 Array = npt.NDArray[np.float64]
 
@@ -47,7 +48,7 @@ class Recorder:
     def forward(self, pixels: npt.NDArray[np.uint8]) -> Array:
         """Pooled features (B, d) of a batch (B, S, S, 3); its graph is kept until the next."""
         self._leaves, self._pooled = [], None
-        with torch.enable_grad():
+        with torch.enable_grad(), tf32(False):
             self._pooled = self._probe.network(self._probe.normalise(filled(pixels)))
         result: Array = self._pooled.double().numpy(force=True)[: len(pixels)]
         return result
@@ -64,10 +65,11 @@ class Recorder:
             dtype=torch.promote_types(pooled.dtype, torch.float32),
             device=pooled.device,
         )
-        torch.autograd.backward(pooled, cotangent, retain_graph=True, inputs=self._leaves)
+        with tf32(False):
+            torch.autograd.backward(pooled, cotangent, retain_graph=True, inputs=self._leaves)
         for leaf in self._leaves:
             leaf.grad = None
-        result: Array = self._squares[:n].double().numpy(force=True)
+        result: Array = self._squares[:n].numpy(force=True).astype(np.float64)
         return result
 
     def _watch(self, layer: FilterLayer) -> Callable[[nn.Module, tuple[Tensor], Tensor], Tensor]:

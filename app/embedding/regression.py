@@ -24,8 +24,13 @@ Labels = npt.NDArray[Any]  # (N,) int64 class numbers, or (N, C) bool
 
 TOLERANCE = 1e-5
 """Largest gradient entry at which L-BFGS stops, on preconditioned coefficients."""
-NEWTON_STEPS, ROUNDING = 3, 1e-11
-"""Newton steps after that, unless no gradient entry is larger than this."""
+ROUNDING = 1e-11
+"""Largest gradient entry that counts as none; Newton steps lead there."""
+NEWTON_STEPS, NEWTON_GAIN = 5, 1e-3
+"""At most so many, each solved until what is left of the gradient is this share of it: there is no
+use in solving better than the loss is quadratic."""
+CG_STEPS, LEAST_CURVATURE = 400, 1e-9
+"""Conjugate gradient steps of one of Newton's; the latter of what is expected on average."""
 CHUNK_IMAGES = 4_096
 """Images that are worked on together: up to so many are kept as float64 coordinates, and the
 largest matrices have so many rows of d + 1 or C float64 numbers."""
@@ -170,6 +175,7 @@ def minimise(
     penalty: float,
     *,
     start: Array | None = None,
+    rounding: float = ROUNDING,
     on_step: Callable[[], None],
 ) -> Array:
     """(C, r + 1) coefficients on the principal axes and bias that minimise the penalised loss.
@@ -178,9 +184,12 @@ def minimise(
     sum over labels of binary cross-entropies. L-BFGS runs on coefficients scaled by the square
     root of the curvature expected along each axis, sqrt(p (1 - p) variance + lambda). Its line
     search ends where differences of the loss sink into rounding; Newton steps go on to where the
-    gradient does, so that the order of the images cannot be seen in the solution.
+    gradient does, so that the order of the images cannot be seen in the solution. They are solved
+    by conjugate gradients, preconditioned by the curvature's own diagonal: under a weak penalty few
+    images still have a say, and the expected curvature is far from what they leave.
 
-    `on_step`  called for every chunk that is worked on
+    `rounding`  largest gradient entry that may be left
+    `on_step`   called for every chunk that is worked on
     """
     n_classes = len(class_weights)
     single = labels.ndim == 1
@@ -224,19 +233,19 @@ def minimise(
         },
     ).x
 
-    def hessian(flat: Array) -> LinearOperator:
+    def newton_step(flat: Array, gradient: Array, rtol: float) -> Array:
         columns = rows.on_columns(flat.reshape(n_classes, -1) / scales)
         known: list[Array] = []
-        if len(labels) <= CHUNK_IMAGES:
+        if isinstance(rows, Coordinates):
             known = [probabilities(z @ columns.T) for _, z in rows.chunks()]
 
         def along(direction: Array) -> Array:
             step = direction.reshape(n_classes, -1) / scales
             step_columns = rows.on_columns(step)
             bent = np.zeros_like(columns)
-            for place, z in rows.chunks():
+            for number, (place, z) in enumerate(rows.chunks()):
                 on_step()
-                p = known[0] if known else probabilities(z @ columns.T)
+                p = known[number] if known else probabilities(z @ columns.T)
                 change = z @ step_columns.T
                 change *= p if single else p * (1 - p)
                 if single:
@@ -246,14 +255,34 @@ def minimise(
                 bent += change.T @ z
             return np.ravel((rows.on_axes(bent) + ridge * step) / scales)
 
-        return LinearOperator((flat.size, flat.size), matvec=along, dtype=np.float64)
+        diagonal = np.ones(flat.size)
+        if isinstance(rows, Coordinates):
+            curved = np.tile(ridge, (n_classes, 1))
+            for (place, z), p in zip(rows.chunks(), known, strict=True):
+                chunk_weights = image_weights_of(weights, labels[place])
+                spread = p * (1 - p) * (chunk_weights[:, None] if single else chunk_weights)
+                curved += spread.T @ z**2
+            diagonal = np.maximum((curved / scales**2).ravel(), LEAST_CURVATURE)
+
+        size = (flat.size, flat.size)
+        step: Array = cg(
+            LinearOperator(size, matvec=along, dtype=np.float64),
+            -gradient,
+            rtol=rtol,
+            maxiter=CG_STEPS,
+            M=LinearOperator(size, matvec=lambda residual: residual / diagonal, dtype=np.float64),
+        )[0]
+        return step
 
     for _ in range(NEWTON_STEPS):
         gradient = objective(found)[1]
-        if np.abs(gradient).max() < ROUNDING:
+        largest = np.abs(gradient).max()
+        if largest < rounding:
             break
-        found = found + cg(hessian(found), -gradient, rtol=1e-6, maxiter=200)[0]
+        found = found + newton_step(found, gradient, max(NEWTON_GAIN, 0.1 * rounding / largest))
     result: Array = found.reshape(n_classes, -1) / scales
+    if single:  # the same bias more for every class says nothing, and no term of the loss sees it
+        result[:, -1] -= result[:, -1].mean()
     return result
 
 

@@ -9,7 +9,8 @@ Autograd forms no weight gradient, and nothing here unfolds:
 - U^T U is the sum over taps of the shifted Gram matrix X^T X of single positions, so it costs a
   kernel's area less than it seems to, and it serves every gradient of a batch.
 
-The cheaper of the two is taken for each layer.
+The cheaper of the two is taken for each layer. On a GPU launching many small operations costs more
+than they compute: where a processor goes image by image or tap by tap, it does all at once.
 """
 
 from __future__ import annotations
@@ -50,9 +51,9 @@ def layer_input(module: nn.Module, inputs: Tensor) -> Input:
     if not isinstance(module, nn.Conv2d):
         raise TypeError(f"no filter squares for {type(module).__name__}")
     if module.groups == module.in_channels == module.out_channels:
-        return _Depthwise(module, inputs)
+        return _DepthwiseAtOnce(module, inputs) if inputs.is_cuda else _Depthwise(module, inputs)
     if module.in_channels // module.groups < NARROW:
-        return _Narrow(module, inputs)
+        return _Unfolded(module, inputs) if inputs.is_cuda else _Narrow(module, inputs)
     every_position = module.kernel_size == module.stride == (1, 1)
     if every_position and module.groups == 1 and not any(module._reversed_padding_repeated_twice):
         return _Points(inputs)
@@ -193,6 +194,60 @@ class _Depthwise(Input):
         return total
 
 
+class _DepthwiseAtOnce(Input):
+    """The engine's own weight gradient, every channel of every image as a channel of one image."""
+
+    def __init__(self, module: nn.Conv2d, inputs: Tensor) -> None:
+        self._module = module
+        self._inputs = _as_one_image(_padded(module, inputs))
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        b, c = gradient.shape[:2]
+        of_weight = _weight_gradient(
+            self._module,
+            self._inputs,
+            _as_one_image(gradient),
+            gradient.new_empty(b * c, 1, *self._module.kernel_size),
+            groups=b * c,
+        )
+        return _squared(of_weight).flatten(1).sum(1).view(b, c)
+
+
+class _Unfolded(Input):
+    """Few input channels: the unfolded input is small, and G U^T one product for all images."""
+
+    def __init__(self, module: nn.Conv2d, inputs: Tensor) -> None:
+        self._module, self._inputs = module, inputs
+        self._columns: Tensor | None = None
+
+    def squares(self, gradient: Tensor) -> Tensor:
+        b, c_out, height, width = gradient.shape
+        groups = self._module.groups
+        if self._columns is None:
+            self._columns = self._unfold(height, width)
+        rows = gradient.reshape(b * groups, c_out // groups, height * width)
+        return _squared(torch.bmm(rows, self._columns.mT)).sum(-1).view(b, c_out)
+
+    def _unfold(self, height: int, width: int) -> Tensor:
+        """(B groups, D, L), a group's D = C_in / groups times the kernel's area."""
+        x = _padded(self._module, self._inputs)
+        b, c_in = x.shape[:2]
+        of_image, of_channel, of_row, of_column = x.stride()
+        (step_h, step_w), (apart_h, apart_w) = self._module.stride, self._module.dilation
+        windows = x.as_strided(
+            (b, c_in, *self._module.kernel_size, height, width),
+            (
+                of_image,
+                of_channel,
+                apart_h * of_row,
+                apart_w * of_column,
+                step_h * of_row,
+                step_w * of_column,
+            ),
+        )
+        return windows.reshape(b * self._module.groups, -1, height * width)
+
+
 class _Narrow(Input):
     """Few input channels, as in a first layer: the engine's own weight gradient, image by image."""
 
@@ -201,24 +256,42 @@ class _Narrow(Input):
 
     def squares(self, gradient: Tensor) -> Tensor:
         module = self._module
-        weight = module.weight
-        squares = []
-        for image, cotangent in zip(self._inputs, gradient, strict=True):
-            _, of_weight, _ = torch.ops.aten.convolution_backward(
-                cotangent[None],
-                image[None],
-                weight,
-                None,
-                list(module.stride),
-                [0, 0],
-                list(module.dilation),
-                False,
-                [0, 0],
-                module.groups,
-                [False, True, False],
+        squares = [
+            _squared(
+                _weight_gradient(
+                    module, image[None], cotangent[None], module.weight, groups=module.groups
+                )
             )
-            squares.append(_squared(of_weight).flatten(1).sum(1))
+            .flatten(1)
+            .sum(1)
+            for image, cotangent in zip(self._inputs, gradient, strict=True)
+        ]
         return torch.stack(squares)
+
+
+def _weight_gradient(
+    module: nn.Conv2d, inputs: Tensor, gradient: Tensor, weight: Tensor, *, groups: int
+) -> Tensor:
+    """Of all images together, as the engine computes it; of `weight` only the shape counts."""
+    of_weight: Tensor = torch.ops.aten.convolution_backward(
+        gradient,
+        inputs,
+        weight,
+        None,
+        list(module.stride),
+        [0, 0],
+        list(module.dilation),
+        False,
+        [0, 0],
+        groups,
+        [False, True, False],
+    )[1]
+    return of_weight
+
+
+def _as_one_image(x: Tensor) -> Tensor:
+    """(B, C, H, W) to (1, B C, H, W)."""
+    return x.contiguous(memory_format=torch.contiguous_format).view(1, -1, *x.shape[2:])
 
 
 def _gram(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from torch import nn
 from app.catalogue import CandidateCard
 from app.cost.timing import Spread, Timing
 from app.embedding.batches import is_out_of_memory
+from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
 
 STEPS = 25
@@ -52,7 +53,7 @@ def time_steps(
     try:
         network = _network(candidate).to(device).to(memory_format=torch.channels_last)
         clock = _Clock(device, steps, most_seconds, on_step)
-        with _products(precision):
+        with tf32(precision == "tf32"):
             training = clock.timed(_training(network, candidate, device, precision, batch_size))
             forward = clock.timed(_forward(network, candidate, device, precision, batch_size))
     except (RuntimeError, MemoryError) as error:
@@ -158,17 +159,3 @@ def _images(
 def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
     dtype = _AUTOCAST.get(precision)
     return torch.autocast(device.type, dtype) if dtype else nullcontext()
-
-
-@contextmanager
-def _products(precision: str) -> Iterator[None]:
-    """Within it, products and convolutions of fp32 are of tf32 if, and only if, that is the
-    precision."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
-    torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]

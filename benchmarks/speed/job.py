@@ -10,7 +10,7 @@ import numpy as np
 
 from app.embedding.batches import batch_size_for
 from app.embedding.dataset import LabelledImages
-from app.embedding.embed import MEMORY_MIB, Progress, embed_images
+from app.embedding.embed import Progress, embed_images
 from app.embedding.probe import Probe
 from benchmarks.speed.passes import TrainingStep, ratio, seconds_of
 from benchmarks.speed.pictures import photographs, read
@@ -48,7 +48,7 @@ def time_job(probe: Probe, *, n_images: int, rounds: int) -> JobSeconds:
     """In default settings; loading and warming up are part of neither side."""
     archive = photographs(n_images)
     size, device = probe.card.input_size, probe.device
-    batch_size = batch_size_for(probe, MEMORY_MIB)
+    batch_size = batch_size_for(probe, None)
     images = read(archive, size)
     step = TrainingStep(probe.card, len(images.classes), device)
     probe.warm_up()

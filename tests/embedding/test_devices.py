@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from app.embedding.distance import one_to_one
 from app.embedding.embed import embed_images
 from app.embedding.probe import choose_dtype, load_probe
+from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest
 from tests.probes import coloured_noise, probe_card
 
@@ -50,7 +52,38 @@ def test_a_gpu_gives_the_processors_embedding(network: str, tmp_path: Path) -> N
     assert gpu.provenance.device.startswith("cuda")
     for part in ("vector", "domain", "discriminants"):
         a, b = (getattr(found, part).astype(np.float64) for found in (cpu, gpu))
-        assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-3, part
+        assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-4, part
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
+@pytest.mark.parametrize("network", ["test_resnet", "test_efficientnet", "test_vit"])
+def test_batch_size_and_order_change_nothing_on_a_gpu(network: str, tmp_path: Path) -> None:
+    probe = load_probe(probe_card(tmp_path, network), "cuda")
+    images = coloured_noise(70, 3)
+    order = np.random.default_rng(0).permutation(70)
+    other = replace(
+        images,
+        pixels=images.pixels[order],
+        labels=images.labels[order],
+        digests=tuple(images.digests[i] for i in order),
+    )
+    first = embed_images(images, probe, batch_size=64)
+    second = embed_images(other, probe, batch_size=16)
+    for part in ("vector", "domain", "discriminants"):
+        a, b = (getattr(found, part).astype(np.float64) for found in (first, second))
+        assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-5, part
+
+
+def test_tf32_is_as_it_was_afterwards() -> None:
+    before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    with tf32(True):
+        assert torch.backends.cudnn.allow_tf32
+        with tf32(False):
+            assert not torch.backends.cudnn.allow_tf32
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
 
 
 def test_auto_takes_half_precision_only_where_the_device_computes_in_it() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -10,9 +12,24 @@ from timm.layers import Conv2dSame
 from torch import nn
 
 from app.embedding import squares
-from app.embedding.squares import gram_norms, layer_input, row_norms
+from app.embedding.squares import (
+    _DepthwiseAtOnce,
+    _Unfolded,
+    gram_norms,
+    layer_input,
+    row_norms,
+)
+
+GPU = pytest.param(
+    "cuda",
+    marks=[
+        pytest.mark.gpu,
+        pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU"),
+    ],
+)
 
 
+@pytest.mark.parametrize("device", ["cpu", GPU])
 @pytest.mark.parametrize(
     "module",
     [
@@ -41,12 +58,37 @@ from app.embedding.squares import gram_norms, layer_input, row_norms
     ids=repr,
 )
 @pytest.mark.parametrize("size", [5, 12])
-def test_convolution_squares_equal_autograd(module: nn.Conv2d, size: int) -> None:
+def test_convolution_squares_equal_autograd(module: nn.Conv2d, size: int, device: str) -> None:
     torch.manual_seed(0)
-    module = module.double()
-    inputs = torch.randn(3, module.in_channels, size, size + 1, dtype=torch.float64)
+    module = copy.deepcopy(module).to(device, torch.float64)
+    inputs = torch.randn(3, module.in_channels, size, size + 1, dtype=torch.float64).to(device)
     check_squares(module, inputs)
     check_squares(module, inputs.contiguous(memory_format=torch.channels_last))
+
+
+@pytest.mark.parametrize(
+    ("form", "module"),
+    [
+        (_DepthwiseAtOnce, nn.Conv2d(4, 4, 3, stride=2, padding=1, groups=4)),
+        (_DepthwiseAtOnce, nn.Conv2d(4, 4, 5, padding=2, dilation=1, groups=4, bias=False)),
+        (_DepthwiseAtOnce, nn.Conv2d(4, 4, 3, padding=2, dilation=2, groups=4)),
+        (_DepthwiseAtOnce, Conv2dSame(4, 4, 5, stride=2, groups=4)),
+        (_Unfolded, nn.Conv2d(3, 6, (3, 5), stride=(2, 1), padding=(0, 2))),
+        (_Unfolded, nn.Conv2d(4, 6, 3, dilation=(2, 1), padding="same")),
+        (_Unfolded, nn.Conv2d(4, 8, 3, padding=1, groups=4)),
+        (_Unfolded, nn.Conv2d(4, 6, 3, padding=1, groups=2)),
+        (_Unfolded, Conv2dSame(3, 6, 3, stride=2)),
+    ],
+    ids=repr,
+)
+def test_what_a_gpu_does_at_once_equals_autograd(
+    form: type[squares.Input], module: nn.Conv2d
+) -> None:
+    torch.manual_seed(0)
+    module = module.double()
+    inputs = torch.randn(3, module.in_channels, 9, 12, dtype=torch.float64)
+    for ordered in (inputs, inputs.contiguous(memory_format=torch.channels_last)):
+        check_squares(module, ordered, form)
 
 
 def test_both_forms_of_the_row_norms_agree() -> None:
@@ -98,7 +140,11 @@ def test_linear_squares_equal_autograd(shape: tuple[int, ...]) -> None:
     check_squares(nn.Linear(7, 6).double(), torch.randn(shape, dtype=torch.float64))
 
 
-def check_squares(module: nn.Module, inputs: torch.Tensor) -> None:
+def check_squares(
+    module: nn.Module,
+    inputs: torch.Tensor,
+    form: Callable[[Any, torch.Tensor], squares.Input] = layer_input,
+) -> None:
     output = module(inputs)
     gradient = torch.randn_like(output)
     expected = []
@@ -108,5 +154,5 @@ def check_squares(module: nn.Module, inputs: torch.Tensor) -> None:
         )
         expected.append(weight_gradient.flatten(1).square().sum(1))
     torch.testing.assert_close(
-        layer_input(module, inputs).squares(gradient), torch.stack(expected), rtol=1e-10, atol=1e-12
+        form(module, inputs).squares(gradient), torch.stack(expected), rtol=1e-10, atol=1e-12
     )
