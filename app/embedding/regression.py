@@ -29,6 +29,8 @@ ROUNDING = 1e-11
 NEWTON_STEPS, NEWTON_GAIN = 5, 1e-3
 """At most so many, each solved until what is left of the gradient is this share of it: there is no
 use in solving better than the loss is quadratic."""
+SQUARED_ROWS = 256
+"""Coordinates of so many images are squared at once."""
 CG_STEPS, LEAST_CURVATURE = 400, 1e-9
 """Conjugate gradient steps of one of Newton's; the latter of what is expected on average."""
 CHUNK_IMAGES = 4_096
@@ -261,7 +263,9 @@ def minimise(
             for (place, z), p in zip(rows.chunks(), known, strict=True):
                 chunk_weights = image_weights_of(weights, labels[place])
                 spread = p * (1 - p) * (chunk_weights[:, None] if single else chunk_weights)
-                curved += spread.T @ z**2
+                for start in range(0, len(z), SQUARED_ROWS):
+                    part = slice(start, start + SQUARED_ROWS)
+                    curved += spread[part].T @ z[part] ** 2
             diagonal = np.maximum((curved / scales**2).ravel(), LEAST_CURVATURE)
 
         size = (flat.size, flat.size)
