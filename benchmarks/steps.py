@@ -7,7 +7,8 @@
 A step is of AdamW on random weights and images in memory, every weight trained, in the precision of
 the device's card. `timed over counted` is its mean time over the typical of the counts, which is
 what estimates rest on until somebody times a step or reports an outcome; `inside`, whether it lies
-in the counts' range. The last line is JSON.
+in the counts' range. Microseconds an operation tell what launching costs where nothing else does:
+small batches on a fast GPU. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -42,11 +43,13 @@ BATCH_SIZES = (4, 16, 64)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """`counted`: seconds of the same step from counts over the device's card."""
+    """`counted`: seconds of the same step from counts over the device's card; of `operations` that
+    a training step and a forward pass launch."""
 
     candidate: str
     timing: Timing
     counted: Interval
+    operations: tuple[int, int]
 
     @property
     def ratio(self) -> float:
@@ -58,11 +61,14 @@ class Step:
 
     def to_json(self) -> dict[str, Any]:
         batch = self.timing.batch_size
+        step, forward = self.timing.step_seconds.typical, self.timing.forward_seconds.typical
         return {
             "candidate": self.candidate,
             "batch_size": batch,
-            "step_ms_per_image": round(1e3 * self.timing.step_seconds.typical / batch, 3),
-            "forward_ms_per_image": round(1e3 * self.timing.forward_seconds.typical / batch, 3),
+            "step_ms_per_image": round(1e3 * step / batch, 3),
+            "forward_ms_per_image": round(1e3 * forward / batch, 3),
+            "step_us_per_operation": round(1e6 * step / self.operations[0], 1),
+            "forward_us_per_operation": round(1e6 * forward / self.operations[1], 1),
             "timed_over_counted": round(self.ratio, 3),
             "inside": self.inside,
         }
@@ -79,8 +85,13 @@ class Step:
 def summary(steps: Sequence[Step]) -> dict[str, Any]:
     """How far the counts are off on this device: the shared factor, and what is left beside it."""
     logs = np.log([step.ratio for step in steps])
+    rows = [step.to_json() for step in steps]
     return {
         "steps": len(steps),
+        **{
+            f"{name}_median": round(float(np.median([row[name] for row in rows])), 1)
+            for name in ("step_us_per_operation", "forward_us_per_operation")
+        },
         "timed_over_counted_median": round(math.exp(float(np.median(logs))), 3),
         "timed_over_counted_p10": round(math.exp(float(np.quantile(logs, 0.1))), 3),
         "timed_over_counted_p90": round(math.exp(float(np.quantile(logs, 0.9))), 3),
@@ -114,8 +125,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             except Task2VecError as error:
                 print(f"{name:48} {batch_size:4} a batch: {error}", flush=True)
                 continue
-            counted = counted_seconds(training_step(candidate, batch_size, "adamw"), card)
-            steps.append(Step(name, timing, counted))
+            phase = training_step(candidate, batch_size, "adamw")
+            operations = (phase.kernels, candidate.forward_operations)
+            steps.append(Step(name, timing, counted_seconds(phase, card), operations))
             print(steps[-1].line(), flush=True)
     here = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
     print(

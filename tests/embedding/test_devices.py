@@ -58,7 +58,8 @@ def test_a_gpu_gives_the_processors_embedding(network: str, tmp_path: Path) -> N
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no GPU")
 @pytest.mark.parametrize("network", ["test_resnet", "test_efficientnet", "test_vit"])
-def test_batch_size_and_order_change_nothing_on_a_gpu(network: str, tmp_path: Path) -> None:
+def test_batch_size_and_order_change_little_on_a_gpu(network: str, tmp_path: Path) -> None:
+    """Its kernels are chosen by the batch's shape, and round differently."""
     probe = load_probe(probe_card(tmp_path, network), "cuda")
     images = coloured_noise(70, 3)
     order = np.random.default_rng(0).permutation(70)
@@ -72,7 +73,7 @@ def test_batch_size_and_order_change_nothing_on_a_gpu(network: str, tmp_path: Pa
     second = embed_images(other, probe, batch_size=16)
     for part in ("vector", "domain", "discriminants"):
         a, b = (getattr(found, part).astype(np.float64) for found in (first, second))
-        assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-5, part
+        assert np.linalg.norm(a - b) / np.linalg.norm(a) < 1e-4, part
 
 
 def test_tf32_is_as_it_was_afterwards() -> None:
