@@ -24,8 +24,8 @@ REFERENCE_PIXELS = 500 * 375
 
 DECODED_AT_ALL = 0.2
 """Share of that JPEG's decoding that an image takes however small it is; the rest goes by pixels.
-By benchmarks/decoding.py, JPEGs of 187,500 pixels to 12 million: within 12%. Small ones are faster by
-up to 2.5 times, large PNGs slower by up to 3."""
+By benchmarks/decoding.py, JPEGs of 187,500 pixels to 12 million: within 12%. Small ones are faster
+by up to 2.5 times, large PNGs slower by up to 3."""
 
 OPTIMISER_STATES = {"adamw": 2, "sgd": 1}
 """Numbers kept per trained parameter: two moments, one momentum."""
