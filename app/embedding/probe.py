@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import timm
 import torch
 from timm.layers.conv2d_same import Conv2dSame
 from torch import Tensor, nn
@@ -24,11 +23,11 @@ from torch import Tensor, nn
 from app.catalogue import ProbeCard
 from app.embedding.folding import fold_batch_norms
 from app.embedding.image import PREPROCESSING
+from app.embedding.pretrained import pretrained
 from app.embedding.responses import Observer, Stage, stages_of
 from app.embedding.tf32 import tf32
 from app.embedding.vector import space_digest
-from app.embedding.weights import load_weights
-from app.errors import InvalidRequest, Unavailable
+from app.errors import InvalidRequest
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -164,8 +163,8 @@ def pretrained_network(card: ProbeCard) -> Any:
 
     Raises as `load_probe` does.
     """
-    network = _create_network(card)
-    load_weights(network, card.weights, f"probe {card.name}")
+    owner = f"probe {card.name}"
+    network: Any = pretrained(card.network, card.weights, card.input_size, owner)
     network.reset_classifier(0)
     return network
 
@@ -222,35 +221,6 @@ def filled(pixels: Pixels) -> Pixels:
     if missing <= 0:
         return pixels
     return np.concatenate([pixels, np.zeros((missing, *pixels.shape[1:]), np.uint8)])
-
-
-def _create_network(card: ProbeCard) -> Any:
-    if not timm.is_model(card.network):
-        raise InvalidRequest(
-            "unknown-network",
-            f"timm has no network {card.network!r} (probe {card.name}).",
-            "Use a timm architecture name in the card.",
-        )
-    tag = card.weights.source.removeprefix("timm:")
-    downloads = card.weights.source.startswith("timm:")
-    name = f"{card.network}.{tag}" if downloads and tag else card.network
-    options = _size_options(card)
-    try:
-        return timm.create_model(name, pretrained=downloads, **options)
-    except Exception as error:
-        if not downloads:
-            raise
-        raise Unavailable(
-            "weights-unavailable",
-            f"timm could not fetch the weights of {name}: {error}",
-            "Give this machine access to timm's weights, or use a `package:` or `file:` source.",
-        ) from error
-
-
-def _size_options(card: ProbeCard) -> dict[str, Any]:
-    """Transformers are built for one image size; convolutional networks take any."""
-    default = timm.get_pretrained_cfg(card.network, allow_unregistered=True)
-    return {"img_size": card.input_size} if default and default.fixed_input_size else {}
 
 
 def _check_probe_digest(found: str, card: ProbeCard) -> None:

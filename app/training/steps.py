@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any
 
 import numpy as np
 import timm
@@ -19,6 +18,7 @@ from torch import nn
 from app.catalogue import CandidateCard
 from app.cost.timing import Spread, Timing
 from app.embedding.batches import is_out_of_memory
+from app.embedding.pretrained import size_options
 from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
 
@@ -103,9 +103,7 @@ class _Clock:
 
 def _network(candidate: CandidateCard) -> nn.Module:
     try:
-        published = timm.get_pretrained_cfg(candidate.network)
-        fixed = published is not None and published.fixed_input_size
-        size: dict[str, Any] = {"img_size": candidate.input_size} if fixed else {}
+        size = size_options(candidate.network, candidate.input_size)
         made: nn.Module = timm.create_model(candidate.network, num_classes=N_CLASSES, **size)
     except (RuntimeError, ValueError) as error:
         if is_out_of_memory(error):

@@ -48,7 +48,7 @@ def test_the_default_probe_knows_a_flower_when_it_sees_one() -> None:
 
 
 def _package_file(card: ProbeCard) -> Path:
-    from app.embedding.weights import weights_path
+    from app.embedding.pretrained import weights_path
 
     return weights_path(card.weights.source)
 

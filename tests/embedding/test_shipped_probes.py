@@ -18,8 +18,8 @@ from torch import nn
 from app.catalogue import ProbeCard, load_cards
 from app.embedding.fisher import estimate_fisher
 from app.embedding.head import fit_head
+from app.embedding.pretrained import weights_path
 from app.embedding.probe import load_probe
-from app.embedding.weights import weights_path
 from app.settings import shared_directory
 from tests.probes import coloured_noise, original_network, seeded_weights
 from tests.reference.naive_fisher import naive_fisher

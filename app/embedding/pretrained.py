@@ -1,11 +1,13 @@
-"""The weights that a card names: found, checked and put into a network."""
+"""timm's networks with the weights that a card names: found, checked, put in."""
 
 from __future__ import annotations
 
 import hashlib
 import importlib.util
 from pathlib import Path
+from typing import Any
 
+import timm
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
@@ -14,16 +16,23 @@ from app.catalogue import Weights
 from app.errors import InvalidRequest, Unavailable
 
 
-def load_weights(network: nn.Module, weights: Weights, owner: str) -> None:
-    """Into the network; nothing to do for `timm:` ones, which timm loads as it makes a network.
+def pretrained(architecture: str, weights: Weights, input_size: int, owner: str) -> nn.Module:
+    """As it was trained, its classifier included.
 
-    `owner`  whose they are, for errors: "probe resnet18"
+    `owner`  what the card is of, for errors: "probe resnet18"
 
-    Raises Unavailable where there is no such file, InvalidRequest where its digest is not stated,
-    or another, or its tensors do not fit.
+    Raises Unavailable where the weights cannot be had, InvalidRequest where timm has no such
+    architecture, or the file's digest is not stated, or another, or its tensors do not fit.
     """
+    network = _create(architecture, weights, input_size, owner)
     if weights.source.startswith("timm:"):
-        return
+        return network
+    if weights.source == "none":
+        raise Unavailable(
+            "weights-unavailable",
+            f"The card of {owner} describes the model only: it names no weights.",
+            "Choose another, or add a card that says where its weights are.",
+        )
     path = weights_path(weights.source)
     _check_digest(path, weights, owner)
     if path.suffix == ".safetensors":
@@ -31,6 +40,37 @@ def load_weights(network: nn.Module, weights: Weights, owner: str) -> None:
     else:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict(_matched(loaded, network.state_dict(), weights, owner))
+    return network
+
+
+def size_options(architecture: str, input_size: int) -> dict[str, Any]:
+    """Transformers are built for one image size; convolutional networks take any."""
+    default = timm.get_pretrained_cfg(architecture, allow_unregistered=True)
+    return {"img_size": input_size} if default and default.fixed_input_size else {}
+
+
+def _create(architecture: str, weights: Weights, input_size: int, owner: str) -> nn.Module:
+    if not timm.is_model(architecture):
+        raise InvalidRequest(
+            "unknown-network",
+            f"timm has no network {architecture!r} ({owner}).",
+            "Use a timm architecture name in the card.",
+        )
+    tag = weights.source.removeprefix("timm:")
+    downloads = weights.source.startswith("timm:")
+    name = f"{architecture}.{tag}" if downloads and tag else architecture
+    options = size_options(architecture, input_size)
+    try:
+        network: nn.Module = timm.create_model(name, pretrained=downloads, **options)
+    except Exception as error:
+        if not downloads:
+            raise
+        raise Unavailable(
+            "weights-unavailable",
+            f"timm could not fetch the weights of {name}: {error}",
+            "Give this machine access to timm's weights, or use a `package:` or `file:` source.",
+        ) from error
+    return network
 
 
 def weights_path(source: str) -> Path:
