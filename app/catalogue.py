@@ -167,6 +167,9 @@ class RecipeCard(Card):
     learning_rate: float = Field(gt=0, le=1000)
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(ge=0, le=1000)
+    layer_decay: float | None = Field(
+        None, gt=0, le=1, description="the rate of a layer over that of the one after it"
+    )
     schedule: Literal["cosine", "constant"]
     batch_size: int = Field(ge=1, le=1_000_000)
     epochs: int = Field(ge=1, le=100_000)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
 
 import numpy as np
 import timm
@@ -21,13 +20,13 @@ from app.embedding.batches import is_out_of_memory
 from app.embedding.pretrained import size_options
 from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
+from app.training.precision import autocast
 
 STEPS = 25
 WARM_UP = 2
 LEAST_STEPS = 3
 N_CLASSES = 50
 PERCENTILES = (10, 90)
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def time_steps(
@@ -125,7 +124,7 @@ def _training(
     scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
     while True:
         optimiser.zero_grad(set_to_none=True)
-        with _autocast(device, precision):
+        with autocast(device, precision):
             loss = nn.functional.cross_entropy(network(images), labels)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimiser)
@@ -139,7 +138,7 @@ def _forward(
     network.eval()
     images, _ = _images(candidate, device, batch)
     while True:
-        with torch.inference_mode(), _autocast(device, precision):
+        with torch.inference_mode(), autocast(device, precision):
             network(images)
         yield
 
@@ -152,8 +151,3 @@ def _images(
     images = torch.rand(batch, 3, size, size, generator=generator)
     labels = torch.randint(N_CLASSES, (batch,), generator=generator)
     return images.to(device, memory_format=torch.channels_last), labels.to(device)
-
-
-def _autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    dtype = _AUTOCAST.get(precision)
-    return torch.autocast(device.type, dtype) if dtype else nullcontext()

@@ -1,0 +1,442 @@
+"""Fine-tunes a candidate on a labelled set by a recipe, and says what it gave and took.
+
+Optimisers and schedules are timm's. All randomness of an epoch derives from the seed and the
+epoch's number, so a run that was killed and goes on from its last checkpoint ends as one that was
+not: bit for bit on a processor.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from timm.optim._optim_factory import create_optimizer_v2
+from timm.scheduler.cosine_lr import CosineLRScheduler
+from torch import Tensor, nn
+
+from app.catalogue import CandidateCard, RecipeCard
+from app.embedding.batches import is_out_of_memory
+from app.embedding.dataset import LabelledImages
+from app.embedding.pretrained import pretrained
+from app.embedding.tf32 import tf32
+from app.errors import InvalidRequest, Unavailable
+from app.training.checkpoint import Checkpoint
+from app.training.images import Batches, Cached, moved
+from app.training.information import Information, information
+from app.training.precision import autocast
+from app.training.split import Rows, split_rows
+from app.training.verdict import Verdict, verdict
+
+Ended = Literal["recipe", "target", "patience", "budget"]
+"""Why a run made no more epochs: the recipe has no more; the target was reached; the loss had not
+fallen for so many; the next step would have gone beyond the budget."""
+
+WARM_UP = 0.05
+"""Share of the steps in which the learning rate rises, where it falls afterwards."""
+TRACED_IMAGES = 128
+CHECKPOINT = "checkpoint.pt"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a run ends before its recipe does.
+
+    `target`    accuracy on the held-out images that is enough
+    `patience`  epochs without a lower loss on them; the epoch with the lowest is then the result
+    `seconds`   in all, those before a restart included
+    """
+
+    target: float | None = None
+    patience: int | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """Losses are means in nats. `information`: trace of the weights' Fisher information, where it
+    was asked for."""
+
+    number: int
+    steps: int
+    learning_rate: float
+    training_loss: float
+    loss: float
+    accuracy: float
+    seconds: float
+    information: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """`network` is on the processor, in eval mode, with the weights that `verdict` is of.
+
+    `judged_epoch`  whose weights these are: the last one's, or with `patience` those of the lowest
+                    loss on the images that judge, which makes its verdict a little hopeful
+    `seconds`       of training and judging, without reading the images
+    `memory_mib`    the most that a GPU's tensors took; None on a processor
+    """
+
+    network: nn.Module
+    curve: tuple[Epoch, ...]
+    traces: dict[int, Information]
+    ended: Ended
+    judged_epoch: int
+    verdict: Verdict
+    n_train: int
+    n_held_out: int
+    steps: int
+    seconds: float
+    memory_mib: float | None
+
+
+def fine_tune(
+    images: LabelledImages,
+    candidate: CandidateCard,
+    recipe: RecipeCard,
+    directory: Path,
+    *,
+    device: torch.device,
+    precision: str = "fp32",
+    seed: int = 0,
+    limits: Limits = Limits(),
+    trace_every: int = 0,
+    on_step: Callable[[int, int], None] = lambda *_: None,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> Run:
+    """Goes on from a checkpoint in `directory` where there is one of the same run.
+
+    `images`       at the candidate's input size
+    `precision`    fp32, tf32, or bf16 and fp16 by autocast
+    `trace_every`  epochs between traces of information; 0: none
+    `on_step`      called with steps done and their number; what it raises stops the run, which a
+                   later call takes up at the epoch it was in
+
+    Raises Unavailable where the weights cannot be had, memory does not hold a batch or the disk is
+    full; InvalidRequest where set, candidate and recipe do not fit; Conflict where the directory is
+    another run's.
+    """
+    _check(images, candidate, limits)
+    trainer = _Trainer.of(images, candidate, recipe, directory, device, precision, seed)
+    try:
+        return trainer.run(limits, trace_every, on_step, on_epoch)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise Unavailable(
+            "memory-exhausted",
+            f"A batch of {recipe.batch_size} images does not fit in memory with {candidate.name}.",
+            "Take a recipe with a smaller batch, or a smaller candidate.",
+        ) from error
+
+
+def _check(images: LabelledImages, candidate: CandidateCard, limits: Limits) -> None:
+    if images.pixels.shape[1] != candidate.input_size:
+        raise InvalidRequest(
+            "image-size",
+            f"The images are {images.pixels.shape[1]} pixels wide, {candidate.name} takes "
+            f"{candidate.input_size}.",
+            "Read the images at the candidate's input size.",
+        )
+    if limits.target is not None and not 0 < limits.target <= 1:
+        raise InvalidRequest(
+            "target-out-of-range",
+            f"The target is {limits.target:g}.",
+            "It is a share of the held-out images: write 85% as 0.85.",
+        )
+    if limits.seconds is not None and limits.seconds <= 0:
+        raise InvalidRequest(
+            "no-budget", f"The budget is {limits.seconds:g} seconds.", "Give more than none."
+        )
+
+
+@dataclass
+class _State:
+    """What a checkpoint holds beside weights and optimiser."""
+
+    curve: list[Epoch] = field(default_factory=list)
+    traces: dict[int, Information] = field(default_factory=dict)
+    steps: int = 0
+    seconds: float = 0.0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+
+class _Trainer:
+    """`network` is the result; `model` what is trained and run on the batches: the network itself,
+    or its classifier on features that were computed once."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        model: nn.Module,
+        batches: Batches | Cached,
+        plain: Batches,
+        recipe: RecipeCard,
+        rows: tuple[Rows, Rows],
+        device: torch.device,
+        precision: str,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._network, self._model = network, model
+        self._batches, self._plain, self._recipe = batches, plain, recipe
+        self._training, self._held_out = rows
+        self._device, self._precision = device, precision
+        self._checkpoint = checkpoint
+        self._multi_label = plain.images.label_kind == "multi_label"
+        self._batch_size = min(recipe.batch_size, len(self._training))
+        self._steps_an_epoch = math.ceil(len(self._training) / self._batch_size)
+        self._optimiser = create_optimizer_v2(
+            model,
+            opt="momentum" if recipe.optimiser == "sgd" else recipe.optimiser,
+            lr=recipe.learning_rate,
+            weight_decay=recipe.weight_decay,
+            momentum=recipe.momentum,
+            layer_decay=recipe.layer_decay,
+        )
+        self._schedule = self._make_schedule()
+        self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self._best: dict[str, Tensor] | None = None
+
+    @classmethod
+    def of(
+        cls,
+        images: LabelledImages,
+        candidate: CandidateCard,
+        recipe: RecipeCard,
+        directory: Path,
+        device: torch.device,
+        precision: str,
+        seed: int,
+    ) -> _Trainer:
+        rows = split_rows(images.labels, images.digests, recipe.evaluation_share, seed)
+        network: Any = pretrained(
+            candidate.network, candidate.weights, candidate.input_size, candidate.name
+        )
+        torch.manual_seed(seed)
+        network.reset_classifier(len(images.classes))
+        network.to(device=device, memory_format=torch.channels_last)
+        plain = Batches.of(images, network, seed)
+        model: nn.Module = network
+        batches: Batches | Cached = plain
+        if recipe.scope == "head":
+            network.eval().requires_grad_(False)  # normalisations keep what they were trained with
+            network.get_classifier().requires_grad_(True)
+        if recipe.features_cached:
+            model = network.get_classifier()
+            batches = Cached.of(plain, network, recipe.batch_size, device, precision)
+        settings = {
+            "candidate": candidate.model_dump(mode="json"),
+            "recipe": recipe.model_dump(mode="json"),
+            "images": list(images.digests),
+            "classes": list(images.classes),
+            "precision": precision,
+            "seed": seed,
+        }
+        checkpoint = Checkpoint(directory / CHECKPOINT, settings)
+        return cls(network, model, batches, plain, recipe, rows, device, precision, checkpoint)
+
+    def run(
+        self,
+        limits: Limits,
+        trace_every: int,
+        on_step: Callable[[int, int], None],
+        on_epoch: Callable[[Epoch], None],
+    ) -> Run:
+        state = self._resumed()
+        total = self._recipe.epochs * self._steps_an_epoch
+        began = time.monotonic() - state.seconds
+        ended: Ended = "recipe"
+        for epoch in state.curve:
+            on_epoch(epoch)
+        with tf32(self._precision == "tf32"):
+            for number in range(len(state.curve) + 1, self._recipe.epochs + 1):
+                if (reason := self._enough(state, limits)) is not None:
+                    ended = reason
+                    break
+                losses, in_time = self._train(number, state, total, on_step, began, limits)
+                logits = self._logits(self._batches.judging(self._held_out, self._batch_size))
+                epoch = self._judged(number, state, losses, logits)
+                if trace_every and (number == 1 or number % trace_every == 0):
+                    found = self._information()
+                    state.traces[number] = found
+                    epoch = Epoch(**{**asdict(epoch), "information": found.total})
+                state.seconds = time.monotonic() - began
+                state.curve.append(Epoch(**{**asdict(epoch), "seconds": state.seconds}))
+                if epoch.loss < state.best_loss:
+                    state.best_loss, state.best_epoch = epoch.loss, number
+                    if limits.patience is not None:
+                        self._best = _copied(self._model)
+                self._save(state)
+                on_epoch(state.curve[-1])
+                if not in_time:
+                    ended = "budget"
+                    break
+            else:
+                ended = self._enough(state, limits) or "recipe"
+            return self._finished(state, ended, limits)
+
+    def _enough(self, state: _State, limits: Limits) -> Ended | None:
+        if not state.curve:
+            return None
+        if limits.target is not None and state.curve[-1].accuracy >= limits.target:
+            return "target"
+        if limits.patience is not None and len(state.curve) - state.best_epoch >= limits.patience:
+            return "patience"
+        if limits.seconds is not None and state.seconds >= limits.seconds:
+            return "budget"
+        return None
+
+    def _train(
+        self,
+        number: int,
+        state: _State,
+        total: int,
+        on_step: Callable[[int, int], None],
+        began: float,
+        limits: Limits,
+    ) -> tuple[list[float], bool]:
+        """An epoch's losses, and whether it ended within the budget."""
+        torch.manual_seed(self._plain.seed * 1_000_003 + number)
+        if self._recipe.scope == "full":
+            self._network.train()
+        losses: list[Tensor] = []
+        for inputs, targets in self._batches.training(self._training, self._batch_size, number):
+            if self._schedule is not None:
+                self._schedule.step_update(state.steps)
+            self._optimiser.zero_grad(set_to_none=True)
+            with self._autocast():
+                loss = self._loss(self._model(self._moved(inputs)), targets.to(self._device))
+            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            self._scaler.step(self._optimiser)
+            self._scaler.update()
+            losses.append(loss.detach())
+            state.steps += 1
+            on_step(state.steps, total)
+            if limits.seconds is not None and time.monotonic() - began >= limits.seconds:
+                return torch.stack(losses).tolist(), False
+        return torch.stack(losses).tolist(), True
+
+    def _logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+        self._network.eval()
+        with torch.inference_mode(), self._autocast():
+            return torch.cat([self._model(self._moved(inputs)).float() for inputs, _ in batches])
+
+    def _judged(self, number: int, state: _State, losses: list[float], logits: Tensor) -> Epoch:
+        targets = self._batches.targets(self._held_out).to(self._device)
+        found = (logits > 0).float() if self._multi_label else logits.argmax(1)
+        return Epoch(
+            number=number,
+            steps=state.steps,
+            learning_rate=max(float(group["lr"]) for group in self._optimiser.param_groups),
+            training_loss=float(np.mean(losses)),
+            loss=self._loss(logits, targets).item(),
+            accuracy=(found == targets).float().mean().item(),
+            seconds=0.0,
+        )
+
+    def _information(self) -> Information:
+        rows = self._training[:TRACED_IMAGES]
+        digests = self._plain.images.digests
+
+        def batches() -> Iterator[tuple[Tensor, list[str]]]:
+            for start in range(0, len(rows), self._batch_size):
+                part = rows[start : start + self._batch_size]
+                for inputs, _ in self._plain.judging(part, len(part)):
+                    yield self._moved(inputs), [digests[row] for row in part]
+
+        kind = self._plain.images.label_kind
+        return information(self._network, batches(), kind, seed=self._plain.seed)
+
+    def _finished(self, state: _State, ended: Ended, limits: Limits) -> Run:
+        judged = len(state.curve)
+        if limits.patience is not None and self._best is not None:
+            self._model.load_state_dict(self._best)
+            judged = state.best_epoch
+        logits = self._logits(self._batches.judging(self._held_out, self._batch_size)).double()
+        probabilities = logits.sigmoid() if self._multi_label else logits.softmax(1)
+        images = self._plain.images
+        return Run(
+            network=self._network.cpu().eval(),
+            curve=tuple(state.curve),
+            traces=state.traces,
+            ended=ended,
+            judged_epoch=judged,
+            verdict=verdict(
+                probabilities.numpy(force=True), images.labels[self._held_out], images.classes
+            ),
+            n_train=len(self._training),
+            n_held_out=len(self._held_out),
+            steps=state.steps,
+            seconds=state.seconds,
+            memory_mib=torch.cuda.max_memory_allocated(self._device) / 2**20
+            if self._device.type == "cuda"
+            else None,
+        )
+
+    def _resumed(self) -> _State:
+        saved = self._checkpoint.load()
+        if saved is None:
+            return _State()
+        self._model.load_state_dict(saved["model"])
+        self._optimiser.load_state_dict(saved["optimiser"])
+        self._scaler.load_state_dict(saved["scaler"])
+        self._best = saved["best"]
+        return _State(
+            curve=[Epoch(**epoch) for epoch in saved["curve"]],
+            traces={
+                number: Information(trace["total"], trace["layers"], tuple(trace["left_out"]))
+                for number, trace in saved["traces"].items()
+            },
+            **{name: saved[name] for name in ("steps", "seconds", "best_loss", "best_epoch")},
+        )
+
+    def _save(self, state: _State) -> None:
+        self._checkpoint.save(
+            {
+                "model": self._model.state_dict(),
+                "optimiser": self._optimiser.state_dict(),
+                "scaler": self._scaler.state_dict(),
+                "best": self._best,
+                "curve": [asdict(epoch) for epoch in state.curve],
+                "traces": {number: asdict(trace) for number, trace in state.traces.items()},
+                "steps": state.steps,
+                "seconds": state.seconds,
+                "best_loss": state.best_loss,
+                "best_epoch": state.best_epoch,
+            }
+        )
+
+    def _make_schedule(self) -> CosineLRScheduler | None:
+        if self._recipe.schedule == "constant":
+            return None
+        steps = self._recipe.epochs * self._steps_an_epoch
+        warm_up = math.ceil(WARM_UP * steps) if steps > 1 else 0
+        return CosineLRScheduler(
+            self._optimiser,
+            t_initial=steps,
+            warmup_t=warm_up,
+            warmup_lr_init=self._recipe.learning_rate / (warm_up + 1),
+            t_in_epochs=False,
+        )
+
+    def _loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        if self._multi_label:
+            return nn.functional.binary_cross_entropy_with_logits(logits, targets)
+        return nn.functional.cross_entropy(logits, targets)
+
+    def _moved(self, inputs: Tensor) -> Tensor:
+        return moved(inputs, self._device)
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        return autocast(self._device, self._precision)
+
+
+def _copied(network: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}

@@ -1,0 +1,146 @@
+"""A task's images as batches for a network: augmented for training, plain for judging."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from timm.data.config import resolve_data_config
+from timm.data.transforms_factory import create_transform
+from torch import Tensor, nn
+
+from app.embedding.dataset import LabelledImages
+from app.errors import InvalidRequest
+from app.training.precision import autocast
+from app.training.split import Rows
+
+LEAST_CROP = 0.6
+"""A crop keeps this share of an image at least: what matters may lie anywhere in a small set's."""
+JITTER = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Of some rows of a labelled set, as the network's own preprocessing has them.
+
+    An image's augmentation derives from the seed, the epoch and its row alone, so that a run that
+    is taken up again sees the same images.
+    """
+
+    images: LabelledImages
+    augment: Any
+    plain: Any
+    seed: int
+
+    @classmethod
+    def of(cls, images: LabelledImages, network: nn.Module, seed: int) -> Batches:
+        size = images.pixels.shape[1]
+        config = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
+        common = {"input_size": size, "mean": config["mean"], "std": config["std"]}
+        augment = create_transform(
+            **common,
+            is_training=True,
+            scale=(LEAST_CROP, 1.0),
+            color_jitter=JITTER,
+            interpolation="bicubic",
+        )
+        plain = create_transform(**common, crop_pct=1.0, interpolation="bicubic")
+        return cls(images, augment, plain, seed)
+
+    def training(self, rows: Rows, batch_size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in shuffled(rows, batch_size, self.seed, epoch):
+            yield torch.stack([self._augmented(row, epoch) for row in part]), self.targets(part)
+
+    def judging(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            yield torch.stack([self.plain(self._picture(row)) for row in part]), self.targets(part)
+
+    def targets(self, rows: npt.NDArray[np.int64]) -> Tensor:
+        """(B,) class numbers, or (B, C) floats for multi-label."""
+        labels = self.images.labels[rows]
+        return torch.from_numpy(labels.astype(np.float32 if labels.ndim == 2 else np.int64))
+
+    def _augmented(self, row: int, epoch: int) -> Tensor:
+        state = random.getstate()
+        number = int(np.random.default_rng([self.seed, epoch, int(row)]).integers(2**31))
+        try:
+            with torch.random.fork_rng(devices=[]):  # dropout has the run's own
+                random.seed(number)
+                torch.manual_seed(number)
+                seen: Tensor = self.augment(self._picture(row))
+        finally:
+            random.setstate(state)
+        return seen
+
+    def _picture(self, row: int) -> Image.Image:
+        return Image.fromarray(np.asarray(self.images.pixels[row]))
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """The same rows as features (N, d) of a network that stays as it is, computed once."""
+
+    features: Tensor
+    source: Batches
+
+    @classmethod
+    def of(
+        cls,
+        source: Batches,
+        network: Any,
+        batch_size: int,
+        device: torch.device,
+        precision: str,
+    ) -> Cached:
+        """InvalidRequest for a network whose classifier is not the last thing that it does."""
+        rows = np.arange(len(source.images.digests))
+        found: list[Tensor] = []
+        with torch.inference_mode(), autocast(device, precision):
+            for inputs, _ in source.judging(rows, batch_size):
+                seen = moved(inputs, device)
+                features = network.forward_head(network.forward_features(seen), pre_logits=True)
+                if not found:
+                    _require_same(network.get_classifier()(features), network(seen), network)
+                found.append(features.float().cpu())
+        return cls(torch.cat(found), source)
+
+    def training(self, rows: Rows, batch_size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in shuffled(rows, batch_size, self.source.seed, epoch):
+            yield self.features[part], self.source.targets(part)
+
+    def judging(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for start in range(0, len(rows), batch_size):
+            part = rows[start : start + batch_size]
+            yield self.features[part], self.source.targets(part)
+
+    def targets(self, rows: Rows) -> Tensor:
+        return self.source.targets(rows)
+
+
+def shuffled(rows: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
+    """Every row once, in an order of the epoch's own, in batches of nearly one size: a last one of
+    a single image would break a network's normalisation."""
+    order = np.random.default_rng([seed, epoch]).permutation(rows)
+    return np.array_split(order, -(-len(order) // batch_size))
+
+
+def moved(inputs: Tensor, device: torch.device) -> Tensor:
+    """To the device; images with their channels last."""
+    layout = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
+    return inputs.to(device, memory_format=layout, non_blocking=True)
+
+
+def _require_same(logits: Tensor, wanted: Tensor, network: nn.Module) -> None:
+    if logits.shape != wanted.shape or not torch.allclose(logits, wanted, rtol=1e-2, atol=1e-2):
+        raise InvalidRequest(
+            "network-unsupported",
+            f"The classifier of {type(network).__name__} is not all that follows its features.",
+            "Take a recipe whose features are not cached.",
+        )
