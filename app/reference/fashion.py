@@ -60,10 +60,15 @@ def sets(cache_dir: Path) -> Iterator[LabelledSet]:
     )
 
 
-def _clothes(cache_dir: Path, start: int) -> Pool:
+def pictures_of(cache_dir: Path) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """All ten thousand that the package has: (N, 28, 28) grey values, and (N,) of ten kinds."""
     root = fetch(_PACKAGE, cache_dir) / "usr" / "share" / "datasets" / "fashion-mnist"
     images = _idx(root / "t10k-images-idx3-ubyte.gz", header_bytes=16).reshape(-1, 28, 28)
-    labels = _idx(root / "t10k-labels-idx1-ubyte.gz", header_bytes=8)
+    return images, _idx(root / "t10k-labels-idx1-ubyte.gz", header_bytes=8)
+
+
+def _clothes(cache_dir: Path, start: int) -> Pool:
+    images, labels = pictures_of(cache_dir)
     return Pool(
         str(_PACKAGE),
         "MIT (Zalando SE)",

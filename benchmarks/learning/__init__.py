@@ -1,0 +1,1 @@
+"""Learning from nothing on a public set, to look at information and critical periods."""
