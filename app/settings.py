@@ -93,5 +93,10 @@ class Settings(BaseSettings):
         return self.data_dir.absolute() / "blobs"
 
     @property
+    def finetune_dir(self) -> Path:
+        """A folder a run: its checkpoint while it goes on, its model afterwards."""
+        return self.data_dir.absolute() / "finetunes"
+
+    @property
     def keys_required(self) -> bool:
         return self.auth == "required" or self.host not in {"127.0.0.1", "::1", "localhost"}

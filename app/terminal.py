@@ -31,6 +31,8 @@ err = Console(stderr=True, highlight=False)
 _FINAL_STYLES = {"succeeded": "green", "ready": "green", "cancelled": "yellow"}
 _BAD = {"refused", "failed"}
 _SMALLEST_SHOWN = 0.0001  # of a distance
+HARDEST = 5
+"""Classes that a report of a run names."""
 _ON_FRONTIER = "•"
 _WHOLE = {"status", "from"}  # columns of single words, which nothing is gained by folding
 # Best first, as app/recommend.py ranks by it.
@@ -114,6 +116,81 @@ def job_facts(job: Row) -> Table:
         | ({"remaining": duration(left)} if left is not None else {})
         | ({name: problem.get(name) for name in ("detail", "remedy")} if problem else {})
     )
+
+
+def finetune_report(run: Row) -> Group:
+    """What a run gave and took, beside what was forecast of it."""
+    result, forecast = run["result"], run["forecast"] or {}
+    head = _facts(
+        {
+            "run": run["id"],
+            "task": run["task_id"],
+            "candidate": plain(run["candidate"]),
+            "recipe": f"{run['recipe']} on {run['device']}",
+            "state": state(run["state"]),
+        }
+        | (
+            {name: run["problem"].get(name) for name in ("detail", "remedy")}
+            if run["problem"]
+            else {}
+        )
+    )
+    lines: list[RenderableType] = [head]
+    lines += [Text(plain(warning).plain, style="yellow") for warning in run["warnings"]]
+    if result is None:
+        if run["curve"]:
+            last = run["curve"][-1]
+            lines.append(
+                Text(f"Epoch {last['number']}: {percent(last['accuracy'])} of held-out images.")
+            )
+        return Group(*lines)
+    verdict = result["verdict"]
+    table = _table("Forecast and outcome", "what", "#forecast", "#outcome")
+    low, high = (f"{100 * end:.0f}" for end in verdict["interval"])
+    table.add_row(
+        "accuracy",
+        share_interval(forecast.get("accuracy")),
+        Text.assemble(percent(verdict["accuracy"]), (f" {low}-{high}", "dim")),
+    )
+    told = forecast.get("seconds")
+    table.add_row(
+        "time", duration_interval(told) if told else Text("-"), Text(duration(result["seconds"]))
+    )
+    ended = {
+        "recipe": "as the recipe has it",
+        "target": "the target was reached",
+        "patience": "the loss no longer fell",
+        "budget": "the budget was used up",
+    }[result["ended"]]
+    table.caption = (
+        f"{result['epochs']} epochs, {result['steps']} steps: {ended}; judged by "
+        f"{verdict['images']} images that were held out"
+    )
+    lines += [Text(), table]
+    hardest = sorted(verdict["classes"], key=lambda each: each["recall"])[:HARDEST]
+    classes = _table("Classes found least", "class", "#images", "#found", "#right when named")
+    for each in hardest:
+        precision = "-" if each["precision"] is None else percent(each["precision"])
+        classes.add_row(
+            plain(each["name"]), str(each["images"]), percent(each["recall"]), precision
+        )
+    lines += [Text(), classes]
+    return Group(*lines)
+
+
+def finetunes_table(runs: Iterable[Row]) -> Table:
+    table = _table("Fine-tuning runs", "id", "task", "candidate", "recipe", "state", "#accuracy")
+    for run in runs:
+        curve = run["curve"]
+        table.add_row(
+            plain(run["id"]),
+            plain(run["task_id"]),
+            CandidateName(run["candidate"]),
+            plain(run["recipe"]),
+            state(run["state"]),
+            percent(curve[-1]["accuracy"]) if curve else "-",
+        )
+    return table
 
 
 def neighbours_table(answer: Row, title: str) -> Table:

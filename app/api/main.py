@@ -22,6 +22,7 @@ from app.api import (
     docs,
     estimates,
     estimator,
+    finetunes,
     health,
     jobs,
     neighbours,
@@ -38,6 +39,7 @@ from app.api.resources import Resources
 from app.api.schemas import (
     ArchiveQuery,
     DistancesQuery,
+    FinetuneAsked,
     NoMetadata,
     OutcomeChanges,
     OutcomeReport,
@@ -65,6 +67,7 @@ _NAMED = (
     ArchiveQuery,
     VectorQuery,
     DistancesQuery,
+    FinetuneAsked,
     OutcomeReport,
     OutcomeChanges,
 )
@@ -96,6 +99,7 @@ def create_app(settings: Settings) -> FastAPI:
             estimator.router,
             plans.router,
             outcomes.router,
+            finetunes.router,
             catalogue.router,
             timings.router,
             jobs.router,

@@ -246,7 +246,7 @@ class _ReadTable:
 def _read(reached: Resources, session: Session, tenant: str, table: OutcomeTable) -> _ReadTable:
     """In a session that only reads: forecasts of thousands of tasks take longer than anybody who
     wants to write should wait."""
-    known = _Known(reached, session, tenant)
+    known = Known(reached, session, tenant)
     unknown = list(known.errors(table))
     bad = {error.row for error in unknown}
     runs = [
@@ -261,7 +261,7 @@ def _read(reached: Resources, session: Session, tenant: str, table: OutcomeTable
     )
 
 
-class _Known:
+class Known:
     """The catalogue and tasks that rows of outcomes name."""
 
     def __init__(self, reached: Resources, session: Session, tenant: str) -> None:

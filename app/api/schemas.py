@@ -536,6 +536,64 @@ class JobAnswer(Answer):
     links: dict[str, str]
 
 
+# --- fine-tuning
+
+
+class FinetuneAsked(Body):
+    """A candidate, trained on the task's images by a worker."""
+
+    candidate: CardRef
+    recipe: CardRef = "full"
+    device: CardRef = Field(
+        "cpu-2core", description="what the worker runs on: its price and precision"
+    )
+    target: float | None = Field(
+        None, gt=0, le=1, description="accuracy on held-out images that is enough"
+    )
+    patience: int | None = Field(
+        None, ge=1, le=100_000, description="epochs without a lower loss on held-out images"
+    )
+    budget_seconds: float | None = Field(None, gt=0)
+    budget_usd: float | None = Field(None, gt=0, description="at the device's price")
+    trace_every: int = Field(
+        0, ge=0, le=100_000, description="epochs between traces of information; 0: none"
+    )
+    seed: int = Field(0, ge=0, lt=2**31)
+
+
+class FinetuneAccepted(Answer):
+    id: str
+    job_id: str
+    warnings: list[str]
+
+
+class FinetuneAnswer(Answer):
+    id: str
+    task_id: str
+    candidate: str
+    recipe: str
+    device: str
+    asked: dict[str, Any]
+    warnings: list[str]
+    forecast: dict[str, Any] | None = Field(description="as estimates stood before it was trained")
+    state: JobState
+    problem: dict[str, Any] | None
+    curve: list[dict[str, Any]] = Field(description="the epochs so far")
+    result: dict[str, Any] | None = Field(
+        description="what it gave and took; verdict: on images that were held out"
+    )
+    outcome_id: str | None
+    job_id: str
+    created_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
+class FinetunePage(Answer):
+    items: list[FinetuneAnswer]
+    next_cursor: str | None
+
+
 # --- outcomes
 
 

@@ -45,6 +45,7 @@ from app.sources import require_allowed
 from app.store import archives, cards, embeddings
 from app.store import tasks as store
 from app.store.idempotency import Answer
+from app.store.jobs import FINETUNE
 from app.store.tables import PUBLIC, Job, Task
 
 router = APIRouter(tags=["tasks"])
@@ -244,7 +245,8 @@ def _answer(session: Session, task: Task) -> TaskAnswer:
 
 def _rows(session: Session, tasks: list[Task]) -> list[TaskRow]:
     seqs = [task.seq for task in tasks]
-    newest = select(func.max(Job.seq)).where(Job.task_seq.in_(seqs)).group_by(Job.task_seq)
+    embedding = (Job.task_seq.in_(seqs), Job.kind != FINETUNE)
+    newest = select(func.max(Job.seq)).where(*embedding).group_by(Job.task_seq)
     rows = session.execute(select(Job.task_seq, Job.id).where(Job.seq.in_(newest)))
     job_ids: dict[int, str] = dict(rows.all())
     return [_row(task, job_ids.get(task.seq)) for task in tasks]

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 # isort: off
 # In the order in which `task2vec --help` lists their commands.
-from app.cli import service, tasks, estimates, catalogue, timing, outcomes, upkeep, reference  # noqa: F401
+from app.cli import (  # noqa: F401
+    service,
+    tasks,
+    estimates,
+    catalogue,
+    timing,
+    finetune,
+    outcomes,
+    upkeep,
+    reference,
+)
 
 # isort: on
 from app.cli.root import FAILED, INTERRUPTED, NO_SERVER, OK, USAGE, app

@@ -70,7 +70,7 @@ def embed(
         accepted = _upload(client, path, {k: v for k, v in metadata.items() if v is not None})
         if wait:
             try:
-                _follow(client, accepted["job_id"], name or archive_name(path))
+                follow(client, accepted["job_id"], name or archive_name(path))
             except KeyboardInterrupt:
                 terminal.err.print(f"The job goes on: `task2vec job {accepted['job_id']}`.")
                 raise
@@ -82,7 +82,7 @@ def embed(
     else:
         typer.echo(f"task {accepted['id']}\njob  {accepted['job_id']}")
     if wait:
-        _require_success(task["status"], task["problem"])
+        require_success(task["status"], task["problem"])
 
 
 @app.command()
@@ -217,7 +217,7 @@ def _upload(client: Client, path: Path, metadata: dict[str, Any]) -> dict[str, A
         )
 
 
-def _follow(client: Client, job_id: str, title: str) -> None:
+def follow(client: Client, job_id: str, title: str) -> None:
     with terminal.progress_bars() as bars:
         bar = bars.add_task(title, phase="queued", total=None)
         for progress in client.follow(job_id):
@@ -231,7 +231,7 @@ def _show_job(found: dict[str, Any], as_json: bool) -> None:
         terminal.out.print(terminal.job_facts(found))
 
 
-def _require_success(state: str, problem: dict[str, Any] | None) -> None:
+def require_success(state: str, problem: dict[str, Any] | None) -> None:
     if state not in {"ready", "succeeded"}:
         said = problem or {}
         raise Conflict(

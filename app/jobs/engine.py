@@ -18,12 +18,15 @@ from dbos import (
     WorkflowStatusString,
 )
 
+from app.store.jobs import FINETUNE
+
 Work = Callable[[str], None]
 
 JOB_CONTRACT = "1"
 """What a pending job means to the code that resumes it: a deploy that changed it orphans them."""
 
-_QUEUE = "jobs"
+_QUEUE, _LONG_QUEUE = "jobs", "long-jobs"
+"""What takes hours does not hold up what takes seconds."""
 _ENDED = [
     WorkflowStatusString.SUCCESS.value,
     WorkflowStatusString.ERROR.value,
@@ -41,9 +44,9 @@ class HandBack(BaseException):
 
 class Engine(Protocol):
     def start(self, work: Work) -> None:
-        """Calls `work(job_id)` for whatever is pending or comes in, one at a time."""
+        """Calls `work(job_id)` for whatever is pending or comes in, one of each queue at a time."""
 
-    def enqueue(self, job_id: str) -> None:
+    def enqueue(self, job_id: str, kind: str) -> None:
         """Sees to it that the job runs: nothing to do where it is pending already."""
 
     def forget_ended(self, before: datetime) -> None:
@@ -88,11 +91,12 @@ class DbosEngine:
 
         self._workflow = run_job
         DBOS.launch()
-        DBOS.register_queue(
-            _QUEUE, worker_concurrency=1, polling_interval_sec=self._poll_interval_seconds
-        )
+        for queue in (_QUEUE, _LONG_QUEUE):
+            DBOS.register_queue(
+                queue, worker_concurrency=1, polling_interval_sec=self._poll_interval_seconds
+            )
 
-    def enqueue(self, job_id: str) -> None:
+    def enqueue(self, job_id: str, kind: str) -> None:
         if self._workflow is None:
             raise RuntimeError("the engine takes work only once it has started")
         status = DBOS.get_workflow_status(job_id)
@@ -100,7 +104,8 @@ class DbosEngine:
             # The caller's row says unfinished, so that end was never applied: begin anew.
             DBOS.delete_workflow(job_id)
         with SetWorkflowID(job_id):
-            DBOS.enqueue_workflow(_QUEUE, self._workflow, job_id)
+            queue = _LONG_QUEUE if kind == FINETUNE else _QUEUE
+            DBOS.enqueue_workflow(queue, self._workflow, job_id)
 
     def forget_ended(self, before: datetime) -> None:
         while ended := DBOS.list_workflows(

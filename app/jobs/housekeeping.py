@@ -4,6 +4,7 @@ embeddings of a space that was left.
 
 from __future__ import annotations
 
+import shutil
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from app.settings import Settings
-from app.store import archives, embeddings, idempotency, jobs, tasks
+from app.store import archives, embeddings, finetunes, idempotency, jobs, tasks
 from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import Task, now
@@ -41,7 +42,14 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
     for sha256 in orphans:  # one by one: nobody waits long for the write lock
         with database.session() as session:
             files += archives.delete_unneeded(session, blobs, [sha256])
-    log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files)
+    with database.session(read_only=True) as session:
+        kept = finetunes.kept(session)
+    folders = 0
+    for directory in settings.finetune_dir.glob("*"):
+        if directory.name not in kept:
+            shutil.rmtree(directory, ignore_errors=True)
+            folders += 1
+    log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files, finetunes=folders)
 
 
 def sweep_embeddings(database: Database) -> None:
@@ -61,5 +69,5 @@ def reconcile(database: Database, engine: Engine) -> None:
     """
     with database.session(read_only=True) as session:
         unfinished = jobs.unfinished(session)
-    for job_id in unfinished:
-        engine.enqueue(job_id)
+    for job_id, kind in unfinished:
+        engine.enqueue(job_id, kind)

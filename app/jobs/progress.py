@@ -18,6 +18,8 @@ from app.telemetry import log_event
 SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
 """A job's time by phase, in order (default probe, CPU): for phases not yet measured."""
 
+TRAINING = "training"
+
 EVIDENCE_SECONDS = 1.0  # before that, speeds are noise and no forecast is given
 EVIDENCE_SHARE = 0.1  # of a phase, before its own speed is believed
 
@@ -33,6 +35,7 @@ class Forecast:
         self._phase_began = self._heard_at = clock()
         self._seconds_before = 0.0  # in phases already over
         self._share_before = 0.0
+        self._first_done = 0  # of the phase, as it was first heard of
 
     def remaining_seconds(self, phase: str, done: int, total: int) -> float | None:
         """To be told of every report; None while there is nothing to go by."""
@@ -43,10 +46,15 @@ class Forecast:
                 self._seconds_before += self._heard_at - self._phase_began
                 self._share_before += SHARES[self._phase]
             self._phase, self._phase_began = phase, self._heard_at
+            self._first_done = done
         self._heard_at = now
+        seconds_here = now - self._phase_began
+        if phase == TRAINING:  # every step like the last, from wherever a checkpoint was
+            steps = done - self._first_done
+            known = steps > 0 and seconds_here >= EVIDENCE_SECONDS
+            return seconds_here * (total - done) / steps if known else None
         if phase not in SHARES or total <= 0:
             return None
-        seconds_here = now - self._phase_began
         share_here = SHARES[phase] * done / total
         seconds = self._seconds_before + seconds_here
         share = self._share_before + share_here

@@ -1,4 +1,4 @@
-"""The worker process: one probe, one durable engine, one job at a time.
+"""The worker process: one probe, one durable engine, one embedding and one fine-tuning at a time.
 
 It leaves in order on SIGTERM or SIGINT (the job at hand goes back to the queue), and at once when
 the pipe from its parent closes. Whatever kills it otherwise, its successor resumes its work.
@@ -29,6 +29,7 @@ from app.store import estimators, jobs, workers
 from app.store.blobs import BlobStore
 from app.store.indexes import Indexes
 from app.store.session import Database
+from app.store.spaces import REINDEX
 from app.store.tables import Outbox, Worker, now
 from app.telemetry import configure_logging, log_event
 
@@ -72,8 +73,9 @@ def _work(settings: Settings, device: str, database: Database) -> None:
 
     from app.catalogue import ProbeCard, get_card
     from app.embedding.probe import Probe, choose_device, choose_dtype, load_probe
-    from app.jobs.embed_task import Workbench, run_embed_task
+    from app.jobs.bench import Workbench
     from app.jobs.engine import DbosEngine
+    from app.jobs.run import run_job
 
     if settings.threads:
         torch.set_num_threads(settings.threads)
@@ -98,15 +100,11 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     _on_signal(stopping.set)
     blobs = BlobStore(settings.blob_dir)
     bench = Workbench(settings, database, blobs, probe_named, stopping.is_set)
-    idle = threading.Event()
-    idle.set()
+    at_work = _AtWork()
 
     def work(job_id: str) -> None:
-        idle.clear()
-        try:
-            run_embed_task(job_id, bench)
-        finally:
-            idle.set()
+        with at_work:
+            run_job(job_id, bench)
 
     engine = DbosEngine(
         settings.engine_path,
@@ -137,7 +135,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
 
     _dispatch_until(stopping, settings, database, blobs, engine)
 
-    in_order = idle.wait(settings.shutdown_grace_seconds)
+    in_order = at_work.wait_until_none(settings.shutdown_grace_seconds)
     engine.stop()
     heart.join()
     with database.session() as session:
@@ -217,14 +215,35 @@ def dispatch(database: Database, engine: Engine) -> None:
         accepted = session.scalar(select(Outbox.seq).limit(1)) is not None
         background = None if accepted else jobs.next_in_background(session)
     if background is not None:
-        engine.enqueue(background)
+        engine.enqueue(background, REINDEX)
     if not accepted:
         return  # as nearly always: the write lock is not worth asking for
     with database.session() as session:
         rows = jobs.take_outbox(session, DISPATCH_AT_ONCE)
-        for row in rows:
-            engine.enqueue(row.job_id)
+        for job_id, kind in jobs.kinds(session, [row.job_id for row in rows]):
+            engine.enqueue(job_id, kind)
         jobs.delete_outbox(session, rows)
+
+
+class _AtWork:
+    """How many jobs are: one of each of the engine's queues at most."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait_until_none(self, seconds: float) -> bool:
+        with self._changed:
+            return self._changed.wait_for(lambda: self._count == 0, seconds)
 
 
 @contextmanager

@@ -10,9 +10,9 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidRequest
-from app.store.tables import Job, Outcome, Task
+from app.store.tables import Finetune, Job, Outcome, Task
 
-RowT = TypeVar("RowT", Task, Job, Outcome)
+RowT = TypeVar("RowT", Task, Job, Outcome, Finetune)
 
 
 def page(

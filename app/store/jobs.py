@@ -1,5 +1,7 @@
 """Jobs: accepted with their outbox row, fenced by a token while a worker holds them, ended once.
 
+A `finetune` job trains a candidate on a ready task's images, and leaves the task as it is.
+
 A `reindex` job embeds a ready task anew in another space. It has no outbox row: a worker takes it
 up when nothing else is to be done, and the task stays as it is until `spaces.settle`.
 """
@@ -22,6 +24,9 @@ from app.store.tables import Embedding, Job, Outbox, Task, new_id, now
 
 EndState = Literal["succeeded", "refused", "failed", "cancelled"]
 ENDED = ("succeeded", "refused", "failed", "cancelled")
+FINETUNE = "finetune"
+_BESIDE = (REINDEX, FINETUNE)
+"""Kinds of job that say nothing of their task's state."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +84,9 @@ def count_by_state(session: Session) -> dict[tuple[str, str], int]:
 def oldest_wait_seconds(session: Session) -> float:
     """How long the job that waits longest has waited; 0 where none does.
 
-    Those of the background don't count: to wait is what they are for.
+    Those of the background and fine-tuning, which takes hours, don't count.
     """
-    waiting = (Job.state == "queued", Job.kind != REINDEX)
+    waiting = (Job.state == "queued", Job.kind.not_in(_BESIDE))
     since = session.scalar(select(func.min(Job.created_at)).where(*waiting))
     return 0.0 if since is None else max(0.0, (now() - since).total_seconds())
 
@@ -105,8 +110,8 @@ def list_jobs(
 
 
 def is_busy(session: Session, task: Task) -> bool:
-    """Whether a job of the task is queued or running, other than one of the background."""
-    own = (Job.task_seq == task.seq, Job.kind != REINDEX, Job.state.in_(UNFINISHED))
+    """Whether a job that embeds the task is queued or running, other than in the background."""
+    own = (Job.task_seq == task.seq, Job.kind.not_in(_BESIDE), Job.state.in_(UNFINISHED))
     return session.scalar(select(Job.seq).where(*own).limit(1)) is not None
 
 
@@ -116,15 +121,24 @@ def next_in_background(session: Session) -> str | None:
     job_id = session.scalar(select(Job.id).where(*waiting).order_by(Job.seq).limit(1))
     if job_id is None:
         return None
-    first = or_(Job.state == "running", and_(Job.state == "queued", Job.kind != REINDEX))
+    first = and_(
+        or_(Job.state == "running", and_(Job.state == "queued", Job.kind != REINDEX)),
+        Job.kind != FINETUNE,  # which has a queue of its own
+    )
     return None if session.scalar(select(Job.seq).where(first).limit(1)) is not None else job_id
 
 
-def unfinished(session: Session) -> list[str]:
-    """All but those that `next_in_background` will name, the oldest first."""
+def unfinished(session: Session) -> list[tuple[str, str]]:
+    """Id and kind of all but those that `next_in_background` will name, the oldest first."""
     begun = or_(Job.kind != REINDEX, Job.state != "queued", Job.attempts > 0)
-    query = select(Job.id).where(Job.state.in_(UNFINISHED), begun).order_by(Job.seq)
-    return list(session.scalars(query))
+    query = select(Job.id, Job.kind).where(Job.state.in_(UNFINISHED), begun).order_by(Job.seq)
+    return [(job_id, kind) for job_id, kind in session.execute(query)]
+
+
+def kinds(session: Session, job_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Each with its kind, the oldest first."""
+    query = select(Job.id, Job.kind).where(Job.id.in_(job_ids)).order_by(Job.seq)
+    return [(job_id, kind) for job_id, kind in session.execute(query)]
 
 
 def stop_reindex(session: Session, task: Task) -> None:
@@ -168,7 +182,7 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
     job.token += 1
     job.started_at = job.started_at or now()
     task = job.task
-    if job.kind != REINDEX:
+    if job.kind not in _BESIDE:
         task.status = "embedding"
     return Start(
         job_id=job.id,
@@ -217,7 +231,7 @@ def release_job(session: Session, job_id: str, token: int, *, counted: bool) -> 
     """Puts the job back into the queue; `counted`: as an attempt that came to nothing."""
     job = hold(session, job_id, token)
     job.state = "queued"
-    if job.kind != REINDEX:
+    if job.kind not in _BESIDE:
         job.task.status = "queued"
     if not counted:
         job.attempts -= 1
@@ -233,10 +247,11 @@ def finish_job(
     intake: Intake | None = None,
     embedding: Embedding | None = None,
 ) -> None:
-    """Ends the job and brings its task to where that leaves it; `succeeded` needs an embedding."""
-    if (state == "succeeded") != (embedding is not None):
-        raise ValueError("an embedding belongs to success, and to nothing else")
+    """Ends the job and brings its task to where that leaves it; what embeds succeeds with an
+    embedding."""
     job = hold(session, job_id, token)
+    if (state == "succeeded" and job.kind != FINETUNE) != (embedding is not None):
+        raise ValueError("an embedding belongs to success, and to nothing else")
     _end(session, job, state, problem=problem, intake=intake, embedding=embedding)
 
 
@@ -273,6 +288,8 @@ def _end(
     session.execute(delete(Outbox).where(Outbox.job_id == job.id))
 
     task = job.task
+    if job.kind == FINETUNE:
+        return
     if job.kind == REINDEX:
         _end_reindex(session, task, problem, intake, embedding)
         return

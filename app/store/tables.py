@@ -205,7 +205,7 @@ class Job(Base):
     seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
     tenant: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex
+    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex finetune
     probe: Mapped[str | None] = mapped_column(String(100))  # of a reindex, which leaves the task's
     task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(
@@ -225,6 +225,35 @@ class Job(Base):
     updated_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, onupdate=now)
 
     task: Mapped[Task] = relationship()
+
+
+class Finetune(Base):
+    """A candidate's training on a task: as it was asked for, how far it is, what it gave.
+
+    Cards are kept as they were when it was asked for: a run that is taken up again is the same run.
+    """
+
+    __tablename__ = "finetunes"
+    __table_args__ = (Index(None, "tenant", "seq"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"), index=True)
+    job_seq: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), unique=True)
+    candidate: Mapped[dict[str, Any]] = mapped_column(JSON)
+    recipe: Mapped[dict[str, Any]] = mapped_column(JSON)
+    device: Mapped[dict[str, Any]] = mapped_column(JSON)
+    asked: Mapped[dict[str, Any]] = mapped_column(JSON)  # seed, limits, trace_every
+    warnings: Mapped[list[str]] = mapped_column(JSON)
+    forecast: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # before anything was trained
+    curve: Mapped[list[Any]] = mapped_column(JSON, default=list)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
+    outcome_id: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    task: Mapped[Task] = relationship()
+    job: Mapped[Job] = relationship()
 
 
 class Outbox(Base):

@@ -79,7 +79,7 @@ class Run:
 
     `judged_epoch`  whose weights these are: the last one's, or with `patience` those of the lowest
                     loss on the images that judge, which makes its verdict a little hopeful
-    `seconds`       of training and judging, without reading the images
+    `seconds`       from loading the weights to the verdict, those of killed runs' epochs included
     `memory_mib`    the most that a GPU's tensors took; None on a processor
     """
 
@@ -123,9 +123,10 @@ def fine_tune(
     another run's.
     """
     _check(images, candidate, limits)
+    began = time.monotonic()
     trainer = _Trainer.of(images, candidate, recipe, directory, device, precision, seed)
     try:
-        return trainer.run(limits, trace_every, on_step, on_epoch)
+        return trainer.run(limits, trace_every, on_step, on_epoch, began)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -248,10 +249,11 @@ class _Trainer:
         trace_every: int,
         on_step: Callable[[int, int], None],
         on_epoch: Callable[[Epoch], None],
+        began: float,
     ) -> Run:
         state = self._resumed()
         total = self._recipe.epochs * self._steps_an_epoch
-        began = time.monotonic() - state.seconds
+        began -= state.seconds
         ended: Ended = "recipe"
         for epoch in state.curve:
             on_epoch(epoch)
@@ -280,7 +282,7 @@ class _Trainer:
                     break
             else:
                 ended = self._enough(state, limits) or "recipe"
-            return self._finished(state, ended, limits)
+            return self._finished(state, ended, limits, began)
 
     def _enough(self, state: _State, limits: Limits) -> Ended | None:
         if not state.curve:
@@ -354,12 +356,13 @@ class _Trainer:
         kind = self._plain.images.label_kind
         return information(self._network, batches(), kind, seed=self._plain.seed)
 
-    def _finished(self, state: _State, ended: Ended, limits: Limits) -> Run:
+    def _finished(self, state: _State, ended: Ended, limits: Limits, began: float) -> Run:
         judged = len(state.curve)
         if limits.patience is not None and self._best is not None:
             self._model.load_state_dict(self._best)
             judged = state.best_epoch
         logits = self._logits(self._batches.judging(self._held_out, self._batch_size)).double()
+        state.seconds = time.monotonic() - began
         probabilities = logits.sigmoid() if self._multi_label else logits.softmax(1)
         images = self._plain.images
         return Run(

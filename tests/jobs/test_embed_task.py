@@ -14,10 +14,12 @@ from sqlalchemy.exc import OperationalError
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.probe import Probe, load_probe
-from app.jobs.embed_task import Workbench, recipe_digest, run_embed_task
+from app.jobs.bench import Workbench
+from app.jobs.embed_task import recipe_digest
 from app.jobs.engine import HandBack
 from app.jobs.housekeeping import sweep_embeddings
 from app.jobs.progress import Progress
+from app.jobs.run import run_job
 from app.settings import Settings
 from app.store import embeddings, jobs, reindex, tasks
 from app.store.blobs import Blob, BlobStore
@@ -88,7 +90,7 @@ class Service:
 
     def run(self, archive: bytes, **fields: Any) -> tuple[Job, Task]:
         job_id = self.upload(archive, **fields)
-        run_embed_task(job_id, self._bench)
+        run_job(job_id, self._bench)
         return self.read(job_id)
 
     def count_embeddings(self) -> int:
@@ -205,7 +207,7 @@ def test_cancel_acts_at_the_next_batch_of_any_phase(
 ) -> None:
     job_id = service.upload(labelled_zip(2, 12))
     phases.at(phase, lambda: service.cancel(job_id))
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("cancelled", "cancelled")
     assert phases.told.count(phases.told[-1]) == 1
@@ -218,7 +220,7 @@ def test_job_cancelled_before_its_start_is_not_run(
 ) -> None:
     job_id = service.upload(labelled_zip(2))
     service.cancel(job_id)
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     assert service.read(job_id)[0].state == "cancelled"
     assert phases.told == []
 
@@ -231,12 +233,12 @@ def test_worker_told_to_stop_hands_the_job_back_uncounted(
     phases.at("fisher", lambda: told_to_stop.append(True))
     leaving = replace(bench, stopping=lambda: bool(told_to_stop))
     with pytest.raises(HandBack):
-        run_embed_task(job_id, leaving)
+        run_job(job_id, leaving)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.attempts) == ("queued", "queued", 0)
     with pytest.raises(HandBack):
-        run_embed_task(job_id, leaving)
-    run_embed_task(job_id, bench)
+        run_job(job_id, leaving)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.attempts) == ("succeeded", "ready", 1)
 
@@ -251,7 +253,7 @@ def test_worker_that_lost_its_job_writes_nothing(
             assert jobs.start_job(session, job_id, max_attempts=3)
 
     phases.at("fisher", take_over)
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.token) == ("running", "embedding", 2)
     assert service.count_embeddings() == 0
@@ -267,7 +269,7 @@ def test_task_deleted_meanwhile_stays_deleted(
             tasks.delete_task(session, jobs.get_job(session, TENANT, job_id).task)
 
     phases.at("features", delete)
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     assert service.count_embeddings() == 0
 
 
@@ -284,8 +286,8 @@ def test_job_that_kills_its_workers_ends_as_failed(
     for _ in range(3):
         phases.at("fisher", kill)
         with pytest.raises(Killed):
-            run_embed_task(job_id, bench)
-    run_embed_task(job_id, bench)
+            run_job(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.attempts) == ("failed", "failed", 3)
     assert job.problem == task.problem
@@ -294,7 +296,7 @@ def test_job_that_kills_its_workers_ends_as_failed(
 
 def test_ended_job_handed_over_again_changes_nothing(service: Service, bench: Workbench) -> None:
     job, task = service.run(labelled_zip(2))
-    run_embed_task(job.id, bench)
+    run_job(job.id, bench)
     again, task_again = service.read(job.id)
     assert (again.attempts, again.finished_at) == (1, job.finished_at)
     assert task_again.embedding_seq == task.embedding_seq
@@ -304,7 +306,7 @@ def test_missing_archive_fails_with_a_remedy(service: Service, bench: Workbench)
     job_id = service.upload(labelled_zip(2))
     job, task = service.read(job_id)
     bench.blobs.delete(task.archives[0].sha256)
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("failed", "failed")
     assert (task.problem or {})["type"] == "/problems/blob-missing"
@@ -350,11 +352,11 @@ def test_trouble_of_the_machine_is_tried_again_until_the_attempts_are_used_up(
     for attempt in (1, 2):
         phases.at("fisher", break_down)
         with pytest.raises(type(error)):  # ends the engine's run: `reconcile` begins another
-            run_embed_task(job_id, bench)
+            run_job(job_id, bench)
         job, task = service.read(job_id)
         assert (job.state, task.status, job.attempts) == ("queued", "queued", attempt)
     phases.at("fisher", break_down)
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.attempts) == ("failed", "failed", 3)
     assert (job.problem or {})["type"] == "/problems/internal"
@@ -369,8 +371,8 @@ def test_trouble_that_passes_leaves_no_trace(
     job_id = service.upload(labelled_zip(2))
     phases.at("features", break_down)
     with pytest.raises(OSError, match="Input"):
-        run_embed_task(job_id, bench)
-    run_embed_task(job_id, bench)
+        run_job(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.problem, job.attempts) == ("succeeded", "ready", None, 2)
 
@@ -384,7 +386,7 @@ def test_more_images_with_several_labels_are_read_as_the_task_was_asked_to_be(
     rows = "".join(f"{name},round|new\n" for name in more)
     table = f"file,label\n{rows}".encode()
     job_id = service.add_images(first, make_zip({**more, "labels.csv": table}))
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.problem) == ("succeeded", "ready", None)
     assert (task.label_kind, task.label_kind_asked) == ("multi_label", "auto")
@@ -395,7 +397,7 @@ def test_more_images_are_a_new_version_embedded_over_all_archives(
 ) -> None:
     _, first = service.run(labelled_zip(2, 5))
     job_id = service.add_images(first, labelled_zip(2, 4, seed=1))
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, task.version) == ("succeeded", "ready", 2)
     assert task.n_images == 18
@@ -408,7 +410,7 @@ def test_more_images_that_are_refused_leave_the_task_as_it_was(
 ) -> None:
     _, first = service.run(labelled_zip(2))
     job_id = service.add_images(first, b"no archive at all")
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("refused", "ready")
     assert job.problem is not None
@@ -422,7 +424,7 @@ def test_source_is_fetched_once_into_the_blob_store(
     (tmp_path / "set.zip").write_bytes(labelled_zip(2))
     allowed = bench.settings.model_copy(update={"source_prefixes": (f"file://{tmp_path}/",)})
     job_id = service.upload(None, source=f"file://{tmp_path}/set.zip")
-    run_embed_task(job_id, replace(bench, settings=allowed))
+    run_job(job_id, replace(bench, settings=allowed))
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("succeeded", "ready")
     assert phases.names == ["fetch", "intake", "features", "head", "fisher"]
@@ -431,7 +433,7 @@ def test_source_is_fetched_once_into_the_blob_store(
 
 def test_source_that_is_not_allowed_is_refused(service: Service, bench: Workbench) -> None:
     job_id = service.upload(None, source="file:///etc/passwd")
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("refused", "refused")
     assert (task.problem or {})["type"] == "/problems/source-not-allowed"
@@ -470,7 +472,7 @@ def test_reindexed_task_lies_in_the_new_space_as_if_it_had_been_uploaded_into_it
     job_id = begin_move(bench, target)
     seen = []
     phases.at("fisher", lambda: seen.append(service.read(job_id)))
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     ((job, task),) = seen
     assert (job.state, task.status, task.probe) == ("running", "ready", PROBE)
     assert task.embedding_seq == before.embedding_seq
@@ -492,9 +494,9 @@ def test_same_bytes_are_reindexed_once(
 ) -> None:
     service.run(labelled_zip(2))
     service.run(labelled_zip(2))
-    run_embed_task(begin_move(bench, probes[OTHER_PROBE]), bench)
+    run_job(begin_move(bench, probes[OTHER_PROBE]), bench)
     phases.told.clear()
-    run_embed_task(begin_move(bench, probes[OTHER_PROBE]), bench)
+    run_job(begin_move(bench, probes[OTHER_PROBE]), bench)
     assert phases.told == []
     sweep_embeddings(bench.database)
     assert service.count_embeddings() == 1
@@ -508,11 +510,11 @@ def test_reindexing_that_is_stopped_leaves_the_task_ready_and_goes_on_later(
     told_to_stop: list[bool] = []
     phases.at("fisher", lambda: told_to_stop.append(True))
     with pytest.raises(HandBack):
-        run_embed_task(job_id, replace(bench, stopping=lambda: bool(told_to_stop)))
+        run_job(job_id, replace(bench, stopping=lambda: bool(told_to_stop)))
     job, task = service.read(job_id)
     assert (job.state, task.status, job.attempts) == ("queued", "ready", 0)
     assert task.embedding_seq == before.embedding_seq
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, task.probe) == ("succeeded", "ready", OTHER_PROBE)
 
@@ -523,7 +525,7 @@ def test_set_that_the_new_probe_cannot_embed_stays_in_its_space(
     _, before = service.run(labelled_zip(2))
     job_id = begin_move(bench, probes[OTHER_PROBE])
     bench.blobs.delete(before.archives[0].sha256)
-    run_embed_task(job_id, bench)
+    run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, task.probe) == ("failed", "ready", PROBE)
     assert (task.problem or {})["type"] == "/problems/blob-missing"

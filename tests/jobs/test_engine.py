@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.jobs.engine import DbosEngine, HandBack
+from app.store.jobs import FINETUNE
+from app.store.tasks import EMBED_TASK
 
 Start = Callable[[Callable[[str], None]], DbosEngine]
 
@@ -58,9 +60,9 @@ class Calls:
 def test_job_handed_over_twice_runs_once(start: Start) -> None:
     calls = Calls()
     engine = start(calls)
-    engine.enqueue("a")
-    engine.enqueue("a")
-    engine.enqueue("b")
+    engine.enqueue("a", EMBED_TASK)
+    engine.enqueue("a", EMBED_TASK)
+    engine.enqueue("b", EMBED_TASK)
     assert calls.wait_for(2) == ["a", "b"]
 
 
@@ -78,14 +80,31 @@ def test_jobs_run_one_at_a_time(start: Start) -> None:
 
     engine = start(work)
     for job_id in "abc":
-        engine.enqueue(job_id)
+        engine.enqueue(job_id, EMBED_TASK)
     ended.wait_for(3)
     assert together == [1, 1, 1]
 
 
+def test_what_takes_hours_does_not_hold_up_what_takes_seconds(start: Start) -> None:
+    trained = threading.Event()
+    calls = Calls()
+
+    def work(job_id: str) -> None:
+        if job_id == "training":
+            trained.wait(10)
+        calls(job_id)
+
+    engine = start(work)
+    engine.enqueue("training", FINETUNE)
+    engine.enqueue("embedding", EMBED_TASK)
+    assert calls.wait_for(1) == ["embedding"]
+    trained.set()
+    assert calls.wait_for(2) == ["embedding", "training"]
+
+
 def test_job_handed_back_is_resumed_by_the_next_start_and_not_before(start: Start) -> None:
     leaving = Calls(ends_with=HandBack())
-    start(leaving).enqueue("a")
+    start(leaving).enqueue("a", EMBED_TASK)
     assert leaving.wait_for(1) == ["a"]
     resuming = Calls()
     start(resuming)
@@ -98,20 +117,20 @@ def test_job_handed_back_is_resumed_by_the_next_start_and_not_before(start: Star
 def test_job_whose_work_raised_can_be_handed_over_again(start: Start) -> None:
     calls = Calls(ends_with=ValueError("the database was away"))
     engine = start(calls)
-    engine.enqueue("a")
+    engine.enqueue("a", EMBED_TASK)
     calls.wait_for(1)
-    engine.enqueue("a")
+    engine.enqueue("a", EMBED_TASK)
     assert calls.wait_for(2) == ["a", "a"]
 
 
 def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, tmp_path: Path) -> None:
     calls = Calls()
     engine = start(calls)
-    engine.enqueue("ended")
+    engine.enqueue("ended", EMBED_TASK)
     calls.wait_for(1)
     leaving = Calls(ends_with=HandBack())
     engine = start(leaving)
-    engine.enqueue("pending")
+    engine.enqueue("pending", EMBED_TASK)
     leaving.wait_for(1)
     engine.forget_ended(datetime.now(UTC))
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
@@ -121,7 +140,7 @@ def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, tmp_path:
 
 def test_file_keeps_a_write_ahead_log_and_json_not_pickles(start: Start, tmp_path: Path) -> None:
     calls = Calls()
-    start(calls).enqueue("a")
+    start(calls).enqueue("a", EMBED_TASK)
     calls.wait_for(1)
     with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)

@@ -37,7 +37,7 @@ class FakeEngine:
 
     def forget_ended(self, before: object) -> None: ...
 
-    def enqueue(self, job_id: str) -> None:
+    def enqueue(self, job_id: str, kind: str) -> None:
         if job_id not in self.pending:
             self.pending.append(job_id)
         if self.fails:

@@ -1,0 +1,232 @@
+"""Fine-tuning runs: begun on a stored task, followed, their models fetched."""
+
+from __future__ import annotations
+
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query, Response
+from fastapi.responses import FileResponse
+from sqlalchemy.orm import Session
+
+from app.api.auth import Tenant
+from app.api.bodies import describe_json_body, json_body
+from app.api.outcomes import Known
+from app.api.problems import problems
+from app.api.repeats import Post
+from app.api.resources import Reached, Reading, Resources
+from app.api.schemas import (
+    FinetuneAccepted,
+    FinetuneAnswer,
+    FinetuneAsked,
+    FinetunePage,
+    TaskId,
+)
+from app.api.tasks import Cursor, Limit, TaskIdPath, present_embedding
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.predictor import SECONDS_PER_HOUR
+from app.errors import Conflict, InvalidRequest, NotFound
+from app.store import cards, tasks
+from app.store import finetunes as store
+from app.store.finetunes import Asked
+from app.store.idempotency import Answer
+from app.store.outcomes import Run
+from app.store.tables import Finetune
+
+router = APIRouter(tags=["fine-tuning"])
+
+FinetuneId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+_FILES: dict[str, tuple[str, str]] = {
+    "model": ("model.safetensors", "application/octet-stream"),
+    "config": ("config.json", "application/json"),
+    "card": ("README.md", "text/markdown; charset=utf-8"),
+}
+
+
+@router.post(
+    "/tasks/{task_id}/finetunes",
+    status_code=202,
+    response_model=FinetuneAccepted,
+    responses=problems(404, 409, 413, 415),
+    openapi_extra=describe_json_body(FinetuneAsked),
+)
+def post_finetune(
+    task_id: TaskIdPath,
+    asked: Annotated[FinetuneAsked, json_body(FinetuneAsked)],
+    reached: Reached,
+    tenant: Tenant,
+    post: Post,
+) -> Response:
+    """The forecast that its outcome will be held against is made now, before it is trained."""
+    with reached.database.session(read_only=True) as session:
+        replayed = post.replayed(session, asked.model_dump_json())
+        if replayed is not None:
+            return replayed
+        candidate, recipe, device = _cards(session, tenant, asked)
+        _require_images(session, tenant, task_id)
+        forecast = _forecast(reached, session, tenant, task_id, asked)
+
+    def accept(session: Session) -> Answer:
+        row = store.create(
+            session,
+            _require_images(session, tenant, task_id),
+            candidate,
+            recipe,
+            device,
+            Asked(
+                seed=asked.seed,
+                target=asked.target,
+                patience=asked.patience,
+                budget_seconds=_budget_seconds(asked, device),
+                trace_every=asked.trace_every,
+            ),
+            warnings=_warnings(asked, forecast),
+            forecast=forecast,
+        )
+        body = FinetuneAccepted(id=row.id, job_id=row.job.id, warnings=row.warnings)
+        return Answer(202, body.model_dump(), f"/v1/finetunes/{row.id}")
+
+    with reached.database.session() as session:
+        return post.once(session, lambda: accept(session), asked.model_dump_json())
+
+
+@router.get("/finetunes", response_model=FinetunePage)
+def list_finetunes(
+    tenant: Tenant,
+    session: Reading,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+    task_id: Annotated[TaskId | None, Query()] = None,
+) -> FinetunePage:
+    """Newest first."""
+    found, next_cursor = store.list_finetunes(
+        session, tenant, limit=limit, cursor=cursor, task_id=task_id
+    )
+    return FinetunePage(items=[_answer(row) for row in found], next_cursor=next_cursor)
+
+
+@router.get("/finetunes/{finetune_id}", response_model=FinetuneAnswer, responses=problems(404))
+def get_finetune(finetune_id: FinetuneId, tenant: Tenant, session: Reading) -> FinetuneAnswer:
+    return _answer(store.get(session, tenant, finetune_id))
+
+
+@router.get(
+    "/finetunes/{finetune_id}/{file}",
+    response_class=FileResponse,
+    responses={
+        200: {
+            "content": {
+                kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
+                for _, kind in _FILES.values()
+            }
+        },
+        **problems(404, 409),
+    },
+)
+def get_file(
+    finetune_id: FinetuneId,
+    file: Literal["model", "config", "card"],
+    reached: Reached,
+    tenant: Tenant,
+    session: Reading,
+) -> FileResponse:
+    """The weights as safetensors, how to build their network, and a card for people."""
+    row = store.get(session, tenant, finetune_id)
+    if row.job.state != "succeeded":
+        raise Conflict(
+            "finetune-not-ended",
+            f"The run {row.id!r} is {row.job.state}: it has no model.",
+            "Wait for its job to end, or read the problem that the run names.",
+        )
+    name, kind = _FILES[file]
+    path: FilePath = reached.settings.finetune_dir / row.id / name
+    if not path.is_file():
+        raise NotFound(
+            "model-gone", f"{name} of the run {row.id!r} is not there any more.", "Train it again."
+        )
+    return FileResponse(path, media_type=kind, filename=f"{row.id}-{name}")
+
+
+def _cards(
+    session: Session, tenant: str, asked: FinetuneAsked
+) -> tuple[CandidateCard, RecipeCard, DeviceCard]:
+    candidate = cards.get_card(session, tenant, CandidateCard, asked.candidate)
+    if candidate.weights.source == "none":
+        raise InvalidRequest(
+            "candidate-without-weights",
+            f"The card of {candidate.name} describes the model only: it names no weights.",
+            "Choose a candidate that has some, or add a card that says where they are.",
+        )
+    recipe = cards.get_card(session, tenant, RecipeCard, asked.recipe)
+    return candidate, recipe, cards.get_card(session, tenant, DeviceCard, asked.device)
+
+
+def _require_images(session: Session, tenant: str, task_id: str) -> Any:
+    """The task, with an embedding and its images."""
+    task = tasks.get_own_task(session, tenant, task_id)
+    present_embedding(task)
+    if not task.archives:
+        raise Conflict(
+            "task-without-images",
+            f"The images of the task {task_id!r} are not stored.",
+            "Upload them as a new task.",
+        )
+    return task
+
+
+def _forecast(
+    reached: Resources, session: Session, tenant: str, task_id: str, asked: FinetuneAsked
+) -> dict[str, Any] | None:
+    names = {
+        "task": task_id,
+        "model": asked.candidate,
+        "recipe": asked.recipe,
+        "device": asked.device,
+        "metric": "accuracy",
+        "stop_reason": "",
+    }
+    return Known(reached, session, tenant).forecast(Run(names, None, {}))
+
+
+def _budget_seconds(asked: FinetuneAsked, device: DeviceCard) -> float | None:
+    """The smaller of both."""
+    budgets = [] if asked.budget_seconds is None else [asked.budget_seconds]
+    if asked.budget_usd is not None and device.price_usd_per_hour > 0:
+        budgets.append(asked.budget_usd / device.price_usd_per_hour * SECONDS_PER_HOUR)
+    return min(budgets, default=None)
+
+
+def _warnings(asked: FinetuneAsked, forecast: dict[str, Any] | None) -> list[str]:
+    told = (forecast or {}).get("accuracy")
+    if asked.target is None or told is None or asked.target <= told["high"]:
+        return []
+    return [
+        f"The target of {asked.target:.1%} lies above what {asked.candidate} is estimated to reach "
+        f"at most, {told['high']:.1%}: the run may go on to the end of its recipe."
+    ]
+
+
+def _answer(row: Finetune) -> FinetuneAnswer:
+    here = f"/v1/finetunes/{row.id}"
+    files = {name: f"{here}/{name}" for name in _FILES} if row.job.state == "succeeded" else {}
+    outcome = {"outcome": f"/v1/outcomes/{row.outcome_id}"} if row.outcome_id else {}
+    job = f"/v1/jobs/{row.job.id}"
+    return FinetuneAnswer(
+        id=row.id,
+        task_id=row.task.id,
+        candidate=row.candidate["name"],
+        recipe=row.recipe["name"],
+        device=row.device["name"],
+        asked=row.asked,
+        warnings=row.warnings,
+        forecast=row.forecast,
+        state=row.job.state,
+        problem=row.job.problem,
+        curve=row.curve,
+        result=row.result,
+        outcome_id=row.outcome_id,
+        job_id=row.job.id,
+        created_at=row.created_at,
+        finished_at=row.job.finished_at,
+        links={"self": here, "job": job, "events": f"{job}/events", **files, **outcome},
+    )

@@ -1,0 +1,134 @@
+"""Fine-tuning: a candidate trained on a stored task by the service's worker."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from app import terminal
+from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef
+from app.cli.root import app
+from app.cli.shared import print_json
+from app.cli.tasks import follow, require_success
+from app.client import Client
+
+FILES = {"model": "model.safetensors", "config": "config.json", "card": "README.md"}
+
+
+@app.command()
+def finetune(
+    task: TaskRef,
+    candidate: Annotated[str, typer.Argument(help="One of `task2vec candidates`.")],
+    recipe: Recipe = None,
+    device: Device = None,
+    target: Annotated[
+        float | None, typer.Option(help="Accuracy on held-out images that is enough, as 0.9.")
+    ] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="SECONDS|$USD", help="As 3600, or as $2.50.")
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(min=1, help="Epochs without a lower loss before it ends.")
+    ] = None,
+    trace_every: Annotated[
+        int, typer.Option(min=0, help="Epochs between traces of information.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    wait: Annotated[bool, typer.Option(help="Wait until the model is there.")] = True,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the model is put.")
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train CANDIDATE on the images of TASK; what it gave and took becomes an outcome."""
+    if out is not None and not wait:
+        raise typer.BadParameter("--out needs the model: leave out --no-wait.")
+    asked = {
+        "candidate": candidate,
+        "recipe": recipe,
+        "device": device,
+        "target": target,
+        "patience": patience,
+        "trace_every": trace_every,
+        "seed": seed,
+        **_budget(budget),
+    }
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        accepted = client.post(
+            f"/v1/tasks/{quote(found['id'], safe='')}/finetunes",
+            {name: value for name, value in asked.items() if value is not None},
+        )
+        for warning in accepted["warnings"]:
+            terminal.err.print(terminal.plain(warning), style="yellow", soft_wrap=True)
+        if wait:
+            try:
+                follow(client, accepted["job_id"], candidate)
+            except KeyboardInterrupt:
+                job = accepted["job_id"]
+                terminal.err.print(
+                    f"The run goes on: `task2vec job {job}`, `task2vec cancel {job}`."
+                )
+                raise
+        run = client.get(f"/v1/finetunes/{accepted['id']}")
+        if out is not None and run["state"] == "succeeded":
+            _fetch(client, run, out)
+    if as_json:
+        print_json(run)
+    else:
+        terminal.out.print(terminal.finetune_report(run))
+        if out is not None and run["state"] == "succeeded":
+            terminal.out.print(f"\nIn {out}: {', '.join(FILES.values())}.")
+    if wait:
+        require_success(run["state"], run["problem"])
+
+
+@app.command()
+def finetunes(
+    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Id of one.")] = None,
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the fine-tuning runs, newest first, or show one."""
+    with Client(server, key) as client:
+        if run is not None:
+            answer: Any = client.get(f"/v1/finetunes/{quote(run, safe='')}")
+        else:
+            task_id = client.find_task(task)["id"] if task else None
+            answer = {"items": list(client.pages("/v1/finetunes", limit=200, task_id=task_id))}
+    if as_json:
+        print_json(answer)
+    elif run is not None:
+        terminal.out.print(terminal.finetune_report(answer))
+    else:
+        terminal.out.print(terminal.finetunes_table(answer["items"]))
+
+
+def _budget(text: str | None) -> dict[str, float]:
+    if text is None:
+        return {}
+    name = "budget_usd" if text.startswith("$") else "budget_seconds"
+    try:
+        return {name: float(text.removeprefix("$"))}
+    except ValueError:
+        raise typer.BadParameter(
+            f"{text!r} is no budget: write seconds as 3600, or money as '$2.50'."
+        ) from None
+
+
+def _fetch(client: Client, run: dict[str, Any], folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, name in FILES.items():
+        part = folder / f".{name}.part"
+        try:
+            part.write_bytes(client.download(run["links"][file]))
+            part.replace(folder / name)
+        finally:
+            part.unlink(missing_ok=True)

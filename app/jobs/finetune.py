@@ -1,0 +1,148 @@
+"""The fine-tuning job: load -> train -> apply, its checkpoint in a folder of its own.
+
+Killed, it goes on from its last epoch in the next worker; handed back, at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, cast
+
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
+from app.embedding.probe import choose_device
+from app.jobs.bench import Workbench
+from app.jobs.progress import TRAINING, Progress
+from app.limits import archive_limits
+from app.store import finetunes, jobs
+from app.store.finetunes import Asked
+from app.store.jobs import Start
+from app.store.outcomes import Run as OutcomeRun
+from app.training.checkpoint import Checkpoint
+from app.training.finetune import CHECKPOINT, Epoch, Limits, Run, fine_tune
+from app.training.package import result_of, write_package
+
+STOP_REASONS = {"patience": "converged", "recipe": "cap", "target": "cap", "budget": "cap"}
+"""In the outcome table's words: only who stopped by itself had nothing more to gain."""
+
+
+def finetune(start: Start, bench: Workbench) -> None:
+    """Trains as it was asked for, and ends the job with an outcome."""
+    with bench.database.session(read_only=True) as session:
+        row = finetunes.of_job(session, start.job_id)
+        finetune_id, task_name = row.id, row.task.name
+        candidate = CandidateCard.model_validate(row.candidate, strict=False)
+        recipe = RecipeCard.model_validate(row.recipe, strict=False)
+        device = DeviceCard.model_validate(row.device, strict=False)
+        asked, forecast = Asked(**row.asked), row.forecast
+    progress = Progress(
+        bench.database,
+        start,
+        interval_seconds=bench.settings.progress_interval_seconds,
+        stopping=bench.stopping,
+    )
+    directory = bench.settings.finetune_dir / finetune_id
+    directory.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    images = _read(start, bench, candidate, progress)
+    read_seconds = time.monotonic() - began
+    curve: list[dict[str, Any]] = []
+
+    def on_epoch(epoch: Epoch) -> None:
+        curve.append(asdict(epoch))
+        with bench.database.session() as session:
+            finetunes.tell(session, start.job_id, start.token, list(curve))
+
+    run = fine_tune(
+        images,
+        candidate,
+        recipe,
+        directory,
+        device=choose_device(bench.settings.device),
+        precision=device.precision,
+        seed=asked.seed,
+        limits=Limits(asked.target, asked.patience, asked.budget_seconds),
+        trace_every=asked.trace_every,
+        on_step=lambda done, total: progress(TRAINING, done, total),
+        on_epoch=on_epoch,
+    )
+    run = replace(run, seconds=run.seconds + read_seconds)
+    write_package(directory, run, candidate, recipe, images.classes, task=task_name)
+    outcome = _outcome(run, start, candidate, recipe, device)
+    with bench.database.session() as session:
+        # The fence first: a worker that lost the job leaves no row behind.
+        jobs.hold(session, start.job_id, start.token)
+        finetunes.finish(
+            session,
+            start.job_id,
+            start.token,
+            result=result_of(run),
+            run=outcome,
+            forecast=_for_steps(forecast, run),
+        )
+    _forget_checkpoint(directory)
+
+
+def _read(
+    start: Start, bench: Workbench, candidate: CandidateCard, progress: Progress
+) -> LabelledImages:
+    with ExitStack() as files:
+        images, _ = read_labelled_images(
+            [files.enter_context(bench.blobs.open(archive.sha256)) for archive in start.archives],
+            size=candidate.input_size,
+            label_kind=cast("AskedLabelKind", start.label_kind),
+            limits=archive_limits(bench.settings),
+            max_image_pixels=bench.settings.max_image_pixels,
+            decoders=bench.settings.threads or None,
+            on_progress=lambda done, total: progress("intake", done, total),
+        )
+    return images
+
+
+def _outcome(
+    run: Run, start: Start, candidate: CandidateCard, recipe: RecipeCard, device: DeviceCard
+) -> OutcomeRun:
+    numbers = {
+        "n_train": run.n_train,
+        "batch_size": min(recipe.batch_size, run.n_train),
+        "learning_rate": recipe.learning_rate,
+        "momentum": recipe.momentum if recipe.optimiser == "sgd" else None,
+        "weight_decay": recipe.weight_decay,
+        "max_epochs": recipe.epochs,
+        "epochs": len(run.curve),
+        "steps": run.steps,
+        "seconds": run.seconds,
+        "memory_mib": run.memory_mib,
+    }
+    return OutcomeRun(
+        names={
+            "task": start.task_id,
+            "model": candidate.name,
+            "recipe": recipe.name,
+            "device": device.name,
+            "metric": "accuracy",
+            "stop_reason": STOP_REASONS[run.ended],
+        },
+        value=run.verdict.accuracy,
+        numbers={name: float(number) for name, number in numbers.items() if number is not None},
+    )
+
+
+def _for_steps(forecast: Mapping[str, Any] | None, run: Run) -> dict[str, Any] | None:
+    """What was counted, for as many steps as were made: corrections are learnt from such pairs."""
+    if forecast is None:
+        return None
+    share = run.steps / forecast["steps"]["typical"]
+    counted = {
+        name: number if name == "memory_mib" else number * share
+        for name, number in forecast["counted"].items()
+    }
+    return {**forecast, "counted": counted}
+
+
+def _forget_checkpoint(directory: Path) -> None:
+    Checkpoint(directory / CHECKPOINT, {}).delete()

@@ -1,0 +1,158 @@
+"""A job from its start to its end, whatever it does: tried again, refused, failed, handed back."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import time
+from typing import Any
+
+import torch
+from sqlalchemy.exc import OperationalError
+
+from app.embedding.dataset import RefusedSet
+from app.errors import (
+    Cancelled,
+    Conflict,
+    Forbidden,
+    Refused,
+    Task2VecError,
+    TooLarge,
+    Unavailable,
+    UnsupportedMedia,
+)
+from app.jobs.bench import Workbench
+from app.jobs.embed_task import embed
+from app.jobs.engine import HandBack
+from app.jobs.finetune import finetune
+from app.store import jobs
+from app.store.intake import Intake
+from app.store.jobs import FINETUNE, EndState, Start
+from app.telemetry import log_event
+
+REFUSALS = (Refused, TooLarge, UnsupportedMedia, Forbidden)
+"""Errors whose cause is the set or its source: the task ends as `refused`, not as `failed`."""
+
+
+def run_job(job_id: str, bench: Workbench) -> None:
+    """Brings the job to its end, whatever that is; nothing to do where it has one.
+
+    Raises HandBack where the worker is to stop first: the job goes back to the queue.
+    """
+    if bench.stopping():
+        raise HandBack
+    with bench.database.session() as session:
+        start = jobs.start_job(session, job_id, bench.settings.max_job_attempts)
+    if start is None:
+        log_event("job.skipped", job_id=job_id)
+        return
+    log_event("job.started", job_id=job_id, task_id=start.task_id, version=start.task_version)
+    began = time.monotonic()
+    try:
+        state = _bring_to_end(start, bench)
+    except Conflict as conflict:
+        if not _is_stale(conflict):
+            raise
+        log_event("job.taken_over", level=logging.WARNING, job_id=job_id)
+        return
+    seconds = round(time.monotonic() - began, 3)
+    log_event(
+        f"{'finetune' if start.kind == FINETUNE else 'task'}.{state}",
+        task_id=start.task_id,
+        job_id=job_id,
+        duration_seconds=seconds,
+    )
+
+
+def _bring_to_end(start: Start, bench: Workbench) -> EndState:
+    try:
+        if start.kind == FINETUNE:
+            finetune(start, bench)
+        else:
+            embed(start, bench)
+    except HandBack:
+        with bench.database.session() as session:
+            jobs.release_job(session, start.job_id, start.token, counted=False)
+        log_event("job.handed_back", job_id=start.job_id)
+        raise
+    except Exception as error:
+        if _is_stale(error):
+            raise
+        if _may_pass(error) and start.attempt < bench.settings.max_job_attempts:
+            _try_again(start, bench)
+            raise
+        state, problem = _verdict(error)
+        if state == "failed":
+            log_event("job.failed", level=logging.ERROR, exc_info=True, job_id=start.job_id)
+        with bench.database.session() as session:
+            jobs.finish_job(
+                session,
+                start.job_id,
+                start.token,
+                state,
+                problem=problem,
+                intake=_intake_of(error, start),
+            )
+        return state
+    return "succeeded"
+
+
+def _try_again(start: Start, bench: Workbench) -> None:
+    """The job goes back to the queue, counted: the next `reconcile` starts it anew."""
+    log_event(
+        "job.to_be_tried_again",
+        level=logging.WARNING,
+        exc_info=True,
+        job_id=start.job_id,
+        attempt=start.attempt,
+    )
+    with bench.database.session() as session:
+        jobs.release_job(session, start.job_id, start.token, counted=True)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether it is the database's or the disk's trouble, and may be over in a while."""
+    return isinstance(error, OperationalError | OSError) and not _is_disk_full(error)
+
+
+def _is_disk_full(error: Exception) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def _intake_of(error: Exception, start: Start) -> Intake | None:
+    """What a refused set's report says, where all of its files were looked at."""
+    if not isinstance(error, RefusedSet):
+        return None
+    return Intake(start.label_kind, None, None, error.report.summary(), error.report.files)
+
+
+def _verdict(error: Exception) -> tuple[EndState, dict[str, Any] | None]:
+    """How the job ends, and the problem document that says why; no internals in it."""
+    match error:
+        case Cancelled():
+            return "cancelled", None
+        case Task2VecError():
+            return ("refused" if isinstance(error, REFUSALS) else "failed"), error.problem()
+        case MemoryError() | torch.cuda.OutOfMemoryError():
+            told: Task2VecError = Unavailable(
+                "out-of-memory",
+                "The worker ran out of memory.",
+                "Send fewer images, or ask the operator for a worker with more memory.",
+            )
+        case OSError() if _is_disk_full(error):
+            told = Unavailable(
+                "no-space",
+                "The worker's disk is full.",
+                "Upload the set again once the operator has made room.",
+            )
+        case _:
+            told = Task2VecError(
+                "internal",
+                "The worker met an error that is not the set's fault.",
+                "Upload the set again; if that fails too, tell the operator the job's id.",
+            )
+    return "failed", told.problem()
+
+
+def _is_stale(error: Exception) -> bool:
+    return isinstance(error, Conflict) and error.code == "stale-token"

@@ -1,0 +1,124 @@
+"""Fine-tuning runs: asked for with their job, followed epoch by epoch, ended with their outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.errors import NotFound
+from app.store import cursors, jobs, outcomes
+from app.store.jobs import ENDED, FINETUNE
+from app.store.outcomes import Run
+from app.store.tables import Finetune, Job, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a run is asked for beside its cards."""
+
+    seed: int = 0
+    target: float | None = None
+    patience: int | None = None
+    budget_seconds: float | None = None
+    trace_every: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def create(
+    session: Session,
+    task: Task,
+    candidate: CandidateCard,
+    recipe: RecipeCard,
+    device: DeviceCard,
+    asked: Asked,
+    *,
+    warnings: list[str],
+    forecast: dict[str, Any] | None,
+) -> Finetune:
+    """The run, its job and the job's outbox row, all in the caller's commit."""
+    job = jobs.enqueue(session, task, FINETUNE)
+    row = Finetune(
+        tenant=task.tenant,
+        task=task,
+        job=job,
+        candidate=candidate.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json"),
+        device=device.model_dump(mode="json"),
+        asked=asked.to_json(),
+        warnings=warnings,
+        forecast=forecast,
+        curve=[],
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, tenant: str, finetune_id: str) -> Finetune:
+    row = session.scalar(
+        select(Finetune).where(Finetune.id == finetune_id, Finetune.tenant == tenant)
+    )
+    if row is None:
+        raise NotFound(
+            "unknown-finetune",
+            f"There is no fine-tuning run {finetune_id!r}.",
+            "Take the id from the answer that accepted it; runs go with their task.",
+        )
+    return row
+
+
+def of_job(session: Session, job_id: str) -> Finetune:
+    """The run that a job is of."""
+    return session.scalars(select(Finetune).join(Job).where(Job.id == job_id)).one()
+
+
+def list_finetunes(
+    session: Session,
+    tenant: str,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    task_id: str | None = None,
+) -> tuple[list[Finetune], str | None]:
+    """Newest first, and the cursor of the next page."""
+    query = select(Finetune).where(Finetune.tenant == tenant)
+    if task_id is not None:
+        query = query.where(Finetune.task.has(Task.id == task_id))
+    return cursors.page(session, Finetune, query, limit=limit, cursor=cursor)
+
+
+def kept(session: Session) -> set[str]:
+    """Ids of the runs whose files are wanted: those that go on, and those that have a model."""
+    wanted = Job.state.not_in(ENDED) | (Job.state == "succeeded")
+    return set(session.scalars(select(Finetune.id).join(Job).where(wanted)))
+
+
+def tell(session: Session, job_id: str, token: int, curve: list[dict[str, Any]]) -> None:
+    """The epochs so far."""
+    jobs.hold(session, job_id, token)
+    of_job(session, job_id).curve = curve
+
+
+def finish(
+    session: Session,
+    job_id: str,
+    token: int,
+    *,
+    result: dict[str, Any],
+    run: Run,
+    forecast: Mapping[str, Any] | None,
+) -> None:
+    """Ends the job; what the run gave and took becomes an outcome beside its forecast."""
+    jobs.hold(session, job_id, token)
+    row = of_job(session, job_id)
+    added = outcomes.add(session, row.tenant, [run], [dict(forecast) if forecast else None])
+    row.result = result
+    row.outcome_id = added.outcomes[0].id
+    jobs.finish_job(session, job_id, token, "succeeded")

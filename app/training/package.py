@@ -1,0 +1,147 @@
+"""What a run leaves: weights, how they were made, and a card for people."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from timm.data.config import resolve_data_config
+
+from app import __version__
+from app.catalogue import CandidateCard, RecipeCard
+from app.training.finetune import Run
+
+MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+
+
+def write_package(
+    directory: Path,
+    run: Run,
+    candidate: CandidateCard,
+    recipe: RecipeCard,
+    classes: tuple[str, ...],
+    *,
+    task: str,
+) -> None:
+    """`model.safetensors`, `config.json` as timm's hub has it, and `README.md`; each whole or not
+    at all. `task` names it for people."""
+    data = resolve_data_config({}, model=run.network)  # type: ignore[no-untyped-call]
+    config = {
+        "architecture": candidate.network,
+        "num_classes": len(classes),
+        "label_names": list(classes),
+        "pretrained_cfg": {
+            "input_size": [3, candidate.input_size, candidate.input_size],
+            "mean": list(data["mean"]),
+            "std": list(data["std"]),
+            "crop_pct": 1.0,
+            "crop_mode": "squash",
+            "interpolation": "bicubic",
+            "num_classes": len(classes),
+            "label_names": list(classes),
+        },
+    }
+    weights = {name: value.contiguous() for name, value in run.network.state_dict().items()}
+    scratch = directory / f".{MODEL}-{os.getpid()}"
+    save_file(weights, scratch, metadata={"format": "pt"})
+    scratch.replace(directory / MODEL)
+    _write(directory / CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
+    _write(directory / CARD, card_text(run, candidate, recipe, classes, task=task))
+
+
+def result_of(run: Run) -> dict[str, Any]:
+    """As JSON: all of the run but its network and its curve."""
+    return {
+        "ended": run.ended,
+        "judged_epoch": run.judged_epoch,
+        "epochs": len(run.curve),
+        "steps": run.steps,
+        "seconds": run.seconds,
+        "memory_mib": run.memory_mib,
+        "n_train": run.n_train,
+        "n_held_out": run.n_held_out,
+        "verdict": asdict(run.verdict),
+        "information": {
+            str(epoch): {"total": trace.total, "layers": trace.layers}
+            for epoch, trace in run.traces.items()
+        },
+    }
+
+
+def card_text(
+    run: Run, candidate: CandidateCard, recipe: RecipeCard, classes: tuple[str, ...], *, task: str
+) -> str:
+    """A model card with the front matter that model hubs read."""
+    of = run.verdict
+    low, high = of.interval
+    rows = "\n".join(
+        f"| {_cell(each.name)} | {each.images} | {each.recall:.0%} | "
+        f"{'-' if each.precision is None else f'{each.precision:.0%}'} |"
+        for each in of.classes
+    )
+    front = _front_matter(
+        {
+            "library_name": "timm",
+            "license": candidate.licence,
+            "base_model": candidate.name,
+            "pipeline_tag": "image-classification",
+        }
+    )
+    ended = {
+        "recipe": "as the recipe has it",
+        "target": "since the target was reached",
+        "patience": "since the loss on held-out images no longer fell",
+        "budget": "since the budget was used up",
+    }[run.ended]
+    chosen = (
+        " The epoch was chosen by these same images, so expect a little less."
+        if run.ended == "patience" or run.judged_epoch < len(run.curve)
+        else ""
+    )
+    return f"""{front}
+# {candidate.name}, fine-tuned on {_cell(task)}
+
+{len(classes)} classes. Right on {of.accuracy:.1%} of {of.images} images that were held out (95 %
+interval {low:.1%} to {high:.1%}); log loss {of.log_loss:.3f} nats, expected calibration error
+{of.calibration:.3f}.{chosen}
+
+| class | held-out images | found | right when named |
+|---|---|---|---|
+{rows}
+
+Started from {candidate.name} ({candidate.pretraining}), trained by the recipe `{recipe.name}` on
+{run.n_train} images for {len(run.curve)} epochs, {run.steps} steps and {run.seconds:.0f} seconds;
+ended {ended}.
+
+```python
+import json, timm
+from safetensors.torch import load_file
+
+config = json.load(open("{CONFIG}"))
+model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
+model.load_state_dict(load_file("{MODEL}"))
+```
+
+Images are squashed to {candidate.input_size} x {candidate.input_size} pixels, whatever their shape,
+and normalised by the `mean` and `std` of `{CONFIG}`. Made by Task2Vec {__version__}.
+"""
+
+
+def _front_matter(fields: Mapping[str, str]) -> str:
+    lines = "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
+    return f"---\n{lines}\n---\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _write(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)

@@ -1,0 +1,220 @@
+"""A fine-tuning job, from a stored task to an outcome: really trained, stopped and gone on."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file
+
+from app.catalogue import DeviceCard, RecipeCard
+from app.jobs.bench import Workbench
+from app.jobs.engine import HandBack
+from app.jobs.housekeeping import housekeep
+from app.jobs.progress import Progress
+from app.jobs.run import run_job
+from app.settings import Settings
+from app.store import finetunes, jobs, outcomes, tasks
+from app.store.blobs import BlobStore
+from app.store.finetunes import Asked
+from app.store.session import Database
+from app.store.tables import Finetune
+from tests.cost.cards import GPU
+from tests.images import labelled_zip
+from tests.jobs.conftest import TENANT
+from tests.store.samples import make_embedding, ready_task
+from tests.training.runs import FULL, candidate
+
+CPU = GPU.model_copy(update={"kind": "cpu", "precision": "fp32"})
+FORECAST = {
+    "service": "0",
+    "calibrated": False,
+    "counted": {"seconds": 120.0, "energy_wh": 2.0, "memory_mib": 300.0},
+    "steps": {"low": 24, "typical": 24, "high": 24, "kind": "exact"},
+    "seconds": {"low": 50.0, "typical": 120.0, "high": 300.0, "kind": "uncalibrated_range"},
+}
+
+
+@pytest.fixture
+def bench(settings: Settings, database: Database, blobs: BlobStore) -> Workbench:
+    def no_probe(name: str) -> None:
+        raise AssertionError("fine-tuning looks through no probe")
+
+    return Workbench(settings, database, blobs, no_probe, lambda: False)
+
+
+@pytest.fixture
+def begin(bench: Workbench, tmp_path: Path):
+    """Queues a run on a task of three shapes, and tells its id and its job's."""
+
+    def start(recipe: RecipeCard = FULL, device: DeviceCard = CPU, **asked) -> tuple[str, str]:
+        blob = bench.blobs.put(io.BytesIO(labelled_zip(3, 16)))
+        with bench.database.session() as session:
+            task = ready_task(
+                session, make_embedding(0), tenant=TENANT, name="shapes", archive=blob
+            )
+            task.label_kind_asked = "auto"
+            row = finetunes.create(
+                session,
+                task,
+                candidate(tmp_path),
+                recipe,
+                device,
+                Asked(**asked),
+                warnings=[],
+                forecast=FORECAST,
+            )
+            return row.id, row.job.id
+
+    return start
+
+
+def read(bench: Workbench, finetune_id: str) -> Finetune:
+    with bench.database.session(read_only=True) as session:
+        row = finetunes.get(session, TENANT, finetune_id)
+        assert row.job.state
+        assert row.task.status
+        return row
+
+
+def files(bench: Workbench, finetune_id: str) -> set[str]:
+    directory = bench.settings.finetune_dir / finetune_id
+    return {path.name for path in directory.glob("*")}
+
+
+def test_a_run_leaves_a_model_an_outcome_and_its_task_as_it_was(bench: Workbench, begin) -> None:
+    finetune_id, job_id = begin()
+    run_job(job_id, bench)
+    row = read(bench, finetune_id)
+    assert (row.job.state, row.task.status, row.job.problem) == ("succeeded", "ready", None)
+    assert [epoch["number"] for epoch in row.curve] == [1, 2, 3, 4]
+    assert row.result["verdict"]["images"] == 12
+    assert row.result["verdict"]["accuracy"] == pytest.approx(row.curve[-1]["accuracy"])
+    assert files(bench, finetune_id) == {"model.safetensors", "config.json", "README.md"}
+
+    directory = bench.settings.finetune_dir / finetune_id
+    config = json.loads((directory / "config.json").read_text())
+    model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
+    model.load_state_dict(load_file(directory / "model.safetensors"))
+    assert config["label_names"] == ["circle", "square", "triangle"]
+    assert "# net, fine-tuned on shapes" in (directory / "README.md").read_text()
+
+    with bench.database.session(read_only=True) as session:
+        outcome = outcomes.get_outcome(session, TENANT, row.outcome_id)
+    assert outcome.value == row.result["verdict"]["accuracy"]
+    assert (outcome.task, outcome.recipe, outcome.stop_reason) == (row.task.id, "small", "cap")
+    assert outcome.numbers["n_train"] == 36
+    assert outcome.numbers["steps"] == row.result["steps"] == 12
+    assert outcome.numbers["seconds"] == row.result["seconds"] > 0
+    assert outcome.forecast["seconds"] == FORECAST["seconds"], "frozen as it was"
+    assert outcome.forecast["counted"]["seconds"] == 60, "counted for the half that was made"
+
+
+def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act) -> None:
+    report = Progress.__call__
+
+    def listen(progress: Progress, phase: str, done: int, total: int) -> None:
+        if (phase, done) == ("training", step):
+            act()
+        report(progress, phase, done, total)
+
+    monkeypatch.setattr(Progress, "__call__", listen)
+
+
+def test_a_run_that_is_handed_back_goes_on_where_it_was(
+    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, job_id = begin()
+    run_job(job_id, bench)
+
+    finetune_id, job_id = begin()
+    stopping: list[bool] = []
+    leaving = replace(bench, stopping=lambda: bool(stopping))
+    with monkeypatch.context() as patch:
+        at_step(patch, 8, lambda: stopping.append(True))
+        with pytest.raises(HandBack):
+            run_job(job_id, leaving)
+    row = read(bench, finetune_id)
+    assert (row.job.state, row.task.status, row.job.attempts) == ("queued", "ready", 0)
+    assert [epoch["number"] for epoch in row.curve] == [1, 2]
+    assert files(bench, finetune_id) == {"checkpoint.pt"}
+    run_job(job_id, bench)
+    a, b = (
+        load_file(bench.settings.finetune_dir / name / "model.safetensors")
+        for name in (whole, finetune_id)
+    )
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert read(bench, finetune_id).job.state == "succeeded"
+
+
+def test_a_run_can_be_taken_back_and_its_files_go(
+    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetune_id, job_id = begin()
+
+    def cancel() -> None:
+        with bench.database.session() as session:
+            jobs.request_cancel(session, TENANT, job_id)
+
+    at_step(monkeypatch, 4, cancel)
+    bench = replace(
+        bench, settings=bench.settings.model_copy(update={"progress_interval_seconds": 1e-9})
+    )
+    run_job(job_id, bench)
+    row = read(bench, finetune_id)
+    assert (row.job.state, row.task.status, row.outcome_id) == ("cancelled", "ready", None)
+    assert files(bench, finetune_id)
+
+    class NoEngine:
+        def forget_ended(self, before: object) -> None: ...
+
+    kept, kept_job = begin()
+    run_job(kept_job, bench)
+    housekeep(bench.settings, bench.database, bench.blobs, NoEngine())
+    assert not files(bench, finetune_id)
+    assert files(bench, kept)
+
+
+def test_a_run_that_cannot_be_made_fails_with_a_remedy(
+    bench: Workbench, begin, tmp_path: Path
+) -> None:
+    finetune_id, job_id = begin()
+    (tmp_path / "test_resnet.safetensors").write_bytes(b"others")
+    run_job(job_id, bench)
+    row = read(bench, finetune_id)
+    assert (row.job.state, row.task.status) == ("failed", "ready")
+    assert row.job.problem["type"].endswith("weights-changed")
+    assert row.job.problem["remedy"]
+
+
+def test_a_budget_that_is_used_up_is_an_outcome_too(bench: Workbench, begin) -> None:
+    finetune_id, job_id = begin(FULL.model_copy(update={"epochs": 100_000}), budget_seconds=1.0)
+    run_job(job_id, bench)
+    row = read(bench, finetune_id)
+    assert row.result["ended"] == "budget"
+    assert row.outcome_id is not None
+
+
+def test_more_images_do_not_wait_for_a_run(bench: Workbench, begin) -> None:
+    finetune_id, _ = begin()
+    blob = bench.blobs.put(io.BytesIO(labelled_zip(3, 4, seed=9)))
+    with bench.database.session() as session:
+        task = tasks.get_own_task(session, TENANT, read(bench, finetune_id).task.id)
+        assert tasks.add_images(session, task, blob).kind == "embed_task"
+
+
+def test_a_task_takes_its_runs_with_it(bench: Workbench, begin) -> None:
+    finetune_id, job_id = begin()
+    run_job(job_id, bench)
+    with bench.database.session() as session:
+        tasks.delete_task(
+            session, tasks.get_own_task(session, TENANT, read(bench, finetune_id).task.id)
+        )
+    with bench.database.session(read_only=True) as session:
+        assert finetunes.kept(session) == set()
+        assert finetunes.list_finetunes(session, TENANT, limit=10) == ([], None)
