@@ -162,11 +162,15 @@ def finetune_report(run: Row) -> Group:
         "patience": "the loss no longer fell",
         "budget": "the budget was used up",
     }[result["ended"]]
-    table.caption = (
-        f"{result['epochs']} epochs, {result['steps']} steps: {ended}; judged by "
-        f"{verdict['images']} images that were held out"
-    )
-    lines += [Text(), table]
+    lines += [
+        Text(),
+        table,
+        Text(
+            f"{result['epochs']} epochs, {result['steps']} steps: {ended}; judged by "
+            f"{verdict['images']} images that were held out.",
+            style="dim",
+        ),
+    ]
     hardest = sorted(verdict["classes"], key=lambda each: each["recall"])[:HARDEST]
     classes = _table("Classes found least", "class", "#images", "#found", "#right when named")
     for each in hardest:

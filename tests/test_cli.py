@@ -291,6 +291,55 @@ def test_what_cannot_be_timed_is_told_in_one_line(server: str) -> None:
     assert_error(task2vec("time", "cpu-2core", *elsewhere), 1, "compute on meta")
 
 
+def test_a_run_is_begun_listed_and_shown(server: str, tmp_path: Path) -> None:
+    name, here = "tf_efficientnet_lite0.in1k", ("--server", server)
+    asked = ("finetune", "fish", name, "--recipe", "head_only", "--budget", "$2.50", "--no-wait")
+    begun = task2vec(*asked, "--json", *here).json
+    assert (begun["state"], begun["candidate"], begun["recipe"]) == ("queued", name, "head_only")
+    assert begun["asked"]["budget_seconds"] > 60
+    listed = task2vec("finetunes", "--task", "fish", "--json", *here).json["items"]
+    assert [run["id"] for run in listed] == [begun["id"]]
+    assert begun["id"][:8] in task2vec("finetunes", *here).stdout
+    assert "head_only on cpu-2core" in task2vec("finetunes", begun["id"], *here).stdout
+    assert task2vec("cancel", begun["job_id"], *here).exit_code == 0
+    assert task2vec("finetunes", begun["id"], "--json", *here).json["state"] == "cancelled"
+    assert_error(task2vec("finetune", "fish", "brain", *here), 1, "no candidate 'brain'")
+
+
+def test_a_run_that_ended_is_told_beside_its_forecast() -> None:
+    classes = [
+        {"name": f"kind {n}", "images": 5, "recall": n / 10, "precision": None if n == 0 else 0.5}
+        for n in range(8)
+    ]
+    interval = {"low": 0.8, "typical": 0.9, "high": 0.95, "kind": "conformal_90"}
+    run = {
+        **{name: name for name in ("id", "task_id", "candidate", "recipe", "device")},
+        "state": "succeeded",
+        "problem": None,
+        "warnings": ["the target is high"],
+        "curve": [{}],
+        "forecast": {"accuracy": interval, "seconds": {**interval, "typical": 60.0}},
+        "result": {
+            "ended": "patience",
+            "epochs": 7,
+            "steps": 70,
+            "seconds": 90.0,
+            "verdict": {
+                "images": 40,
+                "accuracy": 0.85,
+                "interval": [0.7, 0.93],
+                "classes": classes,
+            },
+        },
+    }
+    console = Console(width=100, record=True)
+    console.print(terminal.finetune_report(run))
+    told = console.export_text()
+    for expected in ("90% 80-95", "85% 70-93", "90 s", "the loss no longer fell", "high"):
+        assert expected in told
+    assert [f"kind {n}" in told for n in range(8)] == [True] * 5 + [False] * 3
+
+
 def test_a_card_that_is_no_toml_is_refused_here(server: str, tmp_path: Path) -> None:
     card = tmp_path / "card.toml"
     card.write_text("name = ")
@@ -371,6 +420,8 @@ def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Pat
         ("embed", "pyproject.toml", "--local", "--out", "/does/not/exist/x.npz"),
         ("embed", "pyproject.toml", "--out", "x.npz"),
         ("keys",),
+        ("finetune", "a", "b", "--budget", "much"),
+        ("finetune", "a", "b", "--out", "x", "--no-wait"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_in_one_line(command: tuple[str, ...]) -> None:
