@@ -182,6 +182,8 @@ class RecipeCard(Card):
     def _only_frozen_features_stay_valid(self) -> Self:
         if self.features_cached and self.scope != "head":
             raise ValueError("features_cached needs scope 'head': trained features change")
+        if self.layer_decay is not None and self.scope != "full":
+            raise ValueError("layer_decay needs scope 'full': a head is a single layer")
         return self
 
 

@@ -171,7 +171,8 @@ def finetune_report(run: Row) -> Group:
             style="dim",
         ),
     ]
-    hardest = sorted(verdict["classes"], key=lambda each: each["recall"])[:HARDEST]
+    judged = [each for each in verdict["classes"] if each["recall"] is not None]
+    hardest = sorted(judged, key=lambda each: each["recall"])[:HARDEST]
     classes = _table("Classes found least", "class", "#images", "#found", "#right when named")
     for each in hardest:
         precision = "-" if each["precision"] is None else percent(each["precision"])

@@ -25,8 +25,8 @@ from app.api.schemas import (
 from app.api.tasks import Cursor, Limit, TaskIdPath, present_embedding
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.predictor import SECONDS_PER_HOUR
-from app.errors import Conflict, InvalidRequest, NotFound
-from app.store import cards, tasks
+from app.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from app.store import cards, tasks, workers
 from app.store import finetunes as store
 from app.store.finetunes import Asked
 from app.store.idempotency import Answer
@@ -35,6 +35,8 @@ from app.store.tables import Finetune
 
 router = APIRouter(tags=["fine-tuning"])
 
+ALIVE_SECONDS = 60.0
+MOST_SECONDS = 1e9
 FinetuneId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 _FILES: dict[str, tuple[str, str]] = {
     "model": ("model.safetensors", "application/octet-stream"),
@@ -47,7 +49,7 @@ _FILES: dict[str, tuple[str, str]] = {
     "/tasks/{task_id}/finetunes",
     status_code=202,
     response_model=FinetuneAccepted,
-    responses=problems(404, 409, 413, 415),
+    responses=problems(403, 404, 409, 413, 415),
     openapi_extra=describe_json_body(FinetuneAsked),
 )
 def post_finetune(
@@ -98,11 +100,11 @@ def list_finetunes(
     cursor: Cursor = None,
     task_id: Annotated[TaskId | None, Query()] = None,
 ) -> FinetunePage:
-    """Newest first."""
+    """Newest first, each with its last epoch alone and without its result."""
     found, next_cursor = store.list_finetunes(
         session, tenant, limit=limit, cursor=cursor, task_id=task_id
     )
-    return FinetunePage(items=[_answer(row) for row in found], next_cursor=next_cursor)
+    return FinetunePage(items=[_row(row) for row in found], next_cursor=next_cursor)
 
 
 @router.get("/finetunes/{finetune_id}", response_model=FinetuneAnswer, responses=problems(404))
@@ -157,8 +159,37 @@ def _cards(
             f"The card of {candidate.name} describes the model only: it names no weights.",
             "Choose a candidate that has some, or add a card that says where they are.",
         )
+    if not candidate.weights.source.startswith("timm:") and not cards.is_shipped(
+        session, candidate
+    ):
+        raise Forbidden(
+            "weights-not-allowed",
+            f"The weights of {candidate.name} are a file of the server's, and the card is yours.",
+            "Name weights of timm's (`timm:`), or have the operator put the card beside the "
+            "shipped ones.",
+        )
     recipe = cards.get_card(session, tenant, RecipeCard, asked.recipe)
-    return candidate, recipe, cards.get_card(session, tenant, DeviceCard, asked.device)
+    if recipe.evaluation_share == 0:
+        raise InvalidRequest(
+            "nothing-held-out",
+            f"The recipe {recipe.name} holds no image out: nothing would judge the run.",
+            "Choose one whose `evaluation_share` is above 0.",
+        )
+    device = cards.get_card(session, tenant, DeviceCard, asked.device)
+    _require_same_kind(session, device)
+    return candidate, recipe, device
+
+
+def _require_same_kind(session: Session, device: DeviceCard) -> None:
+    """What a processor took must not become what a GPU takes."""
+    here = {worker.device.partition(":")[0] for worker in workers.alive(session, ALIVE_SECONDS)}
+    kinds = {{"cuda": "gpu"}.get(name, name) for name in here}
+    if kinds and device.kind not in kinds:
+        raise InvalidRequest(
+            "device-differs",
+            f"{device.name} is a {device.kind}, and the worker computes on {', '.join(here)}.",
+            "Name the card of the worker's machine as `device`.",
+        )
 
 
 def _require_images(session: Session, tenant: str, task_id: str) -> Any:
@@ -193,7 +224,7 @@ def _budget_seconds(asked: FinetuneAsked, device: DeviceCard) -> float | None:
     budgets = [] if asked.budget_seconds is None else [asked.budget_seconds]
     if asked.budget_usd is not None and device.price_usd_per_hour > 0:
         budgets.append(asked.budget_usd / device.price_usd_per_hour * SECONDS_PER_HOUR)
-    return min(budgets, default=None)
+    return min((*budgets, MOST_SECONDS)) if budgets else None
 
 
 def _warnings(asked: FinetuneAsked, forecast: dict[str, Any] | None) -> list[str]:
@@ -204,6 +235,10 @@ def _warnings(asked: FinetuneAsked, forecast: dict[str, Any] | None) -> list[str
         f"The target of {asked.target:.1%} lies above what {asked.candidate} is estimated to reach "
         f"at most, {told['high']:.1%}: the run may go on to the end of its recipe."
     ]
+
+
+def _row(row: Finetune) -> FinetuneAnswer:
+    return _answer(row).model_copy(update={"curve": row.curve[-1:], "result": None})
 
 
 def _answer(row: Finetune) -> FinetuneAnswer:

@@ -553,8 +553,8 @@ class FinetuneAsked(Body):
     patience: int | None = Field(
         None, ge=1, le=100_000, description="epochs without a lower loss on held-out images"
     )
-    budget_seconds: float | None = Field(None, gt=0)
-    budget_usd: float | None = Field(None, gt=0, description="at the device's price")
+    budget_seconds: float | None = Field(None, gt=0, le=1e9)
+    budget_usd: float | None = Field(None, gt=0, le=1e9, description="at the device's price")
     trace_every: int = Field(
         0, ge=0, le=100_000, description="epochs between traces of information; 0: none"
     )

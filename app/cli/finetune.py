@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite, nan
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -116,11 +117,14 @@ def _budget(text: str | None) -> dict[str, float]:
         return {}
     name = "budget_usd" if text.startswith("$") else "budget_seconds"
     try:
-        return {name: float(text.removeprefix("$"))}
+        amount = float(text.removeprefix("$"))
     except ValueError:
+        amount = nan
+    if not isfinite(amount):
         raise typer.BadParameter(
             f"{text!r} is no budget: write seconds as 3600, or money as '$2.50'."
-        ) from None
+        )
+    return {name: amount}
 
 
 def _fetch(client: Client, run: dict[str, Any], folder: Path) -> None:

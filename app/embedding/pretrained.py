@@ -80,7 +80,10 @@ def weights_path(source: str) -> Path:
         path = Path(rest)
     else:
         package, _, inner = rest.partition("/")
-        spec = importlib.util.find_spec(package)
+        try:
+            spec = importlib.util.find_spec(package)
+        except (ImportError, ValueError):  # of a package inside one that is not there, say
+            spec = None
         if spec is None or not spec.submodule_search_locations:
             raise Unavailable(
                 "weights-unavailable",

@@ -5,12 +5,15 @@ Killed, it goes on from its last epoch in the next worker; handed back, at once.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
+
+from sqlalchemy.exc import OperationalError
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
@@ -22,12 +25,14 @@ from app.store import finetunes, jobs
 from app.store.finetunes import Asked
 from app.store.jobs import Start
 from app.store.outcomes import Run as OutcomeRun
+from app.telemetry import log_event
 from app.training.checkpoint import Checkpoint
 from app.training.finetune import CHECKPOINT, Epoch, Limits, Run, fine_tune
 from app.training.package import result_of, write_package
 
-STOP_REASONS = {"patience": "converged", "recipe": "cap", "target": "cap", "budget": "cap"}
-"""In the outcome table's words: only who stopped by itself had nothing more to gain."""
+STOP_REASONS = {"patience": "converged", "recipe": "cap"}
+"""In the outcome table's words: only who stopped by itself had nothing more to gain. A run that was
+cut short by its target or budget does not show what the recipe gives, and is no outcome of it."""
 
 
 def finetune(start: Start, bench: Workbench) -> None:
@@ -38,7 +43,8 @@ def finetune(start: Start, bench: Workbench) -> None:
         candidate = CandidateCard.model_validate(row.candidate, strict=False)
         recipe = RecipeCard.model_validate(row.recipe, strict=False)
         device = DeviceCard.model_validate(row.device, strict=False)
-        asked, forecast = Asked(**row.asked), row.forecast
+        asked, forecast, archives = Asked(**row.asked), row.forecast, row.archives
+        told = len(row.curve)
     progress = Progress(
         bench.database,
         start,
@@ -48,14 +54,24 @@ def finetune(start: Start, bench: Workbench) -> None:
     directory = bench.settings.finetune_dir / finetune_id
     directory.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    images = _read(start, bench, candidate, progress)
+    images = _read(start, archives, bench, candidate, progress)
     read_seconds = time.monotonic() - began
     curve: list[dict[str, Any]] = []
 
     def on_epoch(epoch: Epoch) -> None:
         curve.append(asdict(epoch))
-        with bench.database.session() as session:
-            finetunes.tell(session, start.job_id, start.token, list(curve))
+        if len(curve) <= told:
+            return  # before it was taken up again
+        try:
+            with bench.database.session() as session:
+                finetunes.tell(session, start.job_id, start.token, list(curve))
+        except OperationalError:  # the next epoch tells of this one too
+            log_event(
+                "finetune.epoch_not_told",
+                level=logging.WARNING,
+                exc_info=True,
+                job_id=start.job_id,
+            )
 
     run = fine_tune(
         images,
@@ -67,12 +83,14 @@ def finetune(start: Start, bench: Workbench) -> None:
         seed=asked.seed,
         limits=Limits(asked.target, asked.patience, asked.budget_seconds),
         trace_every=asked.trace_every,
+        on_features=lambda done, total: progress("features of the network", done, total),
         on_step=lambda done, total: progress(TRAINING, done, total),
         on_epoch=on_epoch,
     )
     run = replace(run, seconds=run.seconds + read_seconds)
     write_package(directory, run, candidate, recipe, images.classes, task=task_name)
-    outcome = _outcome(run, start, candidate, recipe, device)
+    whole = run.ended in STOP_REASONS
+    outcome = _outcome(run, start, candidate, recipe, device) if whole else None
     with bench.database.session() as session:
         # The fence first: a worker that lost the job leaves no row behind.
         jobs.hold(session, start.job_id, start.token)
@@ -82,17 +100,21 @@ def finetune(start: Start, bench: Workbench) -> None:
             start.token,
             result=result_of(run),
             run=outcome,
-            forecast=_for_steps(forecast, run),
+            forecast=_for_steps(forecast, run, recipe),
         )
     _forget_checkpoint(directory)
 
 
 def _read(
-    start: Start, bench: Workbench, candidate: CandidateCard, progress: Progress
+    start: Start,
+    archives: Sequence[str],
+    bench: Workbench,
+    candidate: CandidateCard,
+    progress: Progress,
 ) -> LabelledImages:
     with ExitStack() as files:
         images, _ = read_labelled_images(
-            [files.enter_context(bench.blobs.open(archive.sha256)) for archive in start.archives],
+            [files.enter_context(bench.blobs.open(sha256)) for sha256 in archives],
             size=candidate.input_size,
             label_kind=cast("AskedLabelKind", start.label_kind),
             limits=archive_limits(bench.settings),
@@ -132,10 +154,13 @@ def _outcome(
     )
 
 
-def _for_steps(forecast: Mapping[str, Any] | None, run: Run) -> dict[str, Any] | None:
-    """What was counted, for as many steps as were made: corrections are learnt from such pairs."""
-    if forecast is None:
-        return None
+def _for_steps(
+    forecast: Mapping[str, Any] | None, run: Run, recipe: RecipeCard
+) -> dict[str, Any] | None:
+    """What was counted, for as many steps as were made: corrections are learnt from such pairs.
+    Features that are computed once take as long however few steps follow."""
+    if forecast is None or recipe.features_cached:
+        return None if forecast is None else dict(forecast)
     share = run.steps / forecast["steps"]["typical"]
     counted = {
         name: number if name == "memory_mib" else number * share
@@ -146,3 +171,5 @@ def _for_steps(forecast: Mapping[str, Any] | None, run: Run) -> dict[str, Any] |
 
 def _forget_checkpoint(directory: Path) -> None:
     Checkpoint(directory / CHECKPOINT, {}).delete()
+    for scratch in directory.glob(".*"):  # of writers that were killed
+        scratch.unlink(missing_ok=True)

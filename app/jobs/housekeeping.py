@@ -42,10 +42,11 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
     for sha256 in orphans:  # one by one: nobody waits long for the write lock
         with database.session() as session:
             files += archives.delete_unneeded(session, blobs, [sha256])
+    directories = list(settings.finetune_dir.glob("*"))  # before: a run's row is there first
     with database.session(read_only=True) as session:
         kept = finetunes.kept(session)
     folders = 0
-    for directory in settings.finetune_dir.glob("*"):
+    for directory in directories:
         if directory.name not in kept:
             shutil.rmtree(directory, ignore_errors=True)
             folders += 1

@@ -46,6 +46,8 @@ class Forecast:
                 self._seconds_before += self._heard_at - self._phase_began
                 self._share_before += SHARES[self._phase]
             self._phase, self._phase_began = phase, self._heard_at
+            if phase == TRAINING:  # loading a network and looking at images is no step
+                self._phase_began = now
             self._first_done = done
         self._heard_at = now
         seconds_here = now - self._phase_began
@@ -119,5 +121,5 @@ class Progress:
             raise Cancelled(
                 "job-cancelled",
                 "The job was cancelled by its user.",
-                "Nothing to do; upload the set again to embed it after all.",
+                "Nothing to do; send the request again if that was not meant.",
             )

@@ -78,7 +78,8 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
     except Exception as error:
         if _is_stale(error):
             raise
-        if _may_pass(error) and start.attempt < bench.settings.max_job_attempts:
+        passing = _may_pass(error) or (start.kind == FINETUNE and _code(error) == "no-space")
+        if passing and start.attempt < bench.settings.max_job_attempts:
             _try_again(start, bench)
             raise
         state, problem = _verdict(error)
@@ -115,6 +116,10 @@ def _may_pass(error: Exception) -> bool:
     return isinstance(error, OperationalError | OSError) and not _is_disk_full(error)
 
 
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, Task2VecError) else ""
+
+
 def _is_disk_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
@@ -143,13 +148,13 @@ def _verdict(error: Exception) -> tuple[EndState, dict[str, Any] | None]:
             told = Unavailable(
                 "no-space",
                 "The worker's disk is full.",
-                "Upload the set again once the operator has made room.",
+                "Send the request again once the operator has made room.",
             )
         case _:
             told = Task2VecError(
                 "internal",
-                "The worker met an error that is not the set's fault.",
-                "Upload the set again; if that fails too, tell the operator the job's id.",
+                "The worker met an error that is not yours.",
+                "Send the request again; if that fails too, tell the operator the job's id.",
             )
     return "failed", told.problem()
 

@@ -64,6 +64,12 @@ def get_card(session: Session, tenant: str, kind: type[CardT], name: str) -> Car
     return cards[name]
 
 
+def is_shipped(session: Session, card: Card) -> bool:
+    """Whether the operator put it there, rather than a tenant."""
+    key = {"tenant": PUBLIC, "kind": _KINDS[type(card)], "name": card.name}
+    return session.get(CatalogueCard, tuple(key.values())) is not None
+
+
 def add_card(session: Session, tenant: str, card: Card) -> None:
     """Conflict where the name is taken, by a shipped card or by the tenant's own."""
     row = _row(tenant, card)

@@ -51,6 +51,7 @@ def create(
         candidate=candidate.model_dump(mode="json"),
         recipe=recipe.model_dump(mode="json"),
         device=device.model_dump(mode="json"),
+        archives=_embedded(session, task),
         asked=asked.to_json(),
         warnings=warnings,
         forecast=forecast,
@@ -59,6 +60,13 @@ def create(
     session.add(row)
     session.flush()
     return row
+
+
+def _embedded(session: Session, task: Task) -> list[str]:
+    """Digests of the archives that the task's present embedding is of: a version that is still on
+    its way may yet be refused."""
+    version = task.version - 1 if jobs.is_busy(session, task) else task.version
+    return [archive.sha256 for archive in task.archives if archive.position < version]
 
 
 def get(session: Session, tenant: str, finetune_id: str) -> Finetune:
@@ -101,8 +109,8 @@ def kept(session: Session) -> set[str]:
 
 
 def tell(session: Session, job_id: str, token: int, curve: list[dict[str, Any]]) -> None:
-    """The epochs so far."""
-    jobs.hold(session, job_id, token)
+    """The epochs so far. A worker that comes so far is not killed by the run."""
+    jobs.hold(session, job_id, token).attempts = 1
     of_job(session, job_id).curve = curve
 
 
@@ -112,13 +120,15 @@ def finish(
     token: int,
     *,
     result: dict[str, Any],
-    run: Run,
+    run: Run | None,
     forecast: Mapping[str, Any] | None,
 ) -> None:
-    """Ends the job; what the run gave and took becomes an outcome beside its forecast."""
+    """Ends the job; what the run gave and took becomes an outcome beside its forecast, if there is
+    one to learn from."""
     jobs.hold(session, job_id, token)
     row = of_job(session, job_id)
-    added = outcomes.add(session, row.tenant, [run], [dict(forecast) if forecast else None])
     row.result = result
-    row.outcome_id = added.outcomes[0].id
+    if run is not None:
+        added = outcomes.add(session, row.tenant, [run], [dict(forecast) if forecast else None])
+        row.outcome_id = added.outcomes[0].id
     jobs.finish_job(session, job_id, token, "succeeded")

@@ -339,5 +339,5 @@ def _poison(attempts: int) -> Task2VecError:
     return Task2VecError(
         "job-kills-workers",
         f"The job was started {attempts} times, and {attempts} workers died of it.",
-        "Look at the worker's log, give it more memory or fewer images, and upload the set again.",
+        "Look at the worker's log, give it more memory or fewer images, and ask again.",
     )

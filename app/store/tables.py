@@ -244,6 +244,7 @@ class Finetune(Base):
     candidate: Mapped[dict[str, Any]] = mapped_column(JSON)
     recipe: Mapped[dict[str, Any]] = mapped_column(JSON)
     device: Mapped[dict[str, Any]] = mapped_column(JSON)
+    archives: Mapped[list[str]] = mapped_column(JSON)  # digests of what its images are read from
     asked: Mapped[dict[str, Any]] = mapped_column(JSON)  # seed, limits, trace_every
     warnings: Mapped[list[str]] = mapped_column(JSON)
     forecast: Mapped[dict[str, Any] | None] = mapped_column(JSON)  # before anything was trained

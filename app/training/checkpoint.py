@@ -50,7 +50,7 @@ class Checkpoint:
                 raise Unavailable(
                     "no-space",
                     f"The disk of {self._path.parent} is full: the checkpoint was not written.",
-                    "Make room and start the run again: it goes on from its last checkpoint.",
+                    "Make room: where the run goes on, it does from its last checkpoint.",
                 ) from error
             raise
 

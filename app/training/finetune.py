@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from app.catalogue import CandidateCard, RecipeCard
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import LabelledImages
+from app.embedding.penalty import balanced_part
 from app.embedding.pretrained import pretrained
 from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
@@ -77,9 +78,11 @@ class Epoch:
 class Run:
     """`network` is on the processor, in eval mode, with the weights that `verdict` is of.
 
-    `judged_epoch`  whose weights these are: the last one's, or with `patience` those of the lowest
-                    loss on the images that judge, which makes its verdict a little hopeful
-    `seconds`       from loading the weights to the verdict, those of killed runs' epochs included
+    `judged_epoch`  whose weights these are: the last one's, or with `patience`, unless the target
+                    was reached, those of the lowest loss on the images that judge. With a target or
+                    patience these images have chosen, and the verdict is a little hopeful
+    `seconds`       from loading the weights to the verdict, without traces; those of a killed run's
+                    epochs are included
     `memory_mib`    the most that a GPU's tensors took; None on a processor
     """
 
@@ -107,6 +110,7 @@ def fine_tune(
     seed: int = 0,
     limits: Limits = Limits(),
     trace_every: int = 0,
+    on_features: Callable[[int, int], None] = lambda *_: None,
     on_step: Callable[[int, int], None] = lambda *_: None,
     on_epoch: Callable[[Epoch], None] = lambda _: None,
 ) -> Run:
@@ -115,8 +119,9 @@ def fine_tune(
     `images`       at the candidate's input size
     `precision`    fp32, tf32, or bf16 and fp16 by autocast
     `trace_every`  epochs between traces of information; 0: none
-    `on_step`      called with steps done and their number; what it raises stops the run, which a
-                   later call takes up at the epoch it was in
+    `on_features`  called with images done and their number, where features are computed once
+    `on_step`      called with steps done and their number, also while images are judged; what these
+                   raise stops the run, which a later call takes up at the epoch it was in
 
     Raises Unavailable where the weights cannot be had, memory does not hold a batch or the disk is
     full; InvalidRequest where set, candidate and recipe do not fit; Conflict where the directory is
@@ -124,8 +129,12 @@ def fine_tune(
     """
     _check(images, candidate, limits)
     began = time.monotonic()
-    trainer = _Trainer.of(images, candidate, recipe, directory, device, precision, seed)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     try:
+        trainer = _Trainer.of(
+            images, candidate, recipe, directory, device, precision, seed, on_features
+        )
         return trainer.run(limits, trace_every, on_step, on_epoch, began)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -204,6 +213,7 @@ class _Trainer:
         self._schedule = self._make_schedule()
         self._scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self._best: dict[str, Tensor] | None = None
+        self._heard: Callable[[], None] = lambda: None
 
     @classmethod
     def of(
@@ -215,6 +225,7 @@ class _Trainer:
         device: torch.device,
         precision: str,
         seed: int,
+        on_features: Callable[[int, int], None],
     ) -> _Trainer:
         rows = split_rows(images.labels, images.digests, recipe.evaluation_share, seed)
         network: Any = pretrained(
@@ -231,7 +242,7 @@ class _Trainer:
             network.get_classifier().requires_grad_(True)
         if recipe.features_cached:
             model = network.get_classifier()
-            batches = Cached.of(plain, network, recipe.batch_size, device, precision)
+            batches = Cached.of(plain, network, recipe.batch_size, device, precision, on_features)
         settings = {
             "candidate": candidate.model_dump(mode="json"),
             "recipe": recipe.model_dump(mode="json"),
@@ -252,37 +263,40 @@ class _Trainer:
         began: float,
     ) -> Run:
         state = self._resumed()
+        self._heard = lambda: on_step(state.steps, total)
         total = self._recipe.epochs * self._steps_an_epoch
         began -= state.seconds
         ended: Ended = "recipe"
         for epoch in state.curve:
             on_epoch(epoch)
-        with tf32(self._precision == "tf32"):
-            for number in range(len(state.curve) + 1, self._recipe.epochs + 1):
-                if (reason := self._enough(state, limits)) is not None:
-                    ended = reason
-                    break
-                losses, in_time = self._train(number, state, total, on_step, began, limits)
-                logits = self._logits(self._batches.judging(self._held_out, self._batch_size))
-                epoch = self._judged(number, state, losses, logits)
-                if trace_every and (number == 1 or number % trace_every == 0):
-                    found = self._information()
-                    state.traces[number] = found
-                    epoch = Epoch(**{**asdict(epoch), "information": found.total})
-                state.seconds = time.monotonic() - began
-                state.curve.append(Epoch(**{**asdict(epoch), "seconds": state.seconds}))
-                if epoch.loss < state.best_loss:
-                    state.best_loss, state.best_epoch = epoch.loss, number
-                    if limits.patience is not None:
-                        self._best = _copied(self._model)
-                self._save(state)
-                on_epoch(state.curve[-1])
-                if not in_time:
-                    ended = "budget"
-                    break
-            else:
-                ended = self._enough(state, limits) or "recipe"
-            return self._finished(state, ended, limits, began)
+        for number in range(len(state.curve) + 1, self._recipe.epochs + 1):
+            if (reason := self._enough(state, limits)) is not None:
+                ended = reason
+                break
+            losses, in_time = self._train(number, state, total, on_step, began, limits)
+            logits = self._logits(self._batches.judging(self._held_out, self._batch_size))
+            epoch = self._judged(number, state, losses, logits)
+            _require_finite(epoch)
+            if trace_every and (number == 1 or number % trace_every == 0):
+                looked = time.monotonic()
+                found = self._information()
+                began += time.monotonic() - looked  # no part of what the run takes
+                state.traces[number] = found
+                epoch = Epoch(**{**asdict(epoch), "information": found.total})
+            state.seconds = time.monotonic() - began
+            state.curve.append(Epoch(**{**asdict(epoch), "seconds": state.seconds}))
+            if epoch.loss < state.best_loss:
+                state.best_loss, state.best_epoch = epoch.loss, number
+                if limits.patience is not None:
+                    self._best = _copied(self._model)
+            self._save(state)
+            on_epoch(state.curve[-1])
+            if not in_time:
+                ended = "budget"
+                break
+        else:
+            ended = self._enough(state, limits) or "recipe"
+        return self._finished(state, ended, limits, began)
 
     def _enough(self, state: _State, limits: Limits) -> Ended | None:
         if not state.curve:
@@ -313,11 +327,12 @@ class _Trainer:
             if self._schedule is not None:
                 self._schedule.step_update(state.steps)
             self._optimiser.zero_grad(set_to_none=True)
-            with self._autocast():
-                loss = self._loss(self._model(self._moved(inputs)), targets.to(self._device))
-            self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
-            self._scaler.step(self._optimiser)
-            self._scaler.update()
+            with tf32(self._precision == "tf32"):
+                with self._autocast():
+                    loss = self._loss(self._model(self._moved(inputs)), targets.to(self._device))
+                self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+                self._scaler.step(self._optimiser)
+                self._scaler.update()
             losses.append(loss.detach())
             state.steps += 1
             on_step(state.steps, total)
@@ -327,8 +342,12 @@ class _Trainer:
 
     def _logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
         self._network.eval()
-        with torch.inference_mode(), self._autocast():
-            return torch.cat([self._model(self._moved(inputs)).float() for inputs, _ in batches])
+        found = []
+        for inputs, _ in batches:
+            with torch.inference_mode(), tf32(self._precision == "tf32"), self._autocast():
+                found.append(self._model(self._moved(inputs)).float())
+            self._heard()
+        return torch.cat(found)
 
     def _judged(self, number: int, state: _State, losses: list[float], logits: Tensor) -> Epoch:
         targets = self._batches.targets(self._held_out).to(self._device)
@@ -344,21 +363,24 @@ class _Trainer:
         )
 
     def _information(self) -> Information:
-        rows = self._training[:TRACED_IMAGES]
-        digests = self._plain.images.digests
+        images, digests = self._plain.images, self._plain.images.digests
+        chosen = balanced_part(
+            images.labels[self._training], [digests[row] for row in self._training], TRACED_IMAGES
+        )
+        rows = self._training[chosen]
 
         def batches() -> Iterator[tuple[Tensor, list[str]]]:
             for start in range(0, len(rows), self._batch_size):
                 part = rows[start : start + self._batch_size]
                 for inputs, _ in self._plain.judging(part, len(part)):
                     yield self._moved(inputs), [digests[row] for row in part]
+                self._heard()
 
-        kind = self._plain.images.label_kind
-        return information(self._network, batches(), kind, seed=self._plain.seed)
+        return information(self._network, batches(), images.label_kind, seed=self._plain.seed)
 
     def _finished(self, state: _State, ended: Ended, limits: Limits, began: float) -> Run:
         judged = len(state.curve)
-        if limits.patience is not None and self._best is not None:
+        if limits.patience is not None and self._best is not None and ended != "target":
             self._model.load_state_dict(self._best)
             judged = state.best_epoch
         logits = self._logits(self._batches.judging(self._held_out, self._batch_size)).double()
@@ -418,6 +440,8 @@ class _Trainer:
 
     def _make_schedule(self) -> CosineLRScheduler | None:
         if self._recipe.schedule == "constant":
+            for group in self._optimiser.param_groups:  # as a schedule of timm's would do
+                group["lr"] *= group.get("lr_scale", 1.0)
             return None
         steps = self._recipe.epochs * self._steps_an_epoch
         warm_up = math.ceil(WARM_UP * steps) if steps > 1 else 0
@@ -439,6 +463,15 @@ class _Trainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._device, self._precision)
+
+
+def _require_finite(epoch: Epoch) -> None:
+    if not (math.isfinite(epoch.training_loss) and math.isfinite(epoch.loss)):
+        raise InvalidRequest(
+            "run-diverged",
+            f"The loss of epoch {epoch.number} is no finite number.",
+            "Take a recipe with a lower learning rate, or a device whose precision is wider.",
+        )
 
 
 def _copied(network: nn.Module) -> dict[str, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from app.embedding.dataset import LabelledImages
+from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest
 from app.training.precision import autocast
 from app.training.split import Rows
@@ -98,17 +99,19 @@ class Cached:
         batch_size: int,
         device: torch.device,
         precision: str,
+        on_features: Callable[[int, int], None],
     ) -> Cached:
         """InvalidRequest for a network whose classifier is not the last thing that it does."""
         rows = np.arange(len(source.images.digests))
         found: list[Tensor] = []
-        with torch.inference_mode(), autocast(device, precision):
-            for inputs, _ in source.judging(rows, batch_size):
-                seen = moved(inputs, device)
+        for inputs, _ in source.judging(rows, batch_size):
+            seen = moved(inputs, device)
+            with torch.inference_mode(), tf32(precision == "tf32"), autocast(device, precision):
                 features = network.forward_head(network.forward_features(seen), pre_logits=True)
                 if not found:
                     _require_same(network.get_classifier()(features), network(seen), network)
-                found.append(features.float().cpu())
+            found.append(features.float().cpu())
+            on_features(sum(map(len, found)), len(rows))
         return cls(torch.cat(found), source)
 
     def training(self, rows: Rows, batch_size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -14,6 +14,7 @@ from timm.data.config import resolve_data_config
 
 from app import __version__
 from app.catalogue import CandidateCard, RecipeCard
+from app.embedding.pretrained import size_options
 from app.training.finetune import Run
 
 MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
@@ -34,6 +35,7 @@ def write_package(
     config = {
         "architecture": candidate.network,
         "num_classes": len(classes),
+        "model_args": size_options(candidate.network, candidate.input_size),
         "label_names": list(classes),
         "pretrained_cfg": {
             "input_size": [3, candidate.input_size, candidate.input_size],
@@ -67,7 +69,11 @@ def result_of(run: Run) -> dict[str, Any]:
         "n_held_out": run.n_held_out,
         "verdict": asdict(run.verdict),
         "information": {
-            str(epoch): {"total": trace.total, "layers": trace.layers}
+            str(epoch): {
+                "total": trace.total,
+                "layers": trace.layers,
+                "left_out": list(trace.left_out),
+            }
             for epoch, trace in run.traces.items()
         },
     }
@@ -80,8 +86,7 @@ def card_text(
     of = run.verdict
     low, high = of.interval
     rows = "\n".join(
-        f"| {_cell(each.name)} | {each.images} | {each.recall:.0%} | "
-        f"{'-' if each.precision is None else f'{each.precision:.0%}'} |"
+        f"| {_cell(each.name)} | {each.images} | {_share(each.recall)} | {_share(each.precision)} |"
         for each in of.classes
     )
     front = _front_matter(
@@ -100,7 +105,7 @@ def card_text(
     }[run.ended]
     chosen = (
         " The epoch was chosen by these same images, so expect a little less."
-        if run.ended == "patience" or run.judged_epoch < len(run.curve)
+        if run.ended in {"patience", "target"} or run.judged_epoch < len(run.curve)
         else ""
     )
     return f"""{front}
@@ -123,7 +128,9 @@ import json, timm
 from safetensors.torch import load_file
 
 config = json.load(open("{CONFIG}"))
-model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
+model = timm.create_model(
+    config["architecture"], num_classes=config["num_classes"], **config["model_args"]
+)
 model.load_state_dict(load_file("{MODEL}"))
 ```
 
@@ -135,6 +142,10 @@ and normalised by the `mean` and `std` of `{CONFIG}`. Made by Task2Vec {__versio
 def _front_matter(fields: Mapping[str, str]) -> str:
     lines = "\n".join(f"{name}: {json.dumps(value)}" for name, value in fields.items())
     return f"---\n{lines}\n---\n"
+
+
+def _share(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _cell(text: str) -> str:

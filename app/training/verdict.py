@@ -13,15 +13,17 @@ from scipy.stats import binomtest
 Array = npt.NDArray[np.float64]
 
 BINS = 10
+MOST_CONFUSED = 200
 
 
 @dataclass(frozen=True, slots=True)
 class ClassVerdict:
-    """`recall`: share of the class's images that are found; `precision`: of those taken for it."""
+    """`recall`: share of the class's images that are found; `precision`: of those taken for it.
+    None where there are none."""
 
     name: str
     images: int
-    recall: float
+    recall: float | None
     precision: float | None
 
 
@@ -30,11 +32,12 @@ class Verdict:
     """On images that were not trained on.
 
     `accuracy`     share of images, or for multi-label of labels, that are right
-    `interval`     where it would lie, at 95 %, over images of the same kind (Wilson)
-    `log_loss`     mean, in nats
+    `interval`     where it would lie, at 95 %, over as many images of the same kind (Wilson)
+    `log_loss`     mean, in nats; for multi-label over labels too
     `calibration`  expected calibration error: how far confidence lies from the share that is right,
                    mean over BINS of confidence weighted by their images (Guo et al., ICML 2017)
-    `confusion`    (C, C) images of the row's class taken for the column's; None for multi-label
+    `confusion`    (C, C) images of the row's class taken for the column's; None for multi-label,
+                   and for more than MOST_CONFUSED classes
     """
 
     images: int
@@ -54,9 +57,9 @@ def verdict(probabilities: Array, labels: npt.NDArray[Any], classes: Sequence[st
         right = (found == labels).ravel()
         confidence = np.maximum(probabilities, 1 - probabilities).ravel()
         of_truth = np.where(labels, probabilities, 1 - probabilities)
-        log_loss = float(-np.log(np.maximum(of_truth, tiny)).sum(axis=1).mean())
+        log_loss = float(-np.log(np.maximum(of_truth, tiny)).mean())
         taken, true, both = found.sum(0), labels.sum(0), (found & labels).sum(0)
-        confusion = None
+        confusion: tuple[tuple[int, ...], ...] | None = None
     else:
         chosen = probabilities.argmax(axis=1)
         right = chosen == labels
@@ -66,18 +69,21 @@ def verdict(probabilities: Array, labels: npt.NDArray[Any], classes: Sequence[st
         counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
         np.add.at(counts, (labels, chosen), 1)
         taken, true, both = counts.sum(0), counts.sum(1), np.diag(counts)
-        confusion = tuple(tuple(int(n) for n in row) for row in counts)
+        confusion = None
+        if len(classes) <= MOST_CONFUSED:
+            confusion = tuple(tuple(int(n) for n in row) for row in counts)
     return Verdict(
         images=len(labels),
         accuracy=float(right.mean()),
-        interval=_wilson(int(right.sum()), len(right)),
+        # Labels of one image are not so many images.
+        interval=_wilson(round(float(right.mean()) * len(labels)), len(labels)),
         log_loss=log_loss,
         calibration=_calibration(confidence, right),
         classes=tuple(
             ClassVerdict(
                 name,
                 int(true[number]),
-                float(both[number] / true[number]) if true[number] else 0.0,
+                float(both[number] / true[number]) if true[number] else None,
                 float(both[number] / taken[number]) if taken[number] else None,
             )
             for number, name in enumerate(classes)

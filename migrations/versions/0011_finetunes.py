@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("candidate", sa.JSON(), nullable=False),
         sa.Column("recipe", sa.JSON(), nullable=False),
         sa.Column("device", sa.JSON(), nullable=False),
+        sa.Column("archives", sa.JSON(), nullable=False),
         sa.Column("asked", sa.JSON(), nullable=False),
         sa.Column("warnings", sa.JSON(), nullable=False),
         sa.Column("forecast", sa.JSON(), nullable=True),
@@ -51,3 +52,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("finetunes")
+    # What is older would take them for embeddings.
+    op.execute("DELETE FROM outbox WHERE job_id IN (SELECT id FROM jobs WHERE kind = 'finetune')")
+    op.execute("DELETE FROM jobs WHERE kind = 'finetune'")

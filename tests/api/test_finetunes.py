@@ -164,6 +164,27 @@ def test_a_candidate_that_is_only_described_is_refused(service: Service, candida
     assert_problem(ask(service, service.ready(), "mine"), 422, "candidate-without-weights")
 
 
+def test_files_of_the_server_are_not_read_for_a_card_of_ones_own(
+    service: Service, candidate: str
+) -> None:
+    with service.resources.database.session(read_only=True) as session:
+        card = cards.get_card(session, "local", CandidateCard, candidate)
+    for number, source in enumerate(("file:/etc/hostname", "package:app/../../etc/hostname")):
+        weights = {"source": source, "sha256": "0" * 64}
+        mine = card.model_dump(mode="json") | {"name": f"mine-{number}", "weights": weights}
+        assert service.client.post("/v1/candidates", json=mine).status_code == 201
+        answer = ask(service, service.ready(), f"mine-{number}")
+        assert_problem(answer, 403, "weights-not-allowed")
+
+
+def test_what_a_processor_takes_is_never_told_of_a_gpu(service: Service, candidate: str) -> None:
+    task = service.ready()
+    assert ask(service, task, candidate, device="h100").status_code == 202, "nobody knows yet"
+    service.warm_up()
+    assert_problem(ask(service, task, candidate, device="h100"), 422, "device-differs")
+    assert ask(service, task, candidate).status_code == 202
+
+
 def test_a_run_is_its_tenants_alone(serve: Callable[..., Service], candidate: str) -> None:
     service = serve()
     accepted = ask(service, service.ready(), candidate).json()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,13 +79,28 @@ def test_batch_size_and_order_change_little_on_a_gpu(network: str, tmp_path: Pat
 
 def test_tf32_is_as_it_was_afterwards() -> None:
     before = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
-    with tf32(True):
-        assert torch.backends.cudnn.allow_tf32
-        with tf32(False):
-            assert not torch.backends.cudnn.allow_tf32
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "high"
-    assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
+    for allowed, products in ((True, "high"), (False, "highest")):
+        with tf32(allowed):
+            assert torch.backends.cudnn.allow_tf32 is allowed
+            assert torch.get_float32_matmul_precision() == products
+        assert (torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()) == before
+
+
+def test_who_wants_tf32_waits_for_those_who_do_not() -> None:
+    entered = threading.Event()
+
+    def train() -> None:
+        with tf32(True):
+            assert torch.backends.cudnn.allow_tf32
+            entered.set()
+
+    trainer = threading.Thread(target=train)
+    with tf32(False), tf32(False):  # another thread's pass would share it the same way
+        trainer.start()
+        assert not entered.wait(0.2)
+        assert not torch.backends.cudnn.allow_tf32
+    trainer.join(5)
+    assert entered.is_set()
 
 
 def test_auto_takes_half_precision_only_where_the_device_computes_in_it() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 from dataclasses import replace
@@ -12,7 +13,8 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from app.catalogue import DeviceCard, RecipeCard
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.errors import Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.engine import HandBack
 from app.jobs.housekeeping import housekeep
@@ -24,11 +26,13 @@ from app.store.blobs import BlobStore
 from app.store.finetunes import Asked
 from app.store.session import Database
 from app.store.tables import Finetune
+from app.training import checkpoint
+from app.training.package import write_package
 from tests.cost.cards import GPU
 from tests.images import labelled_zip
 from tests.jobs.conftest import TENANT
 from tests.store.samples import make_embedding, ready_task
-from tests.training.runs import FULL, candidate
+from tests.training.runs import FULL, candidate, run
 
 CPU = GPU.model_copy(update={"kind": "cpu", "precision": "fp32"})
 FORECAST = {
@@ -192,20 +196,87 @@ def test_a_run_that_cannot_be_made_fails_with_a_remedy(
     assert row.job.problem["remedy"]
 
 
-def test_a_budget_that_is_used_up_is_an_outcome_too(bench: Workbench, begin) -> None:
+def test_a_run_cut_short_has_a_model_and_is_no_outcome(bench: Workbench, begin) -> None:
     finetune_id, job_id = begin(FULL.model_copy(update={"epochs": 100_000}), budget_seconds=1.0)
     run_job(job_id, bench)
     row = read(bench, finetune_id)
-    assert row.result["ended"] == "budget"
-    assert row.outcome_id is not None
+    assert (row.job.state, row.result["ended"], row.outcome_id) == ("succeeded", "budget", None)
+    assert "model.safetensors" in files(bench, finetune_id)
 
 
-def test_more_images_do_not_wait_for_a_run(bench: Workbench, begin) -> None:
-    finetune_id, _ = begin()
-    blob = bench.blobs.put(io.BytesIO(labelled_zip(3, 4, seed=9)))
+def test_a_run_is_of_the_images_that_it_was_asked_for(bench: Workbench, begin) -> None:
+    """More images do not wait for it, nor it for them."""
+    finetune_id, job_id = begin()
+    more = bench.blobs.put(io.BytesIO(labelled_zip(3, 4, seed=9)))
     with bench.database.session() as session:
         task = tasks.get_own_task(session, TENANT, read(bench, finetune_id).task.id)
-        assert tasks.add_images(session, task, blob).kind == "embed_task"
+        assert tasks.add_images(session, task, more).kind == "embed_task"
+        later = finetunes.create(
+            session,
+            task,
+            CandidateCard.model_validate(read(bench, finetune_id).candidate, strict=False),
+            FULL,
+            CPU,
+            Asked(),
+            warnings=[],
+            forecast=None,
+        )
+        assert len(later.archives) == 1, "the new version may yet be refused"
+    run_job(job_id, bench)
+    row = read(bench, finetune_id)
+    assert (row.job.state, row.result["n_train"]) == ("succeeded", 36)
+
+
+def test_a_run_that_comes_on_is_not_given_up_for_being_killed(
+    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that dies takes an attempt; an epoch gives them back."""
+    finetune_id, job_id = begin(FULL.model_copy(update={"epochs": 8}))
+
+    class Killed(BaseException):
+        pass
+
+    def die() -> None:
+        raise Killed
+
+    for step in (4, 7, 10, 13, 16):
+        with monkeypatch.context() as patch:
+            at_step(patch, step, die)
+            with pytest.raises(Killed):
+                run_job(job_id, bench)
+    run_job(job_id, bench)
+    row = read(bench, finetune_id)
+    assert (row.job.state, len(row.curve)) == ("succeeded", 8)
+
+
+def test_a_full_disk_is_waited_for(
+    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetune_id, job_id = begin()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.torch, "save", full)
+        with pytest.raises(Unavailable, match="is full"):
+            run_job(job_id, bench)
+    assert read(bench, finetune_id).job.state == "queued"
+    run_job(job_id, bench)
+    assert read(bench, finetune_id).job.state == "succeeded"
+
+
+def test_a_transformers_card_says_how_to_build_it(tmp_path: Path) -> None:
+    start = candidate(tmp_path, "test_vit")
+    found = run(tmp_path, FULL.model_copy(update={"epochs": 1}), start=start)
+    write_package(tmp_path, found, start, FULL, ("red", "green", "blue"), task="hues")
+    config = json.loads((tmp_path / "config.json").read_text())
+    assert config["model_args"] == {"img_size": 32}
+    code = (tmp_path / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    paths = {name: f"{tmp_path / name}" for name in ("config.json", "model.safetensors")}
+    for name, path in paths.items():
+        code = code.replace(f'"{name}"', repr(path))
+    exec(code, {})  # what the card tells people to run
 
 
 def test_a_task_takes_its_runs_with_it(bench: Workbench, begin) -> None:

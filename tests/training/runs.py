@@ -36,9 +36,10 @@ HEAD = FULL.model_copy(
 def candidate(directory: Path, network: str = "test_resnet") -> CandidateCard:
     """Its weights, seeded, lie in `directory`."""
     torch.manual_seed(0)
+    options = {"img_size": 32} if network == "test_vit" else {}
     path = directory / f"{network}.safetensors"
     if not path.exists():
-        save_file(timm.create_model(network).state_dict(), path)
+        save_file(timm.create_model(network, **options).state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return CANDIDATE.model_copy(
         update={

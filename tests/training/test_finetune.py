@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from app.catalogue import Weights
 from app.errors import Conflict, InvalidRequest, Unavailable
-from app.training import checkpoint
+from app.training import checkpoint, finetune
 from app.training.finetune import CHECKPOINT, Limits
 from tests.training.runs import FULL, HEAD, candidate, hues, run
 
@@ -52,15 +55,15 @@ def test_several_labels_an_image(tmp_path: Path) -> None:
     assert [each.name for each in found.verdict.classes] == ["red", "green", "blue", "light"]
 
 
-def test_the_head_alone_leaves_the_network_as_it_was(tmp_path: Path) -> None:
-    before = candidate(tmp_path)
-    found = run(tmp_path, HEAD)
-    again = run(tmp_path, HEAD, seed=1, into="other")
-    a, b = found.network.state_dict(), again.network.state_dict()
-    same = [name for name in a if torch.equal(a[name], b[name])]
-    changed = [name for name in a if name not in same]
-    assert before.network == "test_resnet"
-    assert {name.split(".")[0] for name in changed} == {"fc"}
+@pytest.mark.parametrize("cached", [True, False])
+def test_the_head_alone_leaves_the_network_as_it_was(cached: bool, tmp_path: Path) -> None:
+    recipe = HEAD.model_copy(update={"features_cached": cached, "epochs": 2})
+    found = run(tmp_path, recipe).network.state_dict()
+    start = load_file(tmp_path / "test_resnet.safetensors")
+    changed = {
+        name for name in found if not torch.equal(found[name], start.get(name, torch.empty(0)))
+    }
+    assert changed == {"fc.weight", "fc.bias"}
 
 
 @pytest.mark.parametrize(
@@ -168,14 +171,14 @@ def test_what_cannot_be_run_is_said_before_it_is_tried(tmp_path: Path) -> None:
         run(tmp_path, FULL.model_copy(update={"evaluation_share": 0.0}))
 
 
-def test_layers_near_the_input_learn_slower_where_the_recipe_says_so(tmp_path: Path) -> None:
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_layers_near_the_input_learn_slower_where_the_recipe_says_so(
+    schedule: str, tmp_path: Path
+) -> None:
     """The discriminative rates of ULMFiT, by timm's layer decay."""
-    plain = run(tmp_path, FULL.model_copy(update={"epochs": 1}), into="plain")
-    decayed = run(
-        tmp_path, FULL.model_copy(update={"epochs": 1, "layer_decay": 0.1}), into="decayed"
-    )
-    from safetensors.torch import load_file
-
+    once = FULL.model_copy(update={"epochs": 1, "schedule": schedule})
+    plain = run(tmp_path, once, into="plain")
+    decayed = run(tmp_path, once.model_copy(update={"layer_decay": 0.1}), into="decayed")
     start = load_file(tmp_path / "test_resnet.safetensors")
     name = next(name for name, value in start.items() if value.ndim == 4)
 
@@ -183,6 +186,56 @@ def test_layers_near_the_input_learn_slower_where_the_recipe_says_so(tmp_path: P
         return float((found.network.state_dict()[name] - start[name]).norm())
 
     assert moved(decayed) < 0.2 * moved(plain)
+
+
+def test_a_target_that_is_reached_is_what_the_result_reaches(tmp_path: Path) -> None:
+    """Whatever epoch had the lowest loss."""
+    wild = FULL.model_copy(update={"learning_rate": 0.1, "epochs": 60, "schedule": "constant"})
+    found = run(tmp_path, wild, limits=Limits(target=0.6, patience=50))
+    assert found.ended == "target"
+    assert found.judged_epoch == len(found.curve)
+    assert found.verdict.accuracy >= 0.6
+
+
+def test_a_run_whose_loss_is_no_number_says_so(tmp_path: Path) -> None:
+    wild = FULL.model_copy(
+        update={"learning_rate": 1000.0, "optimiser": "sgd", "schedule": "constant", "epochs": 20}
+    )
+    with pytest.raises(InvalidRequest, match="lower learning rate"):
+        run(tmp_path, wild)
+
+
+def test_a_trace_looks_at_every_class_of_a_set_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(finetune, "TRACED_IMAGES", 9)
+    images = hues()
+    order = np.argsort(images.labels, kind="stable")
+    images = replace(
+        images,
+        pixels=images.pixels[order],
+        labels=images.labels[order],
+        digests=tuple(images.digests[row] for row in order),
+    )
+    seen: list[str] = []
+    real = finetune.information
+
+    def listen(network, batches, *rest, **more):
+        batches = list(batches)
+        seen.extend(digest for _, digests in batches for digest in digests)
+        return real(network, batches, *rest, **more)
+
+    monkeypatch.setattr(finetune, "information", listen)
+    run(tmp_path, FULL.model_copy(update={"epochs": 1}), images=images, trace_every=1)
+    labels = [images.labels[images.digests.index(digest)] for digest in seen]
+    assert sorted(labels) == [0] * 3 + [1] * 3 + [2] * 3
+
+
+def test_the_features_of_a_network_are_computed_within_earshot(tmp_path: Path) -> None:
+    heard = []
+    run(tmp_path, HEAD, on_features=lambda done, total: heard.append((done, total)))
+    assert heard[-1] == (90, 90)
+    assert len(heard) == 6
 
 
 def test_information_is_traced_when_it_is_asked_for(tmp_path: Path) -> None:
