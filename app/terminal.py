@@ -23,6 +23,8 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from app.training.names import WHY
+
 Row = dict[str, Any]
 
 out = Console(highlight=False)
@@ -156,18 +158,12 @@ def finetune_report(run: Row) -> Group:
     table.add_row(
         "time", duration_interval(told) if told else Text("-"), Text(duration(result["seconds"]))
     )
-    ended = {
-        "recipe": "as the recipe has it",
-        "target": "the target was reached",
-        "patience": "the loss no longer fell",
-        "budget": "the budget was used up",
-    }[result["ended"]]
     lines += [
         Text(),
         table,
         Text(
-            f"{result['epochs']} epochs, {result['steps']} steps: {ended}; judged by "
-            f"{verdict['images']} images that were held out.",
+            f"{result['epochs']} epochs, {result['steps']} steps: {WHY[result['ended']]}. "
+            f"Judged by {verdict['images']} images that were held out.",
             style="dim",
         ),
     ]

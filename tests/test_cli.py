@@ -335,7 +335,7 @@ def test_a_run_that_ended_is_told_beside_its_forecast() -> None:
     console = Console(width=100, record=True)
     console.print(terminal.finetune_report(run))
     told = console.export_text()
-    for expected in ("90% 80-95", "85% 70-93", "90 s", "the loss no longer fell", "high"):
+    for expected in ("90% 80-95", "85% 70-93", "90 s", "no longer fell", "high"):
         assert expected in told
     assert [f"kind {n}" in told for n in range(8)] == [True] * 5 + [False] * 3
 

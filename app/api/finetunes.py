@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
+import anyio
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
@@ -30,18 +34,20 @@ from app.store import cards, tasks, workers
 from app.store import finetunes as store
 from app.store.finetunes import Asked
 from app.store.idempotency import Answer
+from app.store.jobs import ENDED
 from app.store.outcomes import Run
 from app.store.tables import Finetune
+from app.training.names import FILES, FileName
 
 router = APIRouter(tags=["fine-tuning"])
 
 ALIVE_SECONDS = 60.0
 MOST_SECONDS = 1e9
 FinetuneId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-_FILES: dict[str, tuple[str, str]] = {
-    "model": ("model.safetensors", "application/octet-stream"),
-    "config": ("config.json", "application/json"),
-    "card": ("README.md", "text/markdown; charset=utf-8"),
+_KINDS: dict[FileName, str] = {
+    "model": "application/octet-stream",
+    "config": "application/json",
+    "card": "text/markdown; charset=utf-8",
 }
 
 
@@ -112,6 +118,47 @@ def get_finetune(finetune_id: FinetuneId, tenant: Tenant, session: Reading) -> F
     return _answer(store.get(session, tenant, finetune_id))
 
 
+def _look(reached: Reached, finetune_id: FinetuneId, tenant: Tenant) -> FinetuneAnswer:
+    with reached.database.session(read_only=True) as session:
+        return _answer(store.get(session, tenant, finetune_id))
+
+
+@router.get(
+    "/finetunes/{finetune_id}/events",
+    response_class=EventSourceResponse,
+    responses=problems(404),
+)
+async def get_events(
+    request: Request,
+    reached: Reached,
+    finetune_id: FinetuneId,
+    tenant: Tenant,
+    seen: Annotated[FinetuneAnswer, Depends(_look)],
+    last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
+) -> AsyncIterator[ServerSentEvent]:
+    """An `epoch` whenever one is over, then `ended` with the run's state, problem and verdict.
+
+    Taken up again (Last-Event-ID), the stream goes on after that epoch.
+    """
+    told = int(last) if last and last.isdecimal() else 0
+    while True:
+        for epoch in seen.curve[told:]:
+            told += 1
+            yield ServerSentEvent(data=epoch, event="epoch", id=str(told))
+        if seen.state in ENDED:
+            verdict = (seen.result or {}).get("verdict")
+            data = {"state": seen.state, "problem": seen.problem, "verdict": verdict}
+            yield ServerSentEvent(data=data, event="ended")
+            return
+        await anyio.sleep(reached.settings.poll_interval_seconds)
+        if request.app.state.stopping.is_set():
+            return
+        try:
+            seen = await run_in_threadpool(_look, reached, finetune_id, tenant)
+        except NotFound:
+            return  # it went with its task
+
+
 @router.get(
     "/finetunes/{finetune_id}/{file}",
     response_class=FileResponse,
@@ -119,7 +166,7 @@ def get_finetune(finetune_id: FinetuneId, tenant: Tenant, session: Reading) -> F
         200: {
             "content": {
                 kind.partition(";")[0]: {"schema": {"type": "string", "format": "binary"}}
-                for _, kind in _FILES.values()
+                for kind in _KINDS.values()
             }
         },
         **problems(404, 409),
@@ -127,7 +174,7 @@ def get_finetune(finetune_id: FinetuneId, tenant: Tenant, session: Reading) -> F
 )
 def get_file(
     finetune_id: FinetuneId,
-    file: Literal["model", "config", "card"],
+    file: FileName,
     reached: Reached,
     tenant: Tenant,
     session: Reading,
@@ -140,13 +187,13 @@ def get_file(
             f"The run {row.id!r} is {row.job.state}: it has no model.",
             "Wait for its job to end, or read the problem that the run names.",
         )
-    name, kind = _FILES[file]
+    name = FILES[file]
     path: FilePath = reached.settings.finetune_dir / row.id / name
     if not path.is_file():
         raise NotFound(
             "model-gone", f"{name} of the run {row.id!r} is not there any more.", "Train it again."
         )
-    return FileResponse(path, media_type=kind, filename=f"{row.id}-{name}")
+    return FileResponse(path, media_type=_KINDS[file], filename=f"{row.id}-{name}")
 
 
 def _cards(
@@ -243,7 +290,7 @@ def _row(row: Finetune) -> FinetuneAnswer:
 
 def _answer(row: Finetune) -> FinetuneAnswer:
     here = f"/v1/finetunes/{row.id}"
-    files = {name: f"{here}/{name}" for name in _FILES} if row.job.state == "succeeded" else {}
+    files = {name: f"{here}/{name}" for name in FILES} if row.job.state == "succeeded" else {}
     outcome = {"outcome": f"/v1/outcomes/{row.outcome_id}"} if row.outcome_id else {}
     job = f"/v1/jobs/{row.job.id}"
     return FinetuneAnswer(
@@ -263,5 +310,5 @@ def _answer(row: Finetune) -> FinetuneAnswer:
         job_id=row.job.id,
         created_at=row.created_at,
         finished_at=row.job.finished_at,
-        links={"self": here, "job": job, "events": f"{job}/events", **files, **outcome},
+        links={"self": here, "events": f"{here}/events", "job": job, **files, **outcome},
     )

@@ -15,8 +15,7 @@ from app.cli.root import app
 from app.cli.shared import print_json
 from app.cli.tasks import follow, require_success
 from app.client import Client
-
-FILES = {"model": "model.safetensors", "config": "config.json", "card": "README.md"}
+from app.training.names import FILES
 
 
 @app.command()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,13 +31,10 @@ from app.errors import InvalidRequest, Unavailable
 from app.training.checkpoint import Checkpoint
 from app.training.images import Batches, Cached, moved
 from app.training.information import Information, information
+from app.training.names import Ended
 from app.training.precision import autocast
 from app.training.split import Rows, split_rows
 from app.training.verdict import Verdict, verdict
-
-Ended = Literal["recipe", "target", "patience", "budget"]
-"""Why a run made no more epochs: the recipe has no more; the target was reached; the loss had not
-fallen for so many; the next step would have gone beyond the budget."""
 
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises, where it falls afterwards."""

@@ -16,8 +16,9 @@ from app import __version__
 from app.catalogue import CandidateCard, RecipeCard
 from app.embedding.pretrained import size_options
 from app.training.finetune import Run
+from app.training.names import FILES, WHY
 
-MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
+MODEL, CONFIG, CARD = FILES["model"], FILES["config"], FILES["card"]
 
 
 def write_package(
@@ -97,12 +98,6 @@ def card_text(
             "pipeline_tag": "image-classification",
         }
     )
-    ended = {
-        "recipe": "as the recipe has it",
-        "target": "since the target was reached",
-        "patience": "since the loss on held-out images no longer fell",
-        "budget": "since the budget was used up",
-    }[run.ended]
     chosen = (
         " The epoch was chosen by these same images, so expect a little less."
         if run.ended in {"patience", "target"} or run.judged_epoch < len(run.curve)
@@ -121,7 +116,7 @@ interval {low:.1%} to {high:.1%}); log loss {of.log_loss:.3f} nats, expected cal
 
 Started from {candidate.name} ({candidate.pretraining}), trained by the recipe `{recipe.name}` on
 {run.n_train} images for {len(run.curve)} epochs, {run.steps} steps and {run.seconds:.0f} seconds;
-ended {ended}.
+it ended since {WHY[run.ended]}.
 
 ```python
 import json, timm

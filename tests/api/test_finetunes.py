@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -124,6 +126,33 @@ def test_a_model_can_be_had_once_the_run_has_succeeded(service: Service, candida
     assert_problem(service.client.get(f"/v1/finetunes/{accepted['id']}/card"), 404, "model-gone")
     outcome = service.client.get(run["links"]["outcome"]).json()
     assert outcome["value"] == 0.5
+
+
+def events(service: Service, finetune_id: str, **headers: str) -> list[tuple[str, dict[str, Any]]]:
+    answer = service.client.get(f"/v1/finetunes/{finetune_id}/events", headers=headers)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    told = []
+    for block in answer.text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if ": " in line)
+        if "event" in fields:
+            told.append((fields["event"], json.loads(fields["data"])))
+    return told
+
+
+def test_the_learning_curve_is_streamed_to_its_end_and_can_be_taken_up(
+    service: Service, candidate: str
+) -> None:
+    accepted = ask(service, service.ready(), candidate).json()
+    told: list[Any] = []
+    listener = threading.Thread(target=lambda: told.extend(events(service, accepted["id"])))
+    listener.start()
+    finish(service, accepted["id"], accepted["job_id"])
+    listener.join(10)
+    assert [name for name, _ in told] == ["epoch", "ended"]
+    assert told[0][1] == {"number": 1, "accuracy": 0.5}
+    assert told[1][1] == {"state": "succeeded", "problem": None, "verdict": None}
+    rest = events(service, accepted["id"], **{"Last-Event-ID": "1"})
+    assert [name for name, _ in rest] == ["ended"]
 
 
 def test_a_target_beyond_what_is_estimated_is_warned_of_and_run(

@@ -296,7 +296,7 @@ def test_a_job_of_the_background_waits_until_nothing_else_is_unfinished(
     with database.session() as session:
         _, upload = accept_task(session)
         assert jobs.next_in_background(session) is None
-        assert jobs.unfinished(session) == [upload.id]
+        assert jobs.unfinished(session) == [(upload.id, "embed_task")]
         assert jobs.oldest_wait_seconds(session) > 0
         jobs.request_cancel(session, "acme", upload.id)
         assert jobs.oldest_wait_seconds(session) == 0
@@ -304,9 +304,9 @@ def test_a_job_of_the_background_waits_until_nothing_else_is_unfinished(
     started = start(database)
     with database.session() as session:
         assert jobs.next_in_background(session) is None
-        assert jobs.unfinished(session) == [started.job_id]
+        assert jobs.unfinished(session) == [(started.job_id, "reindex")]
         jobs.release_job(session, started.job_id, started.token, counted=True)
-        assert jobs.unfinished(session) == [started.job_id]
+        assert jobs.unfinished(session) == [(started.job_id, "reindex")]
         other = jobs.next_in_background(session)
     assert other not in {None, started.job_id}
     assert where(database) == [("ready", "space")] * 2
