@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.learning.cells import made
 from benchmarks.learning.clothes import Clothes, clothes
+from benchmarks.learning.spread import mean_and_error
 from benchmarks.learning.training import Look, learn, steps_an_epoch
 from benchmarks.quality.shards import shard
 
@@ -65,8 +66,7 @@ def figures(runs: Callable[[Blur], list[list[Look]]]) -> dict[str, Any]:
     def lost(blur: Blur) -> list[float]:
         pairs = zip(runs(blur), runs(Blur(0, 0, blur.epochs)), strict=True)
         points = [100 * (clear[-1].accuracy - run[-1].accuracy) for run, clear in pairs]
-        error = np.std(points, ddof=1) / np.sqrt(len(points)) if len(points) > 1 else 0.0
-        return [round(float(np.mean(points)), 2), round(float(error), 2)]
+        return [round(number, 2) for number in mean_and_error(points)]
 
     return {
         "lost_by_deficit_until": {k: lost(Blur(0, k, k + CLEAR)) for k in DEFICITS if k},

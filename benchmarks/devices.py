@@ -21,7 +21,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 import timm
 import tomlkit
 import torch
@@ -29,6 +28,7 @@ from PIL import Image
 
 from app.catalogue import CandidateCard, DeviceCard, load_card, load_cards
 from app.settings import shared_directory
+from benchmarks.decoding import picture
 from benchmarks.roofline import least_step_seconds
 
 DEVICE = "cpu-2core"
@@ -73,15 +73,7 @@ def launch_seconds(rounds: int = 10, kernels: int = 1000) -> float:
 
 def decode_images_per_second(images: int = 300) -> float:
     """500 x 375 JPEG files of a smooth, textured picture, decoded and resized to 224 px."""
-    random = np.random.default_rng(0)
-    coarse = Image.fromarray(random.integers(0, 256, (47, 63, 3), dtype=np.uint8))
-    picture = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), dtype=np.float32)
-    grain = random.normal(0, 8, picture.shape)
-    file = io.BytesIO()
-    Image.fromarray(np.clip(picture + grain, 0, 255).astype(np.uint8)).save(
-        file, "JPEG", quality=90
-    )
-    data = file.getvalue()
+    data = picture(500, 375, "JPEG")
 
     def decode(_: int) -> None:
         with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:

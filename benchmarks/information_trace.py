@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from benchmarks.learning.cells import made
 from benchmarks.learning.clothes import clothes
+from benchmarks.learning.spread import mean_and_error
 from benchmarks.learning.training import learn, steps_an_epoch
 
 Array = npt.NDArray[Any]
@@ -52,9 +53,7 @@ def summary(steps: Array, accuracy: Array, information: Array) -> dict[str, Any]
 
 
 def _told(values: Array) -> list[float]:
-    """Mean and standard error."""
-    error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else 0.0
-    return [round(float(values.mean()), 4), round(float(error), 4)]
+    return [round(number, 4) for number in mean_and_error(values)]
 
 
 def plot(path: Path, steps: Array, accuracy: Array, information: Array) -> None:

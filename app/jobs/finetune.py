@@ -21,7 +21,7 @@ from app.embedding.probe import choose_device
 from app.jobs.bench import Workbench
 from app.jobs.progress import TRAINING, Progress
 from app.limits import archive_limits
-from app.store import finetunes, jobs
+from app.store import finetunes
 from app.store.finetunes import Asked
 from app.store.jobs import Start
 from app.store.outcomes import Run as OutcomeRun
@@ -92,8 +92,6 @@ def finetune(start: Start, bench: Workbench) -> None:
     whole = run.ended in STOP_REASONS
     outcome = _outcome(run, start, candidate, recipe, device) if whole else None
     with bench.database.session() as session:
-        # The fence first: a worker that lost the job leaves no row behind.
-        jobs.hold(session, start.job_id, start.token)
         finetunes.finish(
             session,
             start.job_id,

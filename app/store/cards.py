@@ -66,8 +66,7 @@ def get_card(session: Session, tenant: str, kind: type[CardT], name: str) -> Car
 
 def is_shipped(session: Session, card: Card) -> bool:
     """Whether the operator put it there, rather than a tenant."""
-    key = {"tenant": PUBLIC, "kind": _KINDS[type(card)], "name": card.name}
-    return session.get(CatalogueCard, tuple(key.values())) is not None
+    return session.get(CatalogueCard, (PUBLIC, _KINDS[type(card)], card.name)) is not None
 
 
 def add_card(session: Session, tenant: str, card: Card) -> None:

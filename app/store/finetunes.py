@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from sqlalchemy import select
@@ -27,9 +27,6 @@ class Asked:
     budget_seconds: float | None = None
     trace_every: int = 0
 
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 def create(
     session: Session,
@@ -52,7 +49,7 @@ def create(
         recipe=recipe.model_dump(mode="json"),
         device=device.model_dump(mode="json"),
         archives=_embedded(session, task),
-        asked=asked.to_json(),
+        asked=asdict(asked),
         warnings=warnings,
         forecast=forecast,
         curve=[],
@@ -125,7 +122,7 @@ def finish(
 ) -> None:
     """Ends the job; what the run gave and took becomes an outcome beside its forecast, if there is
     one to learn from."""
-    jobs.hold(session, job_id, token)
+    jobs.hold(session, job_id, token)  # the fence first: who lost the job leaves no row behind
     row = of_job(session, job_id)
     row.result = result
     if run is not None:

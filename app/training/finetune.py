@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -264,6 +265,7 @@ class _Trainer:
         total = self._recipe.epochs * self._steps_an_epoch
         began -= state.seconds
         ended: Ended = "recipe"
+        logits: Tensor | None = None
         for epoch in state.curve:
             on_epoch(epoch)
         for number in range(len(state.curve) + 1, self._recipe.epochs + 1):
@@ -271,7 +273,7 @@ class _Trainer:
                 ended = reason
                 break
             losses, in_time = self._train(number, state, total, on_step, began, limits)
-            logits = self._logits(self._batches.judging(self._held_out, self._batch_size))
+            logits = self._logits()
             epoch = self._judged(number, state, losses, logits)
             _require_finite(epoch)
             if trace_every and (number == 1 or number % trace_every == 0):
@@ -279,9 +281,9 @@ class _Trainer:
                 found = self._information()
                 began += time.monotonic() - looked  # no part of what the run takes
                 state.traces[number] = found
-                epoch = Epoch(**{**asdict(epoch), "information": found.total})
+                epoch = replace(epoch, information=found.total)
             state.seconds = time.monotonic() - began
-            state.curve.append(Epoch(**{**asdict(epoch), "seconds": state.seconds}))
+            state.curve.append(replace(epoch, seconds=state.seconds))
             if epoch.loss < state.best_loss:
                 state.best_loss, state.best_epoch = epoch.loss, number
                 if limits.patience is not None:
@@ -293,7 +295,7 @@ class _Trainer:
                 break
         else:
             ended = self._enough(state, limits) or "recipe"
-        return self._finished(state, ended, limits, began)
+        return self._finished(state, ended, limits, began, logits)
 
     def _enough(self, state: _State, limits: Limits) -> Ended | None:
         if not state.curve:
@@ -337,10 +339,11 @@ class _Trainer:
                 return torch.stack(losses).tolist(), False
         return torch.stack(losses).tolist(), True
 
-    def _logits(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Tensor:
+    def _logits(self) -> Tensor:
+        """Of the images that judge."""
         self._network.eval()
         found = []
-        for inputs, _ in batches:
+        for inputs in self._batches.judging(self._held_out, self._batch_size):
             with torch.inference_mode(), tf32(self._precision == "tf32"), self._autocast():
                 found.append(self._model(self._moved(inputs)).float())
             self._heard()
@@ -360,27 +363,27 @@ class _Trainer:
         )
 
     def _information(self) -> Information:
-        images, digests = self._plain.images, self._plain.images.digests
-        chosen = balanced_part(
-            images.labels[self._training], [digests[row] for row in self._training], TRACED_IMAGES
-        )
-        rows = self._training[chosen]
+        images = self._plain.images
+        digests = [images.digests[row] for row in self._training]
+        chosen = balanced_part(images.labels[self._training], digests, TRACED_IMAGES)
 
         def batches() -> Iterator[tuple[Tensor, list[str]]]:
-            for start in range(0, len(rows), self._batch_size):
-                part = rows[start : start + self._batch_size]
-                for inputs, _ in self._plain.judging(part, len(part)):
-                    yield self._moved(inputs), [digests[row] for row in part]
+            names = iter([digests[place] for place in chosen])
+            for inputs in self._plain.judging(self._training[chosen], self._batch_size):
+                yield self._moved(inputs), list(islice(names, len(inputs)))
                 self._heard()
 
         return information(self._network, batches(), images.label_kind, seed=self._plain.seed)
 
-    def _finished(self, state: _State, ended: Ended, limits: Limits, began: float) -> Run:
+    def _finished(
+        self, state: _State, ended: Ended, limits: Limits, began: float, logits: Tensor | None
+    ) -> Run:
+        """`logits`: of the weights as they are, where they were judged a moment ago."""
         judged = len(state.curve)
         if limits.patience is not None and self._best is not None and ended != "target":
             self._model.load_state_dict(self._best)
-            judged = state.best_epoch
-        logits = self._logits(self._batches.judging(self._held_out, self._batch_size)).double()
+            judged, logits = state.best_epoch, None
+        logits = (self._logits() if logits is None else logits).double()
         state.seconds = time.monotonic() - began
         probabilities = logits.sigmoid() if self._multi_label else logits.softmax(1)
         images = self._plain.images

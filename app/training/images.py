@@ -58,10 +58,11 @@ class Batches:
         for part in shuffled(rows, batch_size, self.seed, epoch):
             yield torch.stack([self._augmented(row, epoch) for row in part]), self.targets(part)
 
-    def judging(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def judging(self, rows: Rows, batch_size: int) -> Iterator[Tensor]:
+        """Inputs alone, in the order of the rows."""
         for start in range(0, len(rows), batch_size):
             part = rows[start : start + batch_size]
-            yield torch.stack([self.plain(self._picture(row)) for row in part]), self.targets(part)
+            yield torch.stack([self.plain(self._picture(row)) for row in part])
 
     def targets(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """(B,) class numbers, or (B, C) floats for multi-label."""
@@ -104,7 +105,7 @@ class Cached:
         """InvalidRequest for a network whose classifier is not the last thing that it does."""
         rows = np.arange(len(source.images.digests))
         found: list[Tensor] = []
-        for inputs, _ in source.judging(rows, batch_size):
+        for inputs in source.judging(rows, batch_size):
             seen = moved(inputs, device)
             with torch.inference_mode(), tf32(precision == "tf32"), autocast(device, precision):
                 features = network.forward_head(network.forward_features(seen), pre_logits=True)
@@ -118,10 +119,8 @@ class Cached:
         for part in shuffled(rows, batch_size, self.source.seed, epoch):
             yield self.features[part], self.source.targets(part)
 
-    def judging(self, rows: Rows, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            yield self.features[part], self.source.targets(part)
+    def judging(self, rows: Rows, batch_size: int) -> Iterator[Tensor]:
+        yield from torch.split(self.features[rows], batch_size)
 
     def targets(self, rows: Rows) -> Tensor:
         return self.source.targets(rows)

@@ -14,19 +14,17 @@ from safetensors.torch import save_file
 from app.catalogue import CandidateCard, RecipeCard, Weights
 from app.embedding.dataset import LabelledImages
 from app.training.finetune import Run, fine_tune
-from tests.cost.cards import CANDIDATE
+from tests.cost import cards
 
-FULL = RecipeCard(
-    name="small",
-    description="the whole network, a few times over",
-    scope="full",
-    optimiser="adamw",
-    learning_rate=3e-3,
-    weight_decay=0.01,
-    schedule="cosine",
-    batch_size=16,
-    epochs=4,
-    evaluation_share=0.25,
+FULL = cards.FULL.model_copy(
+    update={
+        "name": "small",
+        "learning_rate": 3e-3,
+        "weight_decay": 0.01,
+        "batch_size": 16,
+        "epochs": 4,
+        "evaluation_share": 0.25,
+    }
 )
 HEAD = FULL.model_copy(
     update={"scope": "head", "features_cached": True, "epochs": 40, "learning_rate": 0.03}
@@ -41,7 +39,7 @@ def candidate(directory: Path, network: str = "test_resnet") -> CandidateCard:
     if not path.exists():
         save_file(timm.create_model(network, **options).state_dict(), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return CANDIDATE.model_copy(
+    return cards.CANDIDATE.model_copy(
         update={
             "network": network,
             "input_size": 32,
