@@ -36,7 +36,7 @@ _SMALLEST_SHOWN = 0.0001  # of a distance
 HARDEST = 5
 """Classes that a report of a run names."""
 _ON_FRONTIER = "•"
-_WHOLE = {"status", "from"}  # columns of single words, which nothing is gained by folding
+_WHOLE = {"status", "from", "run"}  # columns of single words: nothing is gained by folding them
 # Best first, as app/recommend.py ranks by it.
 _EVIDENCE = {
     "accuracy": "predicted accuracy",
@@ -180,12 +180,12 @@ def finetune_report(run: Row) -> Group:
 
 
 def finetunes_table(runs: Iterable[Row]) -> Table:
-    table = _table("Fine-tuning runs", "id", "task", "candidate", "recipe", "state", "#accuracy")
+    """An id can be copied whole; the task's stands in the report of a run."""
+    table = _table("Fine-tuning runs", "run", "candidate", "recipe", "state", "#accuracy")
     for run in runs:
         curve = run["curve"]
         table.add_row(
             plain(run["id"]),
-            plain(run["task_id"]),
             CandidateName(run["candidate"]),
             plain(run["recipe"]),
             state(run["state"]),
