@@ -37,7 +37,7 @@ from app.embedding.vector import TaskEmbedding
 from app.settings import shared_directory
 from benchmarks.grid import selection, tasks
 from benchmarks.grid.cells import Cell, Shelf, planned, rows_of
-from benchmarks.grid.scores import METRICS, distances, embeddings_of
+from benchmarks.grid.scores import METRICS, OF_FEATURES, distances, embeddings_of
 from benchmarks.grid.selection import Array
 from benchmarks.grid.starts import NETWORKS, STARTS, Experts
 from benchmarks.grid.tasks import GridTask
@@ -196,7 +196,6 @@ def _rules(
     asymmetric: Sequence[Array],
 ) -> dict[str, Array]:
     frame = pl.DataFrame(rows, infer_schema_length=None)
-    of_features = ["score_ridge", "score_knn", "score_lda"]
     plain = parse_outcomes(frame.drop([c for c in frame.columns if c.startswith("score_")]))
     scored_by = {
         "estimator": plain,
@@ -208,7 +207,7 @@ def _rules(
     rules = {f"always {NAMES[n]}": selection.always(error, n) for n in IMAGENET}
     rules["outcome prior"] = selection.by_prior(plain, whole, NAMES)
     rules |= {name: selection.by_outcomes(table, whole, NAMES) for name, table in scored_by.items()}
-    for name in of_features:
+    for name in OF_FEATURES:
         rules[name] = _matrix(rows, whole, name, seed=0)
     for metric in METRICS:
         far = -_matrix(rows, whole, f"score_{metric}", seed=0)

@@ -6,15 +6,17 @@ On the logit scale, for candidate m in contest t (cells.py),
     u[t, .] = w_0 * prior[t, .] + sum_k w_k * score_k[t, .]
 
 `prior` is the candidates' strength in the other contests of the league (rank_one.py), with mean 0
-and deviation 1 over them; `score_k` the normal scores of a predictor within the contest. Weights
-are a ridge fit within contests, to outcomes in deviations of their contest, and every contest's
-prior comes from the others only, so that a prior is trusted as far as it carries to a new task
-(stacking: D. Wolpert, "Stacked generalization", 1992). Predictions are averaged over PENALTIES,
-which spans what few contests cannot decide; none is chosen.
+and deviation 1 over them; `score_k` the normal scores of a predictor within the contest, and the
+logit of RIDGE less the contest's mean. Weights are a ridge fit within contests, to outcomes in
+deviations of their contest, and every contest's prior comes from the others only, so that a prior
+is trusted as far as it carries to a new task (stacking: D. Wolpert, "Stacked generalization",
+1992). Leagues share weights and depart from them: what tells the order of frozen networks tells
+less of trained ones. Predictions are averaged over PENALTIES, which spans what few contests cannot
+decide; none is chosen.
 
 (level[t], r[t, .]) of a new contest is Gaussian: r with the candidates' covariance over contests,
-shrunk to its diagonal; the level about what the ease of the task for the probe lets expect, or
-about the league's mean (level.py). Outcomes seen in the contest condition it; this is what makes
+shrunk to its diagonal; the level about what the ease of the task lets expect, or about the league's
+mean (level.py). Outcomes seen in the contest condition it; this is what makes
 the estimate adapt. A candidate that was never tried stands where its published accuracy puts it
 beside those that were, with more doubt (published.py).
 """
@@ -74,16 +76,18 @@ class AccuracyModel:
         self._cells = cells
         self._known = known
         self._published = np.full(len(cells.models), np.nan) if published is None else published
-        features = np.column_stack([self._priors(known), cells.scores])
-        centred, target = self._within(known, features)
-        weights = _ridges(centred, target)
+        scores = np.column_stack([cells.scores, cells.ahead])
+        self._ease = cells.ease
+        features = np.column_stack([self._priors(known), scores])
+        weights = self._weights(known, features)  # (leagues, k)
         strengths = self._strengths(known)
-        asked = np.column_stack([self._prior(strengths), cells.scores])
-        self._u = np.mean([asked @ w for w in weights], axis=0)
-        fitted = np.mean([features @ w for w in weights], axis=0)
+        asked = np.column_stack([self._prior(strengths), scores])
+        of_cell = weights[cells.league[cells.contest]]
+        self._u = (asked * of_cell).sum(axis=1)
+        fitted = (features * of_cell).sum(axis=1)
         self._leagues = {
             int(league): self._league(
-                int(league), known, fitted, strengths[league] * np.mean([w[0] for w in weights])
+                int(league), known, fitted, strengths[league] * weights[league, 0]
             )
             for league in np.unique(cells.league)
         }
@@ -94,7 +98,7 @@ class AccuracyModel:
         seen = np.array([], dtype=np.int64) if observed is None else observed
         both = np.concatenate([asked, seen])
         models = self._cells.model[both]
-        level, level_sd = league.level.at(self._cells.ease[self._cells.contest[asked[0]]])
+        level, level_sd = league.level.at(self._ease[self._cells.contest[asked[0]]])
         mean = level + league.width * self._u[both] + league.shift[models]
         covariance = level_sd**2 + league.residuals[np.ix_(models, models)]
         n = len(asked)
@@ -146,17 +150,24 @@ class AccuracyModel:
                 out[inside] = self._prior(self._strengths(rest))[inside]
         return out
 
-    def _within(self, known: Mask, features: Floats) -> tuple[Floats, Floats]:
-        """Features and outcomes of the contests where candidates differ, less the contest's mean;
-        outcomes over its deviation."""
-        centred, targets = [np.zeros((0, features.shape[1]))], [np.zeros(0)]
-        for contest in np.unique(self._cells.contest[known]):
-            rows = np.flatnonzero(known & (self._cells.contest == contest))
-            reach = self._cells.reach[rows]
+    def _weights(self, known: Mask, features: Floats) -> Floats:
+        """(leagues, k), fitted within the contests where candidates differ: features less the
+        contest's mean to outcomes less theirs, in deviations of these. A league weighs as its
+        parent does."""
+        cells = self._cells
+        parts, targets, rows_of = [], [], []
+        for contest in np.unique(cells.contest[known]):
+            rows = np.flatnonzero(known & (cells.contest == contest))
+            reach = cells.reach[rows]
             if np.ptp(reach) > 0:
-                centred.append(features[rows] - features[rows].mean(axis=0))
+                parts.append(features[rows] - features[rows].mean(axis=0))
                 targets.append((reach - reach.mean()) / reach.std())
-        return np.concatenate(centred), np.concatenate(targets)
+                rows_of.append(rows)
+        kind = np.where(cells.parent < 0, np.arange(len(cells.parent)), cells.parent)
+        if not parts:
+            return np.tile(np.eye(features.shape[1])[0], (len(kind), 1))
+        of_row = kind[cells.league[cells.contest[np.concatenate(rows_of)]]]
+        return _ridge(np.concatenate(parts), np.concatenate(targets), of_row, len(kind))[kind]
 
     def _league(self, league: int, known: Mask, fitted: Floats, strength: Floats) -> _League:
         """From its known contests; from those of its parent too where it has one at most, and from
@@ -174,7 +185,7 @@ class AccuracyModel:
         def level_of(some: Ints, parent: Level | None = None) -> Level:
             rests = [self._rest(int(contest), known, width, fitted) for contest in some]
             levels = np.array([rest.mean() for rest in rests])
-            return Level(levels, cells.ease[some], parent)
+            return Level(levels, self._ease[some], parent)
 
         residuals = np.full((len(used), len(cells.models)), np.nan)
         for number, r in enumerate(rows):
@@ -196,17 +207,21 @@ class AccuracyModel:
         return np.asarray(self._cells.reach[rows] - width * fitted[rows])
 
 
-def _ridges(features: Floats, target: Floats) -> list[Floats]:
-    """A weight vector (1 + k,) for every penalty."""
-    if not len(target):
-        return [np.eye(features.shape[1])[0]]
-    gram, moment = features.T @ features, features.T @ target
-    penalties = np.ones(features.shape[1])
-    out: list[Floats] = []
+def _ridge(features: Floats, target: Floats, kind: Ints, n_kinds: int) -> Floats:
+    """(n_kinds, k) weights, the mean over PENALTIES: those that all rows share, and how each kind
+    departs from them, which is drawn to 0 as the shared ones are; one kind alone does not."""
+    n, k = features.shape
+    there = np.unique(kind)
+    departing = there if len(there) > 1 else there[:0]
+    wide = np.hstack([features, *(features * (kind == each)[:, None] for each in departing)])
+    gram, moment = wide.T @ wide, wide.T @ target
+    out = np.zeros((n_kinds, k))
     for penalty in PENALTIES:
-        penalties[:] = penalty
+        penalties = np.full(wide.shape[1], penalty)
         penalties[0] = PRIOR_PENALTY
-        out.append(np.asarray(np.linalg.solve(gram + len(target) * np.diag(penalties), moment)))
+        found = np.linalg.solve(gram + n * np.diag(penalties), moment).reshape(-1, k)
+        out += found[0] / len(PENALTIES)
+        out[departing] += found[1:] / len(PENALTIES)
     return out
 
 

@@ -7,9 +7,10 @@ Shipped outcomes form leagues of their own, for a recipe of the same name is not
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, sqrt
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,12 @@ SHIPPED = "shipped:"
 PROBE_ACCURACY = "probe_accuracy"
 """Column: cross-validated share that the probe's head gets right, from the task's embedding."""
 
+RIDGE = "score_ridge"
+"""The predictor that is a share of images got right (scores.py): of it not only the order carries
+from task to task, and its mean over candidates tells how easy a task is, better than the probe."""
+
+NO_SCORES: Mapping[str, Mapping[str, float]] = MappingProxyType({})
+
 LOGIT_MARGIN = 0.01
 """Values are kept so far from 0 and 1: between 0.998 and 0.999 lies the size of a test set, not
 strength, and on the logit scale it would outweigh everything else."""
@@ -49,10 +56,11 @@ class Cells:
                                  metric, -1 where there is none
     `value`                      (n,) best value of the metric, 0 to 1
     `reach`                      (n,) logit: what candidates are fitted to
-    `ease`                       (contests,) logit of how often the probe is right on the task, from
+    `probe_ease`                 (contests,) logit of how often the probe is right on the task, from
                                  its embedding; nan where that is not known
-    `scores`                     (n, k) normal scores of each predictor's ranks within the contest,
-                                 0 where it is missing
+    `raw`                        (n, k) predictors, nan where one is missing; `score_names` (k,)
+    `scores`                     (n, k) normal scores of their ranks within the contest, 0 where one
+                                 is missing
     `contests`                   names: task, recipe, metric
     """
 
@@ -61,13 +69,40 @@ class Cells:
     group: Ints
     league: Ints
     parent: Ints
-    ease: Floats
+    probe_ease: Floats
     value: Floats
     reach: Floats
+    raw: Floats
     scores: Floats
+    score_names: tuple[str, ...]
     contests: tuple[tuple[str, str, str], ...]
     models: tuple[str, ...]
     groups: tuple[str, ...]
+
+    @property
+    def ridge(self) -> Floats:
+        """(n,) logit of RIDGE, nan where it is missing."""
+        if RIDGE not in self.score_names:
+            return np.full(len(self.value), np.nan)
+        return to_logit(self.raw[:, self.score_names.index(RIDGE)])
+
+    @property
+    def ahead(self) -> Floats:
+        """(n,) the same less the contest's mean; 0 where it is missing."""
+        return np.nan_to_num(self.ridge - self._means(self.ridge)[self.contest])
+
+    @property
+    def ease(self) -> Floats:
+        """(contests, 2) logits of how easy the task is, for the candidates by RIDGE, for the probe;
+        nan where that is not known."""
+        return np.column_stack([self._means(self.ridge), self.probe_ease])
+
+    def _means(self, values: Floats) -> Floats:
+        """(contests,) of what is known there; nan where nothing is."""
+        known, n = np.isfinite(values), len(self.contests)
+        count = np.bincount(self.contest[known], minlength=n)
+        total = np.bincount(self.contest[known], values[known], minlength=n)
+        return np.asarray(np.divide(total, count, out=np.full(n, np.nan), where=count > 0))
 
 
 def to_logit(value: Floats) -> Floats:
@@ -119,10 +154,12 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         group=np.array([group_names.index(name) for name in of_group], dtype=np.int64),
         league=np.array([leagues.index(league) for league in of_contest], dtype=np.int64),
         parent=np.array([_parent_of(league, leagues) for league in leagues], dtype=np.int64),
-        ease=np.array([eases.get(c[0], np.nan) for c in contests]),
+        probe_ease=np.array([eases.get(c[0], np.nan) for c in contests]),
         value=np.array(value),
         reach=np.array(reach),
+        raw=raw,
         scores=normal_scores(raw, contest),
+        score_names=tuple(table.score_names),
         contests=tuple(contests),
         models=tuple(models),
         groups=tuple(group_names),
@@ -147,10 +184,12 @@ def with_contest(
     cells: Cells,
     contest: tuple[str, str, str],
     models: Sequence[str],
-    ease: float = float("nan"),
+    probe_ease: float = float("nan"),
+    scores: Mapping[str, Mapping[str, float]] = NO_SCORES,
 ) -> tuple[Cells, Ints]:
     """The same and the cells of these candidates in one contest, where there are none, and the rows
-    of these; what nobody tried has value and reach nan, and no scores. `ease`: of its task."""
+    of these; what nobody tried has value and reach nan. `probe_ease`: of its task; `scores`: of
+    candidates on it, by the names that the table has them under."""
     of_contest = _index(cells.contests, contest)
     leagues = {
         _league_of(name): int(n) for name, n in zip(cells.contests, cells.league, strict=True)
@@ -176,15 +215,26 @@ def with_contest(
         if of_contest < len(cells.contests)
         else np.append(cells.league, league),
         parent=parents,
-        ease=cells.ease if of_contest < len(cells.contests) else np.append(cells.ease, ease),
+        probe_ease=cells.probe_ease
+        if of_contest < len(cells.contests)
+        else np.append(cells.probe_ease, probe_ease),
         value=np.append(cells.value, nothing),
         reach=np.append(cells.reach, nothing),
+        raw=np.vstack([cells.raw, np.full((more, cells.raw.shape[1]), np.nan)]),
         scores=np.vstack([cells.scores, np.zeros((more, cells.scores.shape[1]))]),
+        score_names=cells.score_names,
         contests=tuple(dict.fromkeys((*cells.contests, contest))),
         models=names,
         groups=tuple(dict.fromkeys((*cells.groups, contest[0]))),
     )
-    return grown, np.array([there[number] for number in numbers], dtype=np.int64)
+    rows = np.array([there[number] for number in numbers], dtype=np.int64)
+    for model, row in zip(models, rows, strict=True):
+        if model in scores:
+            grown.raw[row] = [scores[model].get(name, np.nan) for name in cells.score_names]
+    together = np.flatnonzero(grown.contest == of_contest)
+    within = np.zeros(len(together), dtype=np.int64)
+    grown.scores[together] = normal_scores(grown.raw[together], within)
+    return grown, rows
 
 
 def is_shipped(task: str) -> bool:

@@ -8,7 +8,7 @@ a matter of milliseconds.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from scipy.stats import norm
@@ -58,6 +58,7 @@ class Question:
 
     `published`       their names, with their top-1 accuracy on ImageNet-1k, a share, where known
     `probe_accuracy`  cross-validated share that the probe's head gets right on the task
+    `scores`          by candidate, of SCORES (evidence.py) those that its features told
     `seen`            finished runs on the task, whether the fit knows them or not
     """
 
@@ -66,6 +67,7 @@ class Question:
     metric: str
     published: Mapping[str, float | None]
     probe_accuracy: float | None = None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     seen: OutcomeTable | None = None
 
 
@@ -172,7 +174,9 @@ class AccuracyEstimator:
         contest = (asked.task, asked.recipe, asked.metric)
         reached = _reached(asked.seen, contest)
         names = [*dict.fromkeys((*told, *reached))]
-        cells, rows = with_contest(self._cells, contest, names, ease_of(asked.probe_accuracy))
+        cells, rows = with_contest(
+            self._cells, contest, names, ease_of(asked.probe_accuracy), asked.scores
+        )
         known = np.isfinite(cells.reach)
         of_model = {int(cells.model[row]): int(row) for row in rows}
         reach = cells.reach.copy()

@@ -15,13 +15,16 @@ from app.cost.cells import PROBE_ACCURACY, SHIPPED, Floats
 from app.cost.correction import Setting
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.predictor import CountedName
+from app.cost.score_names import ESTIMATED
 
+SCORES = tuple(f"score_{name}" for name in ESTIMATED)
 COUNTED: tuple[CountedName, ...] = ("seconds", "energy_wh", "memory_mib")
 _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(_NAMES, pl.String),
     "value": pl.Float64,
     PROBE_ACCURACY: pl.Float64,
+    **dict.fromkeys(SCORES, pl.Float64),
     **dict.fromkeys(COUNTED, pl.Float64),
     **{f"counted_{name}": pl.Float64 for name in COUNTED},
 }
@@ -29,9 +32,9 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`runs`: names, `value` (null where a run failed), the probe's accuracy on the task, seconds,
-    Wh and MiB as measured, and the same as they were counted (`counted_*`); null where nobody
-    measured or counted."""
+    """`runs`: names, `value` (null where a run failed), the probe's accuracy on the task, what the
+    candidate's features told of it (SCORES), seconds, Wh and MiB as measured, and the same as they
+    were counted (`counted_*`); null where nobody measured or counted."""
 
     runs: pl.DataFrame
 
@@ -42,7 +45,7 @@ class Evidence:
 
     @classmethod
     def from_parquet(cls, content: bytes) -> Evidence:
-        return cls(pl.read_parquet(io.BytesIO(content)))
+        return cls.of(pl.read_parquet(io.BytesIO(content)).to_dicts())
 
     @classmethod
     def shipped(cls, path: Path, candidates: Collection[str]) -> Evidence:
@@ -76,7 +79,8 @@ class Evidence:
         runs = self.runs.filter(pl.col("value").is_not_null() & ended)
         if runs.is_empty():
             return None
-        return OutcomeTable(runs, tuple(range(1, len(runs) + 1)), (), ())
+        told = tuple(name for name in SCORES if runs[name].is_not_null().any())
+        return OutcomeTable(runs, tuple(range(1, len(runs) + 1)), told, ())
 
     def ratios(self, name: CountedName) -> tuple[list[Setting], Floats]:
         """Of every run that was not broken off: its setting, and log(measured / counted), natural;

@@ -18,7 +18,6 @@ from app.cost.correction import Correction
 from app.cost.estimator import forecast_groups
 from app.cost.evaluation import Evaluation, evaluate
 from app.cost.evidence import COUNTED, Evidence
-from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import CountedName
 from app.errors import InvalidRequest
 
@@ -62,7 +61,7 @@ def judged_accuracy(evidence: Evidence, parameters: Mapping[str, int]) -> Evalua
     if finished is None:
         return None
     untimed = finished.runs.with_columns(seconds=None)
-    table = OutcomeTable(untimed, finished.numbers, (), ())
+    table = replace(finished, runs=untimed)
     try:
         return evaluate(table, parameters=parameters)
     except InvalidRequest:  # nothing is left to learn from when the one task is left out

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from benchmarks.grid.scores import CLASSIFIERS, SCORES, from_features
+from benchmarks.grid.scores import OF_FEATURES, SCORES, from_features
 from benchmarks.grid.starts import EXPERT_SCHEDULE, Experts, Start
 from benchmarks.grid.tasks import GridTask
 from benchmarks.grid.training import (
@@ -80,7 +80,7 @@ def rows_of(table: Path) -> dict[str, dict[str, Any]]:
 
 
 def _is_of_this_grid(row: dict[str, Any]) -> bool:
-    return row.keys() >= CLASSIFIERS.keys() and (
+    return row.keys() >= set(OF_FEATURES) and (
         row["recipe"] != "full" or all(row[key] == value for key, value in _FULL.items())
     )
 
@@ -114,10 +114,12 @@ class Shelf:
         features, kept = self.features_path(cell), self.root / "scores" / cell.digest
         path = kept / f"{cell.name}.json"
         if path.exists():
-            return dict(json.loads(path.read_text(encoding="utf-8")))
+            found = dict(json.loads(path.read_text(encoding="utf-8")))
+            if found.keys() == set(OF_FEATURES):  # another version's are reckoned anew
+                return found
         if not features.exists():
             row = self.known.get(cell.name)
-            return row and {name: row[name] for name in CLASSIFIERS}
+            return row and {name: row[name] for name in OF_FEATURES}
         found = from_features(np.load(features), cell.task)
         self._write(path, lambda scratch: scratch.write_text(json.dumps(found), encoding="utf-8"))
         return found

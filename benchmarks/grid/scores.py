@@ -1,9 +1,9 @@
 """What can be told of a start on a task before it is trained there.
 
-From the features of its frozen network on the task's images (scikit-learn's implementations): the
-share that a ridge classifier, nearest neighbours and shrunken discriminants get right of images
-they did not see. From embeddings: minus the distance of the expert's source task, which starts
-without one do not have. All are higher for the better.
+From the features of its frozen network on the task's images: the service's own scores, but for the
+one that needs a classifier of the source, which experts do not keep. From embeddings: minus the
+distance of the expert's source task, which starts without one do not have. All are higher for the
+better.
 """
 
 from __future__ import annotations
@@ -13,13 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.linear_model import RidgeClassifier
-from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
+from app.cost.score_names import SCORES as NAMES
+from app.cost.scores import scores
 from app.embedding.distance import one_to_many
 from app.embedding.parts import Population, row_of
 from app.embedding.probe import Probe
@@ -28,30 +24,17 @@ from app.reference.build import embedded
 from benchmarks.grid.tasks import GridTask
 from benchmarks.grid.training import Features
 
-FOLDS = 5
 METRICS = ("cosine", "domain", "label", "combined")
-CLASSIFIERS = {
-    "score_ridge": RidgeClassifier(alpha=10.0),
-    "score_knn": KNeighborsClassifier(5, metric="cosine"),
-    "score_lda": LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto"),
-}
-
-SCORES = (*CLASSIFIERS, *(f"score_{metric}" for metric in METRICS), "probe_accuracy")
+OF_FEATURES = tuple(f"score_{name}" for name in NAMES if name != "leep")
+SCORES = (*OF_FEATURES, *(f"score_{metric}" for metric in METRICS), "probe_accuracy")
 """Columns of what can be told before a run."""
 
 Array = npt.NDArray[np.float64]
 
 
 def from_features(features: Features, task: GridTask) -> dict[str, float]:
-    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=0)
-    return {
-        name: float(
-            cross_val_score(
-                make_pipeline(StandardScaler(), classifier), features, task.learn.labels, cv=folds
-            ).mean()
-        )
-        for name, classifier in CLASSIFIERS.items()
-    }
+    found = scores(features, task.learn.labels)
+    return {f"score_{name}": round(score, 6) for name, score in found.items()}
 
 
 def embeddings_of(tasks: Sequence[GridTask], probe: Probe, root: Path) -> dict[str, TaskEmbedding]:

@@ -124,6 +124,79 @@ def test_the_probe_tells_how_easy_a_task_is():
     assert told(fitted).typical == pytest.approx(told(blind).typical, abs=0.02)
 
 
+def scored(frame: pl.DataFrame, **noise: float) -> pl.DataFrame:
+    """As if a simple classifier on a candidate's features came as far as it did, but for noise."""
+    generator = np.random.default_rng(3)
+    value = frame["value"].to_numpy()
+    return frame.with_columns(
+        **{
+            name: np.clip(value - 0.1 + generator.normal(0, spread, len(value)), 0.02, 0.98)
+            for name, spread in noise.items()
+        }
+    )
+
+
+def test_what_features_tell_of_a_task_says_how_high_candidates_come_on_it():
+    frame = scored(runs(20, noise=0.05), score_ridge=0.01)
+    fitted = estimator(frame)
+
+    def told(ridge: float | None) -> Interval:
+        scores = {} if ridge is None else {"model-3": {"score_ridge": ridge}}
+        return fitted.forecast(asked("new", MODELS, scores=scores))["model-3"]
+
+    easy, hard, unknown = told(0.85), told(0.4), told(None)
+    assert easy.low > hard.high
+    assert easy.high - easy.low < 0.5 * (unknown.high - unknown.low)
+
+
+def test_what_features_tell_of_candidates_orders_them_anew():
+    """On tasks where their order is not that of others."""
+    generator = np.random.default_rng(4)
+    frame = runs(20, noise=0.0).with_columns(
+        value=pl.Series(np.clip(generator.normal(0.6, 0.15, 20 * len(MODELS)), 0.05, 0.95))
+    )
+    fitted = estimator(scored(frame, score_logme=0.01))
+    scores = {model: {"score_logme": 0.2 + 0.1 * n} for n, model in enumerate(reversed(MODELS))}
+    found = fitted.forecast(asked("new", MODELS, scores=scores))
+    order = sorted(MODELS, key=lambda model: found[model].typical)
+    assert order == list(reversed(MODELS))
+    silent = fitted.forecast(asked("new", MODELS))
+    assert max(i.typical for i in silent.values()) < max(i.typical for i in found.values())
+
+
+def test_scores_weigh_as_they_do_under_the_recipe():
+    """Under one they tell the order, under the other nothing."""
+    generator = np.random.default_rng(5)
+    telling = scored(runs(20, noise=0.0), score_logme=0.01).with_columns(
+        value=pl.Series(np.clip(generator.normal(0.6, 0.15, 20 * len(MODELS)), 0.05, 0.95))
+    )
+    telling = telling.with_columns(recipe=pl.lit("head_only"), score_logme=pl.col("value"))
+    silent = telling.with_columns(recipe=pl.lit("full"), value=telling["value"].shuffle(seed=1))
+    fitted = estimator(pl.concat([telling, silent]))
+    scores = {model: {"score_logme": 0.1 * n} for n, model in enumerate(MODELS)}
+
+    def spread(recipe: str) -> float:
+        told = fitted.forecast(asked("new", MODELS, recipe, scores=scores))
+        return told[MODELS[-1]].typical - told[MODELS[0]].typical
+
+    assert spread("head_only") > 0.2
+    assert spread("full") < 0.5 * spread("head_only")
+
+
+def test_scores_of_a_task_with_outcomes_are_those_that_are_told_now():
+    frame = scored(runs(3), score_ridge=0.0).drop("score_truth", "score_noise")
+    cells = make_cells(table(frame), "task")
+    contest = ("task-01", "full", "accuracy")
+    scores = {"model-2": {"score_ridge": 0.11}, "stranger": {"score_ridge": 0.99}}
+    grown, rows = with_contest(cells, contest, ["model-2", "stranger"], scores=scores)
+    assert grown.raw[rows, 0].tolist() == [0.11, 0.99]
+    of_contest = grown.contest == grown.contest[rows[0]]
+    assert grown.scores[rows[1], 0] == grown.scores[of_contest, 0].max()
+    assert grown.ease[grown.contest[rows[0]], 0] != cells.ease[grown.contest[rows[0]], 0]
+    kept, _ = with_contest(cells, contest, ["model-2"])
+    np.testing.assert_array_equal(kept.raw, cells.raw)
+
+
 def shipped(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(task=SHIPPED + pl.col("task"))
 
