@@ -246,6 +246,7 @@ def estimates_table(answer: Row, title: str) -> Table:
         "candidate": lambda row: CandidateName(row["candidate"]),
         "#accuracy": lambda row: share_interval(row["accuracy"]),
         "#difficulty": lambda row: number(row["difficulty"]),
+        "#ridge": lambda row: _share(row["ridge_accuracy"]),
         "#top-1": lambda row: share_percent(row["top1_percent"]),
         "#time": lambda row: duration_interval(row["seconds"]),
         "#money": lambda row: Text(money(row["money_usd"]["typical"])),
@@ -254,13 +255,35 @@ def estimates_table(answer: Row, title: str) -> Table:
             memory(row["memory_mib"]["typical"]), style="" if row["fits"] else "red"
         ),
     }
-    for name in ("accuracy", "difficulty"):
+    for head, name in (("accuracy",) * 2, ("difficulty",) * 2, ("ridge", "ridge_accuracy")):
         if all(row[name] is None for row in rows):
-            del columns[f"#{name}"]
+            del columns[f"#{head}"]
     table = _table(title, *columns)
     for row in rows:
         table.add_row(*(cell(row) for cell in columns.values()))
     table.caption = _what_estimates_are(answer)
+    return table
+
+
+def scores_table(answer: Row, title: str) -> Table:
+    heads = ("candidate", "#ridge", "#k-NN", "#LogME", "#H-score", "#LFC", "#LEEP", "#images")
+    table = _table(title, *heads)
+    unknown: list[str] = []
+    for row in answer["scores"]:
+        scores = row["scores"]
+        if scores is None:
+            table.add_row(CandidateName(row["candidate"]), state(row["state"]))
+            if row["problem"] is not None:
+                unknown.append(f"{row['candidate']}: {row['problem']['detail']}")
+            continue
+        table.add_row(
+            CandidateName(row["candidate"]),
+            percent(scores["ridge"]),
+            percent(scores["knn"]),
+            *(number(scores.get(name)) for name in ("logme", "h_score", "lfc", "leep")),
+            str(row["n_images"]),
+        )
+    table.caption = "\n".join(unknown) or None
     return table
 
 
@@ -735,6 +758,10 @@ def _three_decimals(value: float | None) -> str:
 
 def share_percent(value: float | None) -> Text:
     return Text("-" if value is None else f"{value:.1f}%")
+
+
+def _share(value: float | None) -> Text:
+    return Text("-" if value is None else percent(value))
 
 
 def number(value: float | None) -> Text:

@@ -306,6 +306,31 @@ def test_a_run_is_begun_listed_and_shown(server: str, tmp_path: Path) -> None:
     assert_error(task2vec("finetune", "fish", "brain", *here), 1, "no candidate 'brain'")
 
 
+def test_candidates_are_asked_what_their_features_tell(server: str) -> None:
+    name, here = "tf_efficientnet_lite0.in1k", ("--server", server)
+    asked = ("score", "fish", "--candidate", name, "--no-wait", "--json", *here)
+    (row,) = task2vec(*asked).json["scores"]
+    assert (row["candidate"], row["state"]) == (name, "pending")
+    assert "pending" in task2vec("score", "fish", "--candidate", name, "--no-wait", *here).stdout
+    assert task2vec("cancel", row["job_id"], *here).exit_code == 0
+    assert_error(task2vec("score", "fish", "--candidate", "brain", *here), 1, "no candidate")
+
+
+def test_scores_are_told_beside_what_could_not_be_had() -> None:
+    scores = {"ridge": 0.91, "knn": 0.84, "logme": -0.3, "h_score": 4.0, "lfc": 0.5, "leep": -1.2}
+    answer = {
+        "scores": [
+            {"candidate": "a", "state": "scored", "scores": scores, "problem": None, "n_images": 7},
+            {"candidate": "b", "state": "failed", "scores": None, "problem": {"detail": "gone"}},
+        ]
+    }
+    console = Console(width=100, record=True)
+    console.print(terminal.scores_table(answer, "Told"))
+    told = console.export_text()
+    for expected in ("91%", "84%", "-0.3", "-1.2", "failed", "b: gone"):
+        assert expected in told
+
+
 def test_a_run_that_ended_is_told_beside_its_forecast() -> None:
     classes = [
         {"name": f"kind {n}", "images": 5, "recall": n / 10, "precision": None if n == 0 else 0.5}

@@ -18,6 +18,7 @@ from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
 from app.api.tasks import TaskIdPath, present_embedding
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.cells import RIDGE
 from app.cost.correction import Setting
 from app.cost.predictor import Estimate, Interval, TaskFacts, estimate
 from app.embedding.distance import one_to_many
@@ -86,6 +87,7 @@ def estimates_of(
     difficulties = _difficulties(session, tenant, embedding, by_name.values())
     facts = facts_of(task, embedding.complexity)
     accuracies = forecasts.accuracies(task, recipe, "accuracy", by_name.values())
+    scores = forecasts.scores(task)
     estimates = [
         estimate(
             facts,
@@ -94,6 +96,7 @@ def estimates_of(
             device_card,
             difficulty=difficulties.get(card.source_task),
             accuracy=accuracies.get(card.name),
+            ridge_accuracy=scores.get(card.name, {}).get(RIDGE),
             factors=forecasts.factors(Setting(task.id, card.name, recipe, device)),
             timing=forecasts.timing(device, card.name),
         )
@@ -152,6 +155,7 @@ def _row(ranked: RankedEstimate, candidates: dict[str, CandidateCard]) -> Estima
         fitting_batch_size=row.fitting_batch_size,
         top1_percent=row.top1_percent,
         difficulty=row.difficulty,
+        ridge_accuracy=row.ridge_accuracy,
         source_task=card.source_task,
         evidence=ranked.evidence,
         frontier=ranked.frontier,

@@ -26,11 +26,11 @@ from app.api.schemas import (
     FinetunePage,
     TaskId,
 )
-from app.api.tasks import Cursor, Limit, TaskIdPath, present_embedding
+from app.api.tasks import Cursor, Limit, TaskIdPath, task_with_images
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import Conflict, Forbidden, InvalidRequest, NotFound
-from app.store import cards, tasks, workers
+from app.store import cards, workers
 from app.store import finetunes as store
 from app.store.finetunes import Asked
 from app.store.idempotency import Answer
@@ -71,13 +71,13 @@ def post_finetune(
         if replayed is not None:
             return replayed
         candidate, recipe, device = _cards(session, tenant, asked)
-        _require_images(session, tenant, task_id)
+        task_with_images(session, tenant, task_id)
         forecast = _forecast(reached, session, tenant, task_id, asked)
 
     def accept(session: Session) -> Answer:
         row = store.create(
             session,
-            _require_images(session, tenant, task_id),
+            task_with_images(session, tenant, task_id),
             candidate,
             recipe,
             device,
@@ -237,19 +237,6 @@ def _require_same_kind(session: Session, device: DeviceCard) -> None:
             f"{device.name} is a {device.kind}, and the worker computes on {', '.join(here)}.",
             "Name the card of the worker's machine as `device`.",
         )
-
-
-def _require_images(session: Session, tenant: str, task_id: str) -> Any:
-    """The task, with an embedding and its images."""
-    task = tasks.get_own_task(session, tenant, task_id)
-    present_embedding(task)
-    if not task.archives:
-        raise Conflict(
-            "task-without-images",
-            f"The images of the task {task_id!r} are not stored.",
-            "Upload them as a new task.",
-        )
-    return task
 
 
 def _forecast(

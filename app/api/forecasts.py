@@ -13,7 +13,7 @@ from app.cost.estimator import Joint, Question
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import CountedName, Interval
 from app.cost.timing import Timing
-from app.store import outcomes, timings
+from app.store import outcomes, scores, timings
 from app.store.tables import Task
 
 PERCENT = 100.0
@@ -26,6 +26,7 @@ class Forecasts:
         self._session, self._tenant = session, tenant
         self._estimator = reached.estimators.of(session, tenant)
         self._seen: dict[str, OutcomeTable | None] = {}
+        self._scores: dict[str, dict[str, dict[str, float]]] = {}
         self._told: dict[tuple[str, str, str], Joint] = {}
         self._timings: dict[str, dict[str, Timing]] = {}
 
@@ -71,6 +72,13 @@ class Forecasts:
             self._seen[task.id] = evidence.finished()
         return self._seen[task.id]
 
+    def scores(self, task: Task) -> dict[str, dict[str, float]]:
+        """By candidate, what its features told of the task, as the estimator names it."""
+        if task.id not in self._scores:
+            found = scores.learnt(self._session, self._tenant, [task.id])
+            self._scores[task.id] = found.get(task.id, {})
+        return self._scores[task.id]
+
     def _question(
         self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
     ) -> Question:
@@ -84,5 +92,6 @@ class Forecasts:
                 for card in candidates
             },
             probe_accuracy=made.get("cv_accuracy"),
+            scores=self.scores(task),
             seen=self.seen(task),
         )

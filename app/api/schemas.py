@@ -18,6 +18,7 @@ from pydantic import (
 )
 
 from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
+from app.cost.score_names import Score
 from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
@@ -427,6 +428,9 @@ class EstimateRow(Answer):
     fitting_batch_size: int = Field(description="the largest that does; 0: none")
     top1_percent: float | None
     difficulty: float | None = Field(description="asymmetric distance from the source task")
+    ridge_accuracy: float | None = Field(
+        description="of a simple classifier on its features, where these were looked at"
+    )
     source_task: str | None
     evidence: str = Field(description="of strength, by which the row has its rank")
     frontier: bool = Field(description="no other row that fits is both cheaper and as strong")
@@ -534,6 +538,39 @@ class JobAnswer(Answer):
     started_at: datetime | None
     finished_at: datetime | None
     links: dict[str, str]
+
+
+# --- what candidates' features tell
+
+
+class ScoresAsked(Body):
+    candidates: list[CardRef] | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="all whose weights are on the worker already, without it",
+    )
+
+
+class ScoresAccepted(Answer):
+    job_id: str | None = Field(description="null where all is told already, or soon will be")
+    candidates: list[str]
+
+
+class ScoresRow(Answer):
+    """Scores as the reference explains them; higher for the better."""
+
+    candidate: str
+    state: Literal["pending", "scored", "failed"]
+    n_images: int | None = Field(description="that were looked at")
+    scores: dict[Score, float] | None
+    problem: dict[str, Any] | None = Field(description="why there are none")
+    job_id: str
+
+
+class ScoresAnswer(Answer):
+    task: str
+    scores: list[ScoresRow]
 
 
 # --- fine-tuning

@@ -45,7 +45,7 @@ from app.sources import require_allowed
 from app.store import archives, cards, embeddings
 from app.store import tasks as store
 from app.store.idempotency import Answer
-from app.store.jobs import FINETUNE
+from app.store.jobs import ASIDE
 from app.store.tables import PUBLIC, Job, Task
 
 router = APIRouter(tags=["tasks"])
@@ -245,7 +245,7 @@ def _answer(session: Session, task: Task) -> TaskAnswer:
 
 def _rows(session: Session, tasks: list[Task]) -> list[TaskRow]:
     seqs = [task.seq for task in tasks]
-    embedding = (Job.task_seq.in_(seqs), Job.kind != FINETUNE)
+    embedding = (Job.task_seq.in_(seqs), Job.kind.not_in(ASIDE))
     newest = select(func.max(Job.seq)).where(*embedding).group_by(Job.task_seq)
     rows = session.execute(select(Job.task_seq, Job.id).where(Job.seq.in_(newest)))
     job_ids: dict[int, str] = dict(rows.all())
@@ -289,6 +289,19 @@ def present_embedding(task: Task) -> int:
     if task.embedding_seq is None:
         raise _not_ready(task)
     return task.embedding_seq
+
+
+def task_with_images(session: Session, tenant: str, task_id: str) -> Task:
+    """The tenant's own, with an embedding and the images that it is of."""
+    task = store.get_own_task(session, tenant, task_id)
+    present_embedding(task)
+    if not task.archives:
+        raise Conflict(
+            "task-without-images",
+            f"The images of the task {task_id!r} are not stored.",
+            "Upload them as a new task.",
+        )
+    return task
 
 
 def _no_intake(task: Task) -> NotFound:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
@@ -18,6 +19,7 @@ from app.cli.options import (
 )
 from app.cli.root import app
 from app.cli.shared import print_json
+from app.cli.tasks import follow, require_success
 from app.client import Client
 
 
@@ -97,3 +99,32 @@ def plan(
         print_json(answer)
     else:
         terminal.out.print(terminal.plan_report(answer, found["name"]))
+
+
+@app.command()
+def score(
+    task: TaskRef,
+    candidate: Annotated[
+        list[str] | None,
+        typer.Option(help="Also several times; all whose weights the worker has, without it."),
+    ] = None,
+    wait: Annotated[bool, typer.Option(help="Wait until they are told.")] = True,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at TASK's images through candidates: what their features tell enters the estimates."""
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        path = f"/v1/tasks/{quote(found['id'], safe='')}/scores"
+        accepted = client.post(path, {"candidates": candidate} if candidate else {})
+        if wait and accepted["job_id"] is not None:
+            follow(client, accepted["job_id"], found["name"])
+        answer = client.get(path)
+    if as_json:
+        print_json(answer)
+    else:
+        terminal.out.print(terminal.scores_table(answer, f"What features tell of {found['name']}"))
+    asked = [row for row in answer["scores"] if row["candidate"] in accepted["candidates"]]
+    if asked and all(row["state"] == "failed" for row in asked):
+        require_success("failed", asked[0]["problem"])

@@ -100,6 +100,7 @@ class Estimate:
 
     `top1_percent`        published ImageNet-1k accuracy: a prior on strength, nothing of this task
     `difficulty`          asymmetric distance from the candidate's source task; lower is easier
+    `ridge_accuracy`      of a simple classifier on the candidate's features (scores.py), a share
     `fits`                typical memory is within the device's
     `fitting_batch_size`  largest batch that is, 0 where none is
     `inference_seconds`   of the network on one image, alone in its batch
@@ -115,6 +116,7 @@ class Estimate:
     accuracy: Interval | None
     top1_percent: float | None
     difficulty: float | None
+    ridge_accuracy: float | None
     steps: Interval
     seconds: Interval
     money_usd: Interval
@@ -140,11 +142,13 @@ def estimate(
     *,
     difficulty: float | None,
     accuracy: Interval | None = None,
+    ridge_accuracy: float | None = None,
     factors: Mapping[CountedName, Factor | None] = NOT_CORRECTED,
     timing: Timing | None = None,
 ) -> Estimate:
     """Steps, seconds, money, energy and memory of one run; `difficulty`, `accuracy` (a share),
-    `factors` and `timing` are the caller's, accuracy and factors from outcomes (estimator.py).
+    `ridge_accuracy`, `factors` and `timing` are the caller's, accuracy and factors from outcomes
+    (estimator.py).
     A factor on seconds is on what is counted, so it goes before a timing.
 
     Raises InvalidRequest where `difficulty` is not finite.
@@ -176,6 +180,7 @@ def estimate(
         accuracy=accuracy,
         top1_percent=candidate.top1_percent,
         difficulty=difficulty,
+        ridge_accuracy=ridge_accuracy,
         steps=Interval(work.split.steps, work.split.steps, work.split.steps, "exact"),
         seconds=told["seconds"],
         money_usd=told["seconds"].scaled(device.price_usd_per_hour / SECONDS_PER_HOUR),
@@ -188,6 +193,7 @@ def estimate(
         timed=timed is not None,
         basis=[
             _basis_of_accuracy(accuracy),
+            *([] if ridge_accuracy is None else [_basis_of_ridge(ridge_accuracy)]),
             *_basis(task, work, candidate, recipe, device, difficulty, timed),
             *(_basis_of_factor(name, factor) for name, factor in factors.items() if factor),
         ],
@@ -281,6 +287,13 @@ def _basis_of_accuracy(accuracy: Interval | None) -> str:
         "images) and this one; of a candidate without any, from its published accuracy beside "
         "theirs; the interval is uncalibrated until it has outcomes on two tasks, and there are "
         "some on nine"
+    )
+
+
+def _basis_of_ridge(share: float) -> str:
+    return (
+        f"ridge_accuracy: a ridge classifier on its features gets {share:.0%} of the task's images "
+        "right, each left out in turn; with LogME it enters the accuracy"
     )
 
 

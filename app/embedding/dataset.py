@@ -27,6 +27,7 @@ from app.embedding.image import (
     pixel_count,
 )
 from app.embedding.layout import LabelledFile, LabelledFiles, find_files, named_members
+from app.embedding.portion import balanced_part
 from app.embedding.report import IntakeReport, report_intake
 from app.embedding.spool import spooled
 from app.errors import Refused
@@ -87,6 +88,7 @@ def read_labelled_images(
     label_kind: AskedLabelKind,
     limits: ArchiveLimits,
     max_image_pixels: int,
+    most: int | None = None,
     decoders: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LabelledImages, IntakeReport]:
@@ -95,10 +97,11 @@ def read_labelled_images(
     `auto` is multi_label where some row of a labels file has several labels. In a multi_label set
     an image with an empty label is one to which no label applies, and the labels of files with the
     same bytes are joined; in a single_label set files with the same bytes and label count once.
-    `decoders` images are decoded at a time, by default as many as the process has cores, at most
-    MAX_DECODERS; their number changes no result. `on_progress(done, total)` counts images; while
-    files are still being listed it is called with done = 0 and a growing total. What it raises ends
-    the reading.
+    With `most`, about so many images are read at most, the same share of every class, and the
+    report is of these. `decoders` images are decoded at a time, by default as many as the process
+    has cores, at most MAX_DECODERS; their number changes no result. `on_progress(done, total)`
+    counts images; while files are still being listed it is called with done = 0 and a growing
+    total. What it raises ends the reading.
 
     Raises RefusedSet where fewer than 2 classes or no readable image are left; Refused where labels
     and their kind do not fit; and what `read_members` and `parse_labels` raise.
@@ -109,6 +112,10 @@ def read_labelled_images(
     kind = _settle_kind(label_kind, found)
     row_of = _arrange(found, kind)
     rows = sorted(set(row_of.values()), key=lambda row: (row.labels, row.digest))
+    if most is not None and rows:
+        rows = _part(rows, kind, most)
+        chosen = set(rows)
+        found.images = [file for file in found.images if row_of[file] in chosen]
     pixels = spooled((len(rows), size, size, 3), np.uint8)
     unreadable, sizes = _decode(
         archives,
@@ -121,7 +128,7 @@ def read_labelled_images(
         heard,
     )
 
-    row_labels = {file: row.labels for file, row in row_of.items()}
+    row_labels = {file: row_of[file].labels for file in found.images}
     report = report_intake(found, row_labels, unreadable, sizes)
     kept = [place for place, row in enumerate(rows) if row.digest not in unreadable]
     for place, before in enumerate(kept):
@@ -175,6 +182,14 @@ def _arrange(found: LabelledFiles, kind: LabelKind) -> dict[LabelledFile, _Row]:
             "Check that folders (or the column `label`) name classes, not single images.",
         )
     return row_of
+
+
+def _part(rows: Sequence[_Row], kind: LabelKind, most: int) -> list[_Row]:
+    labels = _label_array(
+        rows, tuple(sorted({label for row in rows for label in row.labels})), kind
+    )
+    chosen = balanced_part(labels, [row.digest for row in rows], most)
+    return [rows[place] for place in sorted(chosen)]
 
 
 def _decode(

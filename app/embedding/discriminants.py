@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from app.embedding.head import fit_unvalidated
-from app.embedding.penalty import balanced_part
+from app.embedding.portion import balanced_part
 from app.embedding.regression import Labels
 from app.embedding.vector import RANK
 

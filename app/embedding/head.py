@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from app.embedding.dataset import LabelKind
-from app.embedding.penalty import PENALTIES, balanced_part, choose_penalty
+from app.embedding.penalty import PENALTIES, choose_penalty
+from app.embedding.portion import balanced_part
 from app.embedding.regression import (
     Array,
     Features,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import threading
 from collections import deque
@@ -41,22 +40,6 @@ ROUNDING = 1e-8
 six digits, and the doubt about the head more than it needs."""
 PATH_KEPT = 4
 POLL_SECONDS = 0.1
-
-
-def _shuffled(digests: Sequence[str]) -> Indices:
-    """Image numbers in an order that depends on each image's bytes only."""
-    keys = [hashlib.blake2b(digest.encode()).digest() for digest in digests]
-    return np.array(sorted(range(len(keys)), key=lambda i: (keys[i], i)), dtype=np.int64)
-
-
-def balanced_part(labels: Labels, digests: Sequence[str], most: int) -> Indices:
-    """At most about `most` images, the same share of every class, in an order of their bytes."""
-    order = _shuffled(digests)
-    share = min(1.0, most / len(order))
-    if labels.ndim == 2 or share == 1.0:
-        return order[: int(np.ceil(share * len(order)))]
-    groups = (order[labels[order] == c] for c in np.unique(labels))
-    return np.concatenate([group[: int(np.ceil(share * len(group)))] for group in groups])
 
 
 def _folds(labels: Labels) -> Indices:

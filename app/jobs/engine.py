@@ -18,15 +18,17 @@ from dbos import (
     WorkflowStatusString,
 )
 
-from app.store.jobs import FINETUNE
+from app.store.jobs import FINETUNE, SCORE
 
 Work = Callable[[str], None]
 
 JOB_CONTRACT = "1"
 """What a pending job means to the code that resumes it: a deploy that changed it orphans them."""
 
-_QUEUE, _LONG_QUEUE = "jobs", "long-jobs"
-"""What takes hours does not hold up what takes seconds."""
+_QUEUE = "jobs"
+_QUEUES = {FINETUNE: "long-jobs", SCORE: "scores"}
+"""By kind of job, where it is not _QUEUE: what takes hours holds up nothing that takes minutes, and
+neither what takes seconds."""
 _ENDED = [
     WorkflowStatusString.SUCCESS.value,
     WorkflowStatusString.ERROR.value,
@@ -91,7 +93,7 @@ class DbosEngine:
 
         self._workflow = run_job
         DBOS.launch()
-        for queue in (_QUEUE, _LONG_QUEUE):
+        for queue in (_QUEUE, *_QUEUES.values()):
             DBOS.register_queue(
                 queue, worker_concurrency=1, polling_interval_sec=self._poll_interval_seconds
             )
@@ -104,8 +106,7 @@ class DbosEngine:
             # The caller's row says unfinished, so that end was never applied: begin anew.
             DBOS.delete_workflow(job_id)
         with SetWorkflowID(job_id):
-            queue = _LONG_QUEUE if kind == FINETUNE else _QUEUE
-            DBOS.enqueue_workflow(queue, self._workflow, job_id)
+            DBOS.enqueue_workflow(_QUEUES.get(kind, _QUEUE), self._workflow, job_id)
 
     def forget_ended(self, before: datetime) -> None:
         while ended := DBOS.list_workflows(

@@ -19,6 +19,9 @@ SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
 """A job's time by phase, in order (default probe, CPU): for phases not yet measured."""
 
 TRAINING = "training"
+SCORING = "looking through candidates"
+_STEADY = (TRAINING, SCORING)
+"""Phases of many steps, each about like the last."""
 
 EVIDENCE_SECONDS = 1.0  # before that, speeds are noise and no forecast is given
 EVIDENCE_SHARE = 0.1  # of a phase, before its own speed is believed
@@ -46,12 +49,12 @@ class Forecast:
                 self._seconds_before += self._heard_at - self._phase_began
                 self._share_before += SHARES[self._phase]
             self._phase, self._phase_began = phase, self._heard_at
-            if phase == TRAINING:  # loading a network and looking at images is no step
+            if phase in _STEADY:  # loading a network and looking at images is no step
                 self._phase_began = now
             self._first_done = done
         self._heard_at = now
         seconds_here = now - self._phase_began
-        if phase == TRAINING:  # every step like the last, from wherever a checkpoint was
+        if phase in _STEADY:  # from wherever a checkpoint was
             steps = done - self._first_done
             known = steps > 0 and seconds_here >= EVIDENCE_SECONDS
             return seconds_here * (total - done) / steps if known else None

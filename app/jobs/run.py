@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,13 +26,17 @@ from app.jobs.bench import Workbench
 from app.jobs.embed_task import embed
 from app.jobs.engine import HandBack
 from app.jobs.finetune import finetune
+from app.jobs.score import score
 from app.store import jobs
 from app.store.intake import Intake
-from app.store.jobs import FINETUNE, EndState, Start
+from app.store.jobs import ASIDE, FINETUNE, SCORE, EndState, Start
 from app.telemetry import log_event
 
 REFUSALS = (Refused, TooLarge, UnsupportedMedia, Forbidden)
 """Errors whose cause is the set or its source: the task ends as `refused`, not as `failed`."""
+
+_WORK: dict[str, Callable[[Start, Workbench], None]] = {FINETUNE: finetune, SCORE: score}
+"""By kind of job; any other embeds."""
 
 
 def run_job(job_id: str, bench: Workbench) -> None:
@@ -57,7 +62,7 @@ def run_job(job_id: str, bench: Workbench) -> None:
         return
     seconds = round(time.monotonic() - began, 3)
     log_event(
-        f"{'finetune' if start.kind == FINETUNE else 'task'}.{state}",
+        f"{start.kind if start.kind in ASIDE else 'task'}.{state}",
         task_id=start.task_id,
         job_id=job_id,
         duration_seconds=seconds,
@@ -66,10 +71,7 @@ def run_job(job_id: str, bench: Workbench) -> None:
 
 def _bring_to_end(start: Start, bench: Workbench) -> EndState:
     try:
-        if start.kind == FINETUNE:
-            finetune(start, bench)
-        else:
-            embed(start, bench)
+        _WORK.get(start.kind, embed)(start, bench)
     except HandBack:
         with bench.database.session() as session:
             jobs.release_job(session, start.job_id, start.token, counted=False)

@@ -48,7 +48,7 @@ def create(
         candidate=candidate.model_dump(mode="json"),
         recipe=recipe.model_dump(mode="json"),
         device=device.model_dump(mode="json"),
-        archives=_embedded(session, task),
+        archives=jobs.embedded_archives(session, task),
         asked=asdict(asked),
         warnings=warnings,
         forecast=forecast,
@@ -57,13 +57,6 @@ def create(
     session.add(row)
     session.flush()
     return row
-
-
-def _embedded(session: Session, task: Task) -> list[str]:
-    """Digests of the archives that the task's present embedding is of: a version that is still on
-    its way may yet be refused."""
-    version = task.version - 1 if jobs.is_busy(session, task) else task.version
-    return [archive.sha256 for archive in task.archives if archive.position < version]
 
 
 def get(session: Session, tenant: str, finetune_id: str) -> Finetune:

@@ -1,6 +1,7 @@
 """Jobs: accepted with their outbox row, fenced by a token while a worker holds them, ended once.
 
-A `finetune` job trains a candidate on a ready task's images, and leaves the task as it is.
+Jobs of ASIDE rest on a ready task and leave it as it is: a `finetune` trains a candidate on its
+images, a `score` looks at them through candidates.
 
 A `reindex` job embeds a ready task anew in another space. It has no outbox row: a worker takes it
 up when nothing else is to be done, and the task stays as it is until `spaces.settle`.
@@ -25,7 +26,10 @@ from app.store.tables import Embedding, Job, Outbox, Task, new_id, now
 EndState = Literal["succeeded", "refused", "failed", "cancelled"]
 ENDED = ("succeeded", "refused", "failed", "cancelled")
 FINETUNE = "finetune"
-_BESIDE = (REINDEX, FINETUNE)
+SCORE = "score"
+ASIDE = (FINETUNE, SCORE)
+"""Kinds of job that embed nothing."""
+_BESIDE = (REINDEX, *ASIDE)
 """Kinds of job that say nothing of their task's state."""
 
 
@@ -84,7 +88,7 @@ def count_by_state(session: Session) -> dict[tuple[str, str], int]:
 def oldest_wait_seconds(session: Session) -> float:
     """How long the job that waits longest has waited; 0 where none does.
 
-    Those of the background and fine-tuning, which takes hours, don't count.
+    Those of the background, and those that take minutes or hours, don't count.
     """
     waiting = (Job.state == "queued", Job.kind.not_in(_BESIDE))
     since = session.scalar(select(func.min(Job.created_at)).where(*waiting))
@@ -115,6 +119,13 @@ def is_busy(session: Session, task: Task) -> bool:
     return session.scalar(select(Job.seq).where(*own).limit(1)) is not None
 
 
+def embedded_archives(session: Session, task: Task) -> list[str]:
+    """Digests of the archives that the task's present embedding is of: a version that is still on
+    its way may yet be refused."""
+    version = task.version - 1 if is_busy(session, task) else task.version
+    return [archive.sha256 for archive in task.archives if archive.position < version]
+
+
 def next_in_background(session: Session) -> str | None:
     """The oldest reindex job that was never begun, where nothing runs and nobody else waits."""
     waiting = (Job.state == "queued", Job.kind == REINDEX, Job.attempts == 0)
@@ -123,7 +134,7 @@ def next_in_background(session: Session) -> str | None:
         return None
     first = and_(
         or_(Job.state == "running", and_(Job.state == "queued", Job.kind != REINDEX)),
-        Job.kind != FINETUNE,  # which has a queue of its own
+        Job.kind.not_in(ASIDE),  # which have queues of their own
     )
     return None if session.scalar(select(Job.seq).where(first).limit(1)) is not None else job_id
 
@@ -250,7 +261,7 @@ def finish_job(
     """Ends the job and brings its task to where that leaves it; what embeds succeeds with an
     embedding."""
     job = hold(session, job_id, token)
-    if (state == "succeeded" and job.kind != FINETUNE) != (embedding is not None):
+    if (state == "succeeded" and job.kind not in ASIDE) != (embedding is not None):
         raise ValueError("an embedding belongs to success, and to nothing else")
     _end(session, job, state, problem=problem, intake=intake, embedding=embedding)
 
@@ -288,7 +299,7 @@ def _end(
     session.execute(delete(Outbox).where(Outbox.job_id == job.id))
 
     task = job.task
-    if job.kind == FINETUNE:
+    if job.kind in ASIDE:
         return
     if job.kind == REINDEX:
         _end_reindex(session, task, problem, intake, embedding)

@@ -18,6 +18,7 @@ from app.cost.outcome_table import NUMBERS, OutcomeTable
 from app.cost.plausibility import implausible
 from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import NotFound
+from app.store import scores
 from app.store.cursors import page
 from app.store.tables import Embedding, Outcome, Task
 from app.store.tasks import readable_by
@@ -114,9 +115,17 @@ def evidence(session: Session, tenant: str, *, task: str | None = None) -> Evide
     if task is not None:
         query = query.where(Outcome.task == task)
     found = session.scalars(query.order_by(Outcome.seq)).all()
-    eases = _probe_accuracies(session, tenant, {outcome.task for outcome in found})
+    names = sorted({outcome.task for outcome in found})
+    eases: dict[str, float | None] = {}
+    told: dict[str, dict[str, dict[str, float]]] = {}
+    for some in _portions(names):
+        eases |= _probe_accuracies(session, tenant, some)
+        told |= scores.learnt(session, tenant, some)
     return Evidence.of(
-        _measured(outcome) | {PROBE_ACCURACY: eases.get(outcome.task)} for outcome in found
+        _measured(outcome)
+        | {PROBE_ACCURACY: eases.get(outcome.task)}
+        | told.get(outcome.task, {}).get(outcome.model, {})
+        for outcome in found
     )
 
 
@@ -124,12 +133,9 @@ def _probe_accuracies(
     session: Session, tenant: str, names: Collection[str]
 ) -> dict[str, float | None]:
     """Of the tasks that have an embedding."""
-    found: dict[str, float | None] = {}
-    for some in _portions(sorted(names)):
-        query = select(Task.id, Embedding.provenance).join(Task.embedding)
-        query = query.where(Task.id.in_(some), readable_by(tenant))
-        found |= {task: made.get("cv_accuracy") for task, made in session.execute(query)}
-    return found
+    query = select(Task.id, Embedding.provenance).join(Task.embedding)
+    query = query.where(Task.id.in_(names), readable_by(tenant))
+    return {task: made.get("cv_accuracy") for task, made in session.execute(query)}
 
 
 def _measured(outcome: Outcome) -> dict[str, Any]:

@@ -205,7 +205,7 @@ class Job(Base):
     seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
     tenant: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex finetune
+    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex finetune score
     probe: Mapped[str | None] = mapped_column(String(100))  # of a reindex, which leaves the task's
     task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(
@@ -251,6 +251,30 @@ class Finetune(Base):
     curve: Mapped[list[Any]] = mapped_column(JSON, default=list)
     result: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     outcome_id: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    task: Mapped[Task] = relationship()
+    job: Mapped[Job] = relationship()
+
+
+class CandidateScore(Base):
+    """What a candidate's features tell of a task's images, before it is trained on them.
+
+    `scores` and `problem` are null until the job comes to it; then one of them tells.
+    """
+
+    __tablename__ = "candidate_scores"
+    __table_args__ = (UniqueConstraint("task_seq", "candidate"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"))
+    job_seq: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), index=True)
+    candidate: Mapped[str] = mapped_column(String(100))
+    card: Mapped[dict[str, Any]] = mapped_column(JSON)  # as it was when it was asked about
+    archives: Mapped[list[str]] = mapped_column(JSON)  # digests of what the images are read from
+    n_images: Mapped[int | None] = mapped_column(Integer)
+    scores: Mapped[dict[str, float] | None] = mapped_column(JSON)
+    problem: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
     task: Mapped[Task] = relationship()

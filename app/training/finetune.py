@@ -25,12 +25,13 @@ from torch import Tensor, nn
 from app.catalogue import CandidateCard, RecipeCard
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import LabelledImages
-from app.embedding.penalty import balanced_part
+from app.embedding.portion import balanced_part
 from app.embedding.pretrained import pretrained
 from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
 from app.training.checkpoint import Checkpoint
-from app.training.images import Batches, Cached, moved
+from app.training.frozen import moved
+from app.training.images import Batches, Cached
 from app.training.information import Information, information
 from app.training.names import Ended
 from app.training.precision import autocast

@@ -16,9 +16,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from app.embedding.dataset import LabelledImages
-from app.embedding.tf32 import tf32
-from app.errors import InvalidRequest
-from app.training.precision import autocast
+from app.training.frozen import frozen_outputs
 from app.training.split import Rows
 
 LEAST_CROP = 0.6
@@ -105,13 +103,9 @@ class Cached:
         """InvalidRequest for a network whose classifier is not the last thing that it does."""
         rows = np.arange(len(source.images.digests))
         found: list[Tensor] = []
-        for inputs in source.judging(rows, batch_size):
-            seen = moved(inputs, device)
-            with torch.inference_mode(), tf32(precision == "tf32"), autocast(device, precision):
-                features = network.forward_head(network.forward_features(seen), pre_logits=True)
-                if not found:
-                    _require_same(network.get_classifier()(features), network(seen), network)
-            found.append(features.float().cpu())
+        inputs = source.judging(rows, batch_size)
+        for features, _ in frozen_outputs(network, inputs, device, precision):
+            found.append(features)
             on_features(sum(map(len, found)), len(rows))
         return cls(torch.cat(found), source)
 
@@ -131,18 +125,3 @@ def shuffled(rows: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:
     a single image would break a network's normalisation."""
     order = np.random.default_rng([seed, epoch]).permutation(rows)
     return np.array_split(order, -(-len(order) // batch_size))
-
-
-def moved(inputs: Tensor, device: torch.device) -> Tensor:
-    """To the device; images with their channels last."""
-    layout = torch.channels_last if inputs.ndim == 4 else torch.preserve_format
-    return inputs.to(device, memory_format=layout, non_blocking=True)
-
-
-def _require_same(logits: Tensor, wanted: Tensor, network: nn.Module) -> None:
-    if logits.shape != wanted.shape or not torch.allclose(logits, wanted, rtol=1e-2, atol=1e-2):
-        raise InvalidRequest(
-            "network-unsupported",
-            f"The classifier of {type(network).__name__} is not all that follows its features.",
-            "Take a recipe whose features are not cached.",
-        )

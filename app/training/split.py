@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from app.embedding.portion import hashed_order
 from app.errors import InvalidRequest
 
 Rows = npt.NDArray[np.int64]
@@ -25,8 +25,7 @@ def split_rows(
 
     Raises InvalidRequest where nothing would be held out.
     """
-    keys = [hashlib.blake2b(f"{seed}\n{digest}".encode()).digest() for digest in digests]
-    order = np.array(sorted(range(len(keys)), key=lambda row: (keys[row], row)), dtype=np.int64)
+    order = hashed_order([f"{seed}\n{digest}" for digest in digests])
     groups = (
         [order]
         if labels.ndim == 2

@@ -519,3 +519,24 @@ def test_a_folder_is_held_to_the_rule_of_labels_files(folder: str) -> None:
     images, report = read(archive)
     assert images.classes == ("a", "b")
     assert "no label" in str(reasons(report)[f"{folder}/3.png"])
+
+
+def test_of_a_large_set_a_part_is_read_the_same_share_of_every_class() -> None:
+    files = labelled_files(3, 20)
+    whole, _ = read(make_zip(files))
+    part, report = read(make_zip(files), most=12)
+    again, _ = read(make_tar(dict(reversed(files.items()))), most=12)
+    assert part.digests == again.digests
+    assert np.bincount(part.labels).tolist() == [4, 4, 4]
+    assert set(part.digests) < set(whole.digests)
+    place = whole.digests.index(part.digests[0])
+    np.testing.assert_array_equal(part.pixels[0], whole.pixels[place])
+    assert len([file for file in report.files if file["status"] == "used"]) == 12
+
+
+def test_a_part_of_a_set_with_several_labels_is_of_the_whole() -> None:
+    files = {f"{n}.png": png((n, 0, 0)) for n in range(10)}
+    rows = [{"file": f"{n}.png", "label": "red|dark" if n % 2 else "red"} for n in range(10)]
+    files["labels.jsonl"] = "\n".join(map(json.dumps, rows)).encode()
+    part, _ = read(make_zip(files), most=6)
+    assert (part.label_kind, len(part.digests)) == ("multi_label", 6)
