@@ -7,10 +7,8 @@ that of (labels, digest of the file's bytes): neither names nor the archive's or
 
 from __future__ import annotations
 
-import os
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 from typing import BinaryIO, Literal
@@ -19,13 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from app.embedding.archive import ArchiveLimits
-from app.embedding.image import (
-    PREPROCESSING,
-    Pixels,
-    UnreadableImageError,
-    decode_image,
-    pixel_count,
-)
+from app.embedding.decoding import decode_members
+from app.embedding.image import PREPROCESSING, Pixels
 from app.embedding.layout import LabelledFile, LabelledFiles, find_files, named_members
 from app.embedding.portion import balanced_part
 from app.embedding.report import IntakeReport, report_intake
@@ -45,7 +38,6 @@ LabelKind = Literal["single_label", "multi_label"]
 AskedLabelKind = Literal["auto"] | LabelKind
 
 MAX_CLASSES = 5_000
-MAX_DECODERS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +90,9 @@ def read_labelled_images(
     an image with an empty label is one to which no label applies, and the labels of files with the
     same bytes are joined; in a single_label set files with the same bytes and label count once.
     With `most`, about so many images are read at most, the same share of every class, and the
-    report is of these. `decoders` images are decoded at a time, by default as many as the process
-    has cores, at most MAX_DECODERS; their number changes no result. `on_progress(done, total)`
-    counts images; while files are still being listed it is called with done = 0 and a growing
-    total. What it raises ends the reading.
+    report is of these. `decoders` images are decoded at a time (decoding.py); their number changes
+    no result. `on_progress(done, total)` counts images; while files are still being listed it is
+    called with done = 0 and a growing total. What it raises ends the reading.
 
     Raises RefusedSet where fewer than 2 classes or no readable image are left; Refused where labels
     and their kind do not fit; and what `read_members` and `parse_labels` raise.
@@ -117,15 +108,20 @@ def read_labelled_images(
         chosen = set(rows)
         found.images = [file for file in found.images if row_of[file] in chosen]
     pixels = spooled((len(rows), size, size, 3), np.uint8)
-    unreadable, sizes = _decode(
-        archives,
-        found,
-        rows,
+    places: defaultdict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        places[row.digest].append(place)
+    # One file of each digest is enough: in reversed order the first by name is the one to stay.
+    source = {file.digest: file.name for file in reversed(found.images)}
+    unreadable, sizes = decode_members(
+        named_members(archives, limits),
+        {name: digest for digest, name in source.items()},
+        places,
         pixels,
-        limits,
-        max_image_pixels,
-        decoders or min(_cores(), MAX_DECODERS),
-        heard,
+        max_waiting_bytes=limits.max_entry_bytes,
+        max_image_pixels=max_image_pixels,
+        decoders=decoders,
+        heard=heard,
     )
 
     row_labels = {file: row_of[file].labels for file in found.images}
@@ -190,73 +186,6 @@ def _part(rows: Sequence[_Row], kind: LabelKind, most: int) -> list[_Row]:
     )
     chosen = balanced_part(labels, [row.digest for row in rows], most)
     return [rows[place] for place in sorted(chosen)]
-
-
-def _decode(
-    archives: Sequence[BinaryIO],
-    found: LabelledFiles,
-    rows: Sequence[_Row],
-    pixels: Pixels,
-    limits: ArchiveLimits,
-    max_image_pixels: int,
-    decoders: int,
-    heard: Callable[[int, int], None],
-) -> tuple[dict[str, str], dict[str, int]]:
-    """Fills `pixels` in place; tells by digest why an image could not be decoded, and how many
-    pixels the file of any other has.
-
-    Decoders run in threads (Pillow lets them). What waits for one is never more than one largest
-    entry, and never more than two files a decoder.
-    """
-    places: defaultdict[str, list[int]] = defaultdict(list)
-    for place, row in enumerate(rows):
-        places[row.digest].append(place)
-    # One file of each digest is enough: in reversed order the first by name is the one to stay.
-    source = {file.digest: file.name for file in reversed(found.images)}
-    wanted = {name: digest for digest, name in source.items()}
-    unreadable: dict[str, str] = {}
-    sizes: dict[str, int] = {}
-    waiting: deque[tuple[str, int, Future[tuple[Pixels, int]]]] = deque()
-    done = 0
-
-    def finish_oldest() -> None:
-        nonlocal done
-        digest, _, future = waiting.popleft()
-        try:
-            pixels[places[digest]], sizes[digest] = future.result()
-        except UnreadableImageError as error:
-            unreadable[digest] = str(error)
-        done += 1
-        heard(done, len(wanted))
-
-    pool = ThreadPoolExecutor(decoders)
-    try:
-        for name, data in named_members(archives, limits):
-            if name not in wanted:
-                continue
-            while waiting and (
-                len(waiting) >= 2 * decoders
-                or sum(n for _, n, _ in waiting) + len(data) > limits.max_entry_bytes
-            ):
-                finish_oldest()
-            future = pool.submit(_decoded, data, pixels.shape[1], max_image_pixels)
-            waiting.append((wanted[name], len(data), future))
-        while waiting:
-            finish_oldest()
-    finally:
-        pool.shutdown(cancel_futures=True)  # whoever cancels does not wait for what is queued
-    return unreadable, sizes
-
-
-def _decoded(data: bytes, size: int, max_pixels: int) -> tuple[Pixels, int]:
-    return decode_image(data, size, max_pixels), pixel_count(data)
-
-
-def _cores() -> int:
-    """Cores that this process may use: fewer than there are in a container, say."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _require_classes(n_images: int, classes: tuple[str, ...], report: IntakeReport) -> None:

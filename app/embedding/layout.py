@@ -8,11 +8,11 @@ number, a colon and its path; else its path.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from app.embedding.archive import ArchiveLimits, is_archive, read_members
+from app.embedding.archive import ArchiveLimits, Member, is_archive, read_members
 from app.embedding.image import FORMATS, image_format
 from app.embedding.labels import LABEL_RULE, LABELS_FILES, is_label, parse_labels
 from app.errors import Refused, TooLarge
@@ -42,7 +42,7 @@ class LabelledFiles:
 
 
 @dataclass(slots=True)
-class _Listing:
+class Listing:
     """The files of one archive by path: images with their digests, the rest with a reason."""
 
     images: dict[str, str] = field(default_factory=dict)
@@ -60,7 +60,7 @@ def find_files(
     """
     found = LabelledFiles()
     for prefix, archive in zip(_prefixes(len(archives)), archives, strict=True):
-        listing = _list(archive, limits, on_file)
+        listing = list_files(read_members(archive, limits), limits, on_file)
         root = _enclosing_folder(listing)
         labels_files = [root + name for name in LABELS_FILES if root + name in listing.labels_files]
         if len(labels_files) > 1:
@@ -92,10 +92,13 @@ def _prefixes(n_archives: int) -> list[str]:
     return [""] if n_archives == 1 else [f"{number}:" for number in range(1, n_archives + 1)]
 
 
-def _list(archive: BinaryIO, limits: ArchiveLimits, on_file: Callable[[], None]) -> _Listing:
-    listing = _Listing()
+def list_files(
+    members: Iterable[Member], limits: ArchiveLimits, on_file: Callable[[], None]
+) -> Listing:
+    """What the files of one archive are; `on_file` hears of each."""
+    listing = Listing()
     labels_bytes = 0
-    for member in read_members(archive, limits):
+    for member in members:
         path, data = member.path, member.data
         on_file()
         if _is_system_file(path):
@@ -126,7 +129,7 @@ def _is_system_file(path: str) -> bool:
     return hidden or parts[-1].lower() in _SYSTEM_FILES
 
 
-def _enclosing_folder(listing: _Listing) -> str:
+def _enclosing_folder(listing: Listing) -> str:
     """The one top folder, with its slash, that all labels and images lie in; or nothing."""
     if any("/" not in path for path in listing.labels_files):
         return ""
@@ -136,7 +139,7 @@ def _enclosing_folder(listing: _Listing) -> str:
     return f"{tops.pop()}/" if len(tops) == 1 and (has_folders or listing.labels_files) else ""
 
 
-def _label_by_folders(found: LabelledFiles, prefix: str, listing: _Listing, root: str) -> None:
+def _label_by_folders(found: LabelledFiles, prefix: str, listing: Listing, root: str) -> None:
     for path, digest in listing.images.items():
         label, *rest = path.removeprefix(root).split("/")
         if not path.startswith(root):
@@ -156,7 +159,7 @@ def _label_by_folders(found: LabelledFiles, prefix: str, listing: _Listing, root
 def _label_by_rows(
     found: LabelledFiles,
     prefix: str,
-    listing: _Listing,
+    listing: Listing,
     root: str,
     labels_file: str,
     max_rows: int,

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from app.embedding import dataset
+from app.embedding import dataset, decoding
 from app.embedding.archive import ArchiveLimits
 from app.embedding.dataset import LabelledImages, read_labelled_images
 from app.embedding.image import decode_image
@@ -437,7 +437,7 @@ def test_files_read_ahead_of_the_decoders_are_few(monkeypatch: pytest.MonkeyPatc
         return pixels
 
     monkeypatch.setattr(dataset, "named_members", members)
-    monkeypatch.setattr(dataset, "decode_image", decode)
+    monkeypatch.setattr(decoding, "decode_image", decode)
     files = labelled_files(3, 20, size=16)
     read(make_zip(files), decoders=3)
     assert 3 < most["files"] <= 2 * 3 + 1  # one is in hand, waiting for its turn
@@ -461,7 +461,7 @@ def test_cancel_drops_what_is_queued(monkeypatch: pytest.MonkeyPatch) -> None:
         if done == 1:
             raise Cancelled("cancelled", "The job was cancelled.", "")
 
-    monkeypatch.setattr(dataset, "decode_image", decode)
+    monkeypatch.setattr(decoding, "decode_image", decode)
     threads = threading.active_count()
     with pytest.raises(Cancelled):
         read(make_zip(labelled_files(2, 20)), decoders=2, on_progress=cancel)
@@ -473,7 +473,7 @@ def test_what_goes_wrong_in_a_decoder_ends_the_reading(monkeypatch: pytest.Monke
     def decode(*_: Any) -> Any:
         raise MemoryError
 
-    monkeypatch.setattr(dataset, "decode_image", decode)
+    monkeypatch.setattr(decoding, "decode_image", decode)
     with pytest.raises(MemoryError):
         read(make_zip(labelled_files(2, 20)), decoders=2)
 
