@@ -43,12 +43,15 @@ class Weights(BaseModel):
     `package:MODULE/PATH`  a file inside an installed package
     `timm:TAG`             timm's own download (needs a network)
     `file:PATH`            a file on this machine
+    `run:ID`               the model of a fine-tuning run of the same tenant's
     `none`                 only a description: weights are not to be had here
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    source: Annotated[str, StringConstraints(pattern=r"^(package:.+/.+|timm:.*|file:.+|none)$")]
+    source: Annotated[
+        str, StringConstraints(pattern=r"^(package:.+/.+|timm:.*|file:.+|run:[0-9a-f]{32}|none)$")
+    ]
     sha256: Sha256 | None = None
     order: Literal["name", "position"] = Field(
         "name", description="tensors match the network's by name, or one by one in order and shape"
@@ -106,6 +109,9 @@ class CandidateCard(Card):
     forward_operations: Count = Field(description="kernels of one forward pass, any batch")
     training_operations: Count = Field(description="the same, forward and full backward pass")
     pretraining: str = Field(description="the set it was trained on, e.g. ImageNet-1k")
+    parent: CardName | None = Field(
+        None, description="candidate that it was fine-tuned from, by a run of the service"
+    )
     source_task: str | None = Field(None, description="task whose embedding stands for that set")
     top1_percent: float | None = Field(
         None, ge=0, le=100, description="published ImageNet-1k top-1 accuracy"

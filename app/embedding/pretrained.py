@@ -33,8 +33,14 @@ def pretrained(architecture: str, weights: Weights, input_size: int, owner: str)
             f"The card of {owner} describes the model only: it names no weights.",
             "Choose another, or add a card that says where its weights are.",
         )
+    if weights.source.startswith("run:"):
+        raise Unavailable(
+            "weights-unavailable",
+            f"The weights of {owner} are those of a fine-tuning run.",
+            "They are read by the service that has the run, to fine-tune from them.",
+        )
     path = weights_path(weights.source)
-    _check_digest(path, weights, owner)
+    check_digest(path, weights, owner)
     if path.suffix == ".safetensors":
         loaded = load_file(path)
     else:
@@ -100,7 +106,8 @@ def weights_path(source: str) -> Path:
     return path
 
 
-def _check_digest(path: Path, weights: Weights, owner: str) -> None:
+def check_digest(path: Path, weights: Weights, owner: str) -> None:
+    """InvalidRequest where the file is not the one that the card of `owner` states."""
     if weights.sha256 is None:
         raise InvalidRequest(
             "weights-unpinned",

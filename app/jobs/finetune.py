@@ -88,7 +88,9 @@ def finetune(start: Start, bench: Workbench) -> None:
         on_epoch=on_epoch,
     )
     run = replace(run, seconds=run.seconds + read_seconds)
-    write_package(directory, run, candidate, recipe, images.classes, task=task_name)
+    write_package(
+        directory, run, candidate, recipe, images.classes, images.label_kind, task=task_name
+    )
     whole = run.ended in STOP_REASONS
     outcome = _outcome(run, start, candidate, recipe, device) if whole else None
     with bench.database.session() as session:

@@ -33,6 +33,7 @@ from app.training.checkpoint import Checkpoint
 from app.training.frozen import moved
 from app.training.images import Batches, Cached
 from app.training.information import Information, information
+from app.training.model import read_model
 from app.training.names import Ended
 from app.training.precision import autocast
 from app.training.split import Rows, split_rows
@@ -105,6 +106,7 @@ def fine_tune(
     directory: Path,
     *,
     device: torch.device,
+    model: Path | None = None,
     precision: str = "fp32",
     seed: int = 0,
     limits: Limits = Limits(),
@@ -116,6 +118,7 @@ def fine_tune(
     """Goes on from a checkpoint in `directory` where there is one of the same run.
 
     `images`       at the candidate's input size
+    `model`        folder of the run whose model the candidate is, where it is one's (`run:`)
     `precision`    fp32, tf32, or bf16 and fp16 by autocast
     `trace_every`  epochs between traces of information; 0: none
     `on_features`  called with images done and their number, where features are computed once
@@ -132,7 +135,7 @@ def fine_tune(
         torch.cuda.reset_peak_memory_stats(device)
     try:
         trainer = _Trainer.of(
-            images, candidate, recipe, directory, device, precision, seed, on_features
+            images, candidate, model, recipe, directory, device, precision, seed, on_features
         )
         return trainer.run(limits, trace_every, on_step, on_epoch, began)
     except (RuntimeError, MemoryError) as error:
@@ -219,6 +222,7 @@ class _Trainer:
         cls,
         images: LabelledImages,
         candidate: CandidateCard,
+        model: Path | None,
         recipe: RecipeCard,
         directory: Path,
         device: torch.device,
@@ -227,20 +231,18 @@ class _Trainer:
         on_features: Callable[[int, int], None],
     ) -> _Trainer:
         rows = split_rows(images.labels, images.digests, recipe.evaluation_share, seed)
-        network: Any = pretrained(
-            candidate.network, candidate.weights, candidate.input_size, candidate.name
-        )
+        network: Any = _pretrained(candidate, model)
         torch.manual_seed(seed)
         network.reset_classifier(len(images.classes))
         network.to(device=device, memory_format=torch.channels_last)
         plain = Batches.of(images, network, seed)
-        model: nn.Module = network
+        trained: nn.Module = network
         batches: Batches | Cached = plain
         if recipe.scope == "head":
             network.eval().requires_grad_(False)  # normalisations keep what they were trained with
             network.get_classifier().requires_grad_(True)
         if recipe.features_cached:
-            model = network.get_classifier()
+            trained = network.get_classifier()
             batches = Cached.of(plain, network, recipe.batch_size, device, precision, on_features)
         settings = {
             "candidate": candidate.model_dump(mode="json"),
@@ -251,7 +253,7 @@ class _Trainer:
             "seed": seed,
         }
         checkpoint = Checkpoint(directory / CHECKPOINT, settings)
-        return cls(network, model, batches, plain, recipe, rows, device, precision, checkpoint)
+        return cls(network, trained, batches, plain, recipe, rows, device, precision, checkpoint)
 
     def run(
         self,
@@ -464,6 +466,12 @@ class _Trainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._device, self._precision)
+
+
+def _pretrained(candidate: CandidateCard, model: Path | None) -> nn.Module:
+    if model is not None:
+        return read_model(model, candidate).network
+    return pretrained(candidate.network, candidate.weights, candidate.input_size, candidate.name)
 
 
 def _require_finite(epoch: Epoch) -> None:

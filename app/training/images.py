@@ -16,6 +16,7 @@ from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
 
 from app.embedding.dataset import LabelledImages
+from app.embedding.image import Pixels
 from app.training.frozen import frozen_outputs
 from app.training.split import Rows
 
@@ -40,17 +41,13 @@ class Batches:
     @classmethod
     def of(cls, images: LabelledImages, network: nn.Module, seed: int) -> Batches:
         size = images.pixels.shape[1]
-        config = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
-        common = {"input_size": size, "mean": config["mean"], "std": config["std"]}
         augment = create_transform(
-            **common,
+            **_common(network, size),
             is_training=True,
             scale=(LEAST_CROP, 1.0),
             color_jitter=JITTER,
-            interpolation="bicubic",
         )
-        plain = create_transform(**common, crop_pct=1.0, interpolation="bicubic")
-        return cls(images, augment, plain, seed)
+        return cls(images, augment, plain_transform(network, size), seed)
 
     def training(self, rows: Rows, batch_size: int, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         for part in shuffled(rows, batch_size, self.seed, epoch):
@@ -58,9 +55,7 @@ class Batches:
 
     def judging(self, rows: Rows, batch_size: int) -> Iterator[Tensor]:
         """Inputs alone, in the order of the rows."""
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            yield torch.stack([self.plain(self._picture(row)) for row in part])
+        return plain_inputs(self.images.pixels, rows, self.plain, batch_size)
 
     def targets(self, rows: npt.NDArray[np.int64]) -> Tensor:
         """(B,) class numbers, or (B, C) floats for multi-label."""
@@ -74,13 +69,10 @@ class Batches:
             with torch.random.fork_rng(devices=[]):  # dropout has the run's own
                 random.seed(number)
                 torch.manual_seed(number)
-                seen: Tensor = self.augment(self._picture(row))
+                seen: Tensor = self.augment(_picture(self.images.pixels[row]))
         finally:
             random.setstate(state)
         return seen
-
-    def _picture(self, row: int) -> Image.Image:
-        return Image.fromarray(np.asarray(self.images.pixels[row]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +110,32 @@ class Cached:
 
     def targets(self, rows: Rows) -> Tensor:
         return self.source.targets(rows)
+
+
+def plain_transform(network: nn.Module, size: int) -> Any:
+    """How a network sees an image of (size, size) pixels where nothing is augmented."""
+    return create_transform(**_common(network, size), crop_pct=1.0)
+
+
+def plain_inputs(pixels: Pixels, rows: Rows, transform: Any, batch_size: int) -> Iterator[Tensor]:
+    """Batches of these rows, in their order."""
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        yield torch.stack([transform(_picture(pixels[row])) for row in part])
+
+
+def _common(network: nn.Module, size: int) -> dict[str, Any]:
+    config = resolve_data_config({}, model=network)  # type: ignore[no-untyped-call]
+    return {
+        "input_size": size,
+        "mean": config["mean"],
+        "std": config["std"],
+        "interpolation": "bicubic",
+    }
+
+
+def _picture(pixels: Pixels) -> Image.Image:
+    return Image.fromarray(np.asarray(pixels))
 
 
 def shuffled(rows: Rows, batch_size: int, seed: int, epoch: int) -> list[Rows]:

@@ -14,6 +14,7 @@ from timm.data.config import resolve_data_config
 
 from app import __version__
 from app.catalogue import CandidateCard, RecipeCard
+from app.embedding.dataset import LabelKind
 from app.embedding.pretrained import size_options
 from app.training.finetune import Run
 from app.training.names import FILES, WHY
@@ -27,17 +28,19 @@ def write_package(
     candidate: CandidateCard,
     recipe: RecipeCard,
     classes: tuple[str, ...],
+    label_kind: LabelKind,
     *,
     task: str,
 ) -> None:
-    """`model.safetensors`, `config.json` as timm's hub has it, and `README.md`; each whole or not
-    at all. `task` names it for people."""
+    """`model.safetensors`, `config.json` as timm's hub has it, with `label_kind`, and `README.md`;
+    each whole or not at all. `task` names it for people."""
     data = resolve_data_config({}, model=run.network)  # type: ignore[no-untyped-call]
     config = {
         "architecture": candidate.network,
         "num_classes": len(classes),
         "model_args": size_options(candidate.network, candidate.input_size),
         "label_names": list(classes),
+        "label_kind": label_kind,
         "pretrained_cfg": {
             "input_size": [3, candidate.input_size, candidate.input_size],
             "mean": list(data["mean"]),

@@ -269,7 +269,8 @@ def test_a_full_disk_is_waited_for(
 def test_a_transformers_card_says_how_to_build_it(tmp_path: Path) -> None:
     start = candidate(tmp_path, "test_vit")
     found = run(tmp_path, FULL.model_copy(update={"epochs": 1}), start=start)
-    write_package(tmp_path, found, start, FULL, ("red", "green", "blue"), task="hues")
+    classes = ("red", "green", "blue")
+    write_package(tmp_path, found, start, FULL, classes, "single_label", task="hues")
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["model_args"] == {"img_size": 32}
     code = (tmp_path / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
