@@ -33,6 +33,8 @@ err = Console(stderr=True, highlight=False)
 _FINAL_STYLES = {"succeeded": "green", "ready": "green", "cancelled": "yellow"}
 _BAD = {"refused", "failed"}
 _SMALLEST_SHOWN = 0.0001  # of a distance
+MOST_SHOWN = 20
+"""Images of an answer that are told one by one."""
 HARDEST = 5
 """Classes that a report of a run names."""
 _ON_FRONTIER = "•"
@@ -192,6 +194,32 @@ def finetunes_table(runs: Iterable[Row]) -> Table:
             percent(curve[-1]["accuracy"]) if curve else "-",
         )
     return table
+
+
+def prediction_report(answer: Row) -> Group:
+    """The first images with their classes, what was left out, and what the probabilities are."""
+    images, refused = answer["images"], answer["refused"]
+    table = _table("Predictions", "image", "classes")
+    for image in images[:MOST_SHOWN]:
+        found = [f"{each['name']} {percent(each['probability'])}" for each in image["classes"]]
+        table.add_row(plain(image["name"]), plain(", ".join(found) or None))
+    lines: list[RenderableType] = [table]
+    if len(images) > MOST_SHOWN:
+        lines.append(Text(f"and {counted(len(images) - MOST_SHOWN, 'image')} more", style="dim"))
+    lines += [
+        Text(plain(f"{file['name']}: {file['reason']}").plain, style="yellow")
+        for file in refused[:MOST_SHOWN]
+    ]
+    if len(refused) > MOST_SHOWN:
+        more = f"and {counted(len(refused) - MOST_SHOWN, 'file')} more left out"
+        lines.append(Text(more, style="yellow"))
+    error = answer["calibration_error"]
+    judged = "" if error is None else f"; off by {percent(error)} on the images that judged the run"
+    lines += [
+        Text(),
+        Text(f"Probabilities: {answer['probabilities']}, not calibrated{judged}.", style="dim"),
+    ]
+    return Group(*lines)
 
 
 def neighbours_table(answer: Row, title: str) -> Table:

@@ -9,6 +9,8 @@ import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +18,7 @@ from typing import Any, get_args
 import numpy as np
 import pytest
 from rich.console import Console
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app import terminal
@@ -28,11 +31,14 @@ from app.embedding import dataset
 from app.embedding.distance import METRICS, one_to_one
 from app.embedding.metric_names import MetricName
 from app.embedding.parts import Population, row_of
+from app.errors import Refused
 from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
+from app.store import finetunes, jobs, predictions
 from app.store.indexes import Indexes
 from app.store.session import Database
+from app.store.tables import Job
 from tests.cost.outcomes import runs
 from tests.images import make_zip, png
 from tests.store.samples import make_embedding, ready_task, ship, without
@@ -365,6 +371,97 @@ def test_a_run_that_ended_is_told_beside_its_forecast() -> None:
     assert [f"kind {n}" in told for n in range(8)] == [True] * 5 + [False] * 3
 
 
+@pytest.fixture
+def database(data_dir: Path) -> Iterator[Database]:
+    database = Database(Settings(data_dir=data_dir).store_url)
+    yield database
+    database.dispose()
+
+
+def end(database: Database, data_dir: Path, finetune_id: str, job_id: str) -> None:
+    """A run, as a worker would."""
+    with database.session() as session:
+        start = jobs.start_job(session, job_id, max_attempts=3)
+        result = {"ended": "recipe", "verdict": {"calibration": 0.031}}
+        asked = {"result": result, "run": None, "forecast": None}
+        finetunes.finish(session, job_id, start.token, **asked)
+    directory = data_dir / "finetunes" / finetune_id
+    directory.mkdir(parents=True)
+    (directory / "model.safetensors").write_bytes(b"weights")
+
+
+def answer_one(database: Database, result: dict[str, Any], state: str) -> threading.Thread:
+    """A worker that classifies what comes next."""
+
+    def work() -> None:
+        row = None
+        while row is None:
+            time.sleep(0.02)
+            with database.session(read_only=True) as session:
+                waiting = select(Job.id).where(Job.kind == "predict", Job.state == "queued")
+                row = session.scalar(waiting)
+        with database.session() as session:
+            start = jobs.start_job(session, row, max_attempts=3)
+            if state == "succeeded":
+                predictions.finish(session, row, start.token, result)
+            else:
+                problem = Refused("no-readable-image", "No image there.", "Pack some.").problem()
+                jobs.finish_job(session, row, start.token, state, problem=problem)
+
+    worker = threading.Thread(target=work, daemon=True)
+    worker.start()
+    return worker
+
+
+def test_a_runs_model_classifies_images(
+    server: str, data_dir: Path, database: Database, tmp_path: Path
+) -> None:
+    name, here = "tf_efficientnet_lite0.in1k", ("--server", server)
+    begun = task2vec("finetune", "birds", name, "--no-wait", "--json", *here).json
+    run, table = begun["id"], tmp_path / "answer.csv"
+    image = tmp_path / "wing.png"
+    image.write_bytes(png())
+    assert_error(task2vec("predict", run, image, *here), 1, "is queued: it has no model")
+    end(database, data_dir, run, begun["job_id"])
+
+    result = {
+        "label_kind": "single_label",
+        "classes": ["beak", "wing"],
+        "images": [["wing.png", [[1, 0.9], [0, 0.1]]]],
+        "refused": {"notes.txt": "no image"},
+    }
+    worker = answer_one(database, result, "succeeded")
+    told = task2vec("predict", run, image, "-k", 2, "--out", table, *here).stdout
+    worker.join()
+    for expected in ("wing 90%, beak 10%", "notes.txt: no image", "softmax", "off by 3%"):
+        assert expected in " ".join(told.split())
+    assert table.read_text().splitlines()[1] == "wing.png,wing,0.9,wing|beak,0.9|0.1,"
+    answer_one(database, result, "succeeded")
+    answered = task2vec("predict", run, tmp_path, "--json", *here).json
+    assert answered["images"][0]["class"] == "wing"
+    answer_one(database, result, "refused")
+    assert_error(task2vec("predict", run, image, *here), 1, "No image there. Pack some.")
+
+
+def test_of_many_images_the_first_are_told() -> None:
+    answer = {
+        "probabilities": "sigmoid",
+        "calibration_error": None,
+        "images": [
+            {"name": f"image {n}", "classes": [{"name": "wing", "probability": 0.7}][: n % 2]}
+            for n in range(25)
+        ],
+        "refused": [{"name": f"file {n}", "reason": "cut off"} for n in range(21)],
+    }
+    console = Console(width=100, record=True)
+    console.print(terminal.prediction_report(answer))
+    told = console.export_text()
+    for expected in ("image 19", "and 5 images more", "and 1 file more left out", "wing 70%"):
+        assert expected in told
+    assert "image 20" not in told
+    assert "Probabilities: sigmoid, not calibrated." in told
+
+
 def test_a_card_that_is_no_toml_is_refused_here(server: str, tmp_path: Path) -> None:
     card = tmp_path / "card.toml"
     card.write_text("name = ")
@@ -447,6 +544,8 @@ def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Pat
         ("keys",),
         ("finetune", "a", "b", "--budget", "much"),
         ("finetune", "a", "b", "--out", "x", "--no-wait"),
+        ("predict", "a", "/does/not/exist"),
+        ("predict", "a", "pyproject.toml", "--out", "/does/not/exist/x.csv"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_in_one_line(command: tuple[str, ...]) -> None:

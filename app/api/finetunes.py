@@ -181,19 +181,26 @@ def get_file(
 ) -> FileResponse:
     """The weights as safetensors, how to build their network, and a card for people."""
     row = store.get(session, tenant, finetune_id)
+    path = require_file(reached, row, file)
+    return FileResponse(path, media_type=_KINDS[file], filename=f"{row.id}-{path.name}")
+
+
+def require_file(reached: Resources, row: Finetune, file: FileName) -> FilePath:
+    """Conflict where the run has not ended with a model, NotFound where the file is gone."""
     if row.job.state != "succeeded":
         raise Conflict(
             "finetune-not-ended",
             f"The run {row.id!r} is {row.job.state}: it has no model.",
             "Wait for its job to end, or read the problem that the run names.",
         )
-    name = FILES[file]
-    path: FilePath = reached.settings.finetune_dir / row.id / name
+    path = reached.settings.finetune_dir / row.id / FILES[file]
     if not path.is_file():
         raise NotFound(
-            "model-gone", f"{name} of the run {row.id!r} is not there any more.", "Train it again."
+            "model-gone",
+            f"{path.name} of the run {row.id!r} is not there any more.",
+            "Train it again.",
         )
-    return FileResponse(path, media_type=_KINDS[file], filename=f"{row.id}-{name}")
+    return path
 
 
 def _cards(

@@ -28,6 +28,7 @@ from app.api import (
     neighbours,
     outcomes,
     plans,
+    predictions,
     problems,
     queries,
     scores,
@@ -44,6 +45,7 @@ from app.api.schemas import (
     NoMetadata,
     OutcomeChanges,
     OutcomeReport,
+    PredictionAsked,
     Problem,
     TaskChanges,
     TaskFromSource,
@@ -69,6 +71,7 @@ _NAMED = (
     VectorQuery,
     DistancesQuery,
     FinetuneAsked,
+    PredictionAsked,
     OutcomeReport,
     OutcomeChanges,
 )
@@ -102,6 +105,7 @@ def create_app(settings: Settings) -> FastAPI:
             outcomes.router,
             scores.router,
             finetunes.router,
+            predictions.router,
             catalogue.router,
             timings.router,
             jobs.router,
@@ -110,7 +114,7 @@ def create_app(settings: Settings) -> FastAPI:
         max_body_size=bodies.MAX_JSON_BYTES,
     )
     service.include_router(
-        _under_v1(tasks.uploads, neighbours.uploads),
+        _under_v1(tasks.uploads, neighbours.uploads, predictions.uploads),
         max_body_size=settings.max_upload_bytes + uploads.MULTIPART_OVERHEAD_BYTES,
     )
     service.include_router(

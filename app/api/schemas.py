@@ -631,6 +631,71 @@ class FinetunePage(Answer):
     next_cursor: str | None
 
 
+# --- predictions
+
+
+class PredictionAsked(Body):
+    """The `metadata` part beside images that a run's model is to classify."""
+
+    k: int = Field(
+        5, ge=1, le=MAX_CLASSES, description="classes listed of an image, of single_label"
+    )
+    threshold: float = Field(
+        0.5, ge=0, lt=1, description="probability above which a class is listed, of multi_label"
+    )
+
+
+class PredictionAccepted(Answer):
+    id: str
+    job_id: str
+    links: dict[str, str]
+
+
+class ClassProbability(Answer):
+    name: str
+    probability: float
+
+
+class PredictedImage(Answer):
+    name: str
+    class_: str | None = Field(
+        serialization_alias="class",
+        description="the most probable; none where no label is above the threshold",
+    )
+    probability: float | None = Field(description="of that class")
+    classes: list[ClassProbability] = Field(
+        description="the k most probable, or of multi_label all above the threshold"
+    )
+
+
+class RefusedFile(Answer):
+    name: str
+    reason: str
+
+
+class PredictionAnswer(Answer):
+    id: str
+    finetune_id: str
+    state: JobState
+    problem: dict[str, Any] | None
+    k: int
+    threshold: float
+    label_kind: LabelKind | None
+    probabilities: Literal["softmax", "sigmoid"] | None = Field(
+        description="how they come from the network's outputs: nothing calibrates them"
+    )
+    calibration_error: float | None = Field(
+        description="of such probabilities on the images that judged the run (expected)"
+    )
+    classes: list[str] = Field(description="all that the model tells apart")
+    images: list[PredictedImage] = Field(description="once it has succeeded, in order of names")
+    refused: list[RefusedFile] = Field(description="files that are no image that can be read")
+    job_id: str
+    created_at: datetime
+    finished_at: datetime | None
+    links: dict[str, str]
+
+
 # --- outcomes
 
 

@@ -2,7 +2,7 @@
 
 # Without postponed annotations: `upload` makes dependencies that name each other in theirs.
 
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Generic, TypeVar
@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from app.api.auth import Tenant
 from app.api.bodies import content_type, parse, read_body, reference, unsupported
 from app.api.resources import Reached, Resources
-from app.embedding.archive import inspect_archive
+from app.embedding.archive import ArchiveLimits, inspect_archive
 from app.errors import TooLarge
 from app.limits import archive_limits
 from app.store import archives
@@ -53,11 +53,16 @@ class _Received:
     archive: UploadFile | None = None
 
 
-def upload(metadata: type[BaseModel], instead: type[BaseModel] | None = None) -> Any:
+def upload(
+    metadata: type[BaseModel],
+    instead: type[BaseModel] | None = None,
+    *,
+    inspect: Callable[[BinaryIO, ArchiveLimits], object] = inspect_archive,
+) -> Any:
     """Dependency: the request's `Upload`; `instead` is the JSON that may come in its place.
 
-    The archive's structure is checked before anything is kept, and its blob goes again if the
-    request fails, its commit included: so the unit of work must be asked for after this.
+    The archive's structure is checked by `inspect` before anything is kept, and its blob goes again
+    if the request fails, its commit included: so the unit of work must be asked for after this.
     """
 
     async def receive(request: Request, _: Tenant) -> AsyncIterator[_Received]:
@@ -83,7 +88,7 @@ def upload(metadata: type[BaseModel], instead: type[BaseModel] | None = None) ->
             return
         content = parse(received.text, received.model, ("metadata",))
         file: BinaryIO = received.archive.file
-        inspect_archive(file, archive_limits(reached.settings))
+        inspect(file, archive_limits(reached.settings))
         file.seek(0)
         blob = reached.blobs.put(file)
         try:
@@ -96,20 +101,23 @@ def upload(metadata: type[BaseModel], instead: type[BaseModel] | None = None) ->
 
 
 def forget_unneeded(reached: Resources, digests: Iterable[str]) -> None:
-    """Deletes those of the blobs that no task is made of."""
+    """Deletes those of the blobs that nothing needs."""
     with reached.database.session() as session:
         archives.delete_unneeded(session, reached.blobs, digests)
 
 
 def upload_body(
-    metadata: type[BaseModel], instead: type[BaseModel] | None = None
+    metadata: type[BaseModel],
+    instead: type[BaseModel] | None = None,
+    *,
+    archive: str = "zip, tar, tar.gz or tar.zst of images and labels",
 ) -> dict[str, Any]:
-    """The OpenAPI entry of what `upload` reads."""
+    """The OpenAPI entry of what `upload` reads; `archive` describes it."""
     parts = {
         "archive": {
             "type": "string",
             "format": "binary",
-            "description": "zip, tar, tar.gz or tar.zst of images and labels",
+            "description": archive,
         },
         "metadata": reference(metadata),
     }

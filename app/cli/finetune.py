@@ -13,9 +13,12 @@ from app import terminal
 from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef
 from app.cli.root import app
 from app.cli.shared import print_json
-from app.cli.tasks import follow, require_success
+from app.cli.tasks import follow, require_success, upload
 from app.client import Client
+from app.folder import archive_name
 from app.training.names import FILES
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a fine-tuning run.")]
 
 
 @app.command()
@@ -111,6 +114,51 @@ def finetunes(
         terminal.out.print(terminal.finetunes_table(answer["items"]))
 
 
+@app.command()
+def predict(
+    run: RunId,
+    path: Annotated[
+        Path, typer.Argument(exists=True, readable=True, help="Images: archive, folder or file.")
+    ],
+    top: Annotated[int, typer.Option("-k", min=1, help="Classes listed of an image.")] = 5,
+    threshold: Annotated[
+        float, typer.Option(min=0, max=1, help="Of several labels: list those more probable.")
+    ] = 0.5,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.csv", help="Where the table is put.")
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Classify the images at PATH by the model of RUN; they are not kept."""
+    if out is not None and not out.parent.is_dir():
+        raise typer.BadParameter(f"There is no folder {out.parent} for --out.")
+    asked = {"k": top, "threshold": threshold}
+    with Client(server, key) as client:
+        accepted = upload(client, f"/v1/finetunes/{quote(run, safe='')}/predictions", path, asked)
+        try:
+            follow(client, accepted["job_id"], archive_name(path))
+        except KeyboardInterrupt:
+            terminal.err.print(
+                f"The job goes on: `task2vec job {accepted['job_id']}`; its answer will be at "
+                f"{accepted['links']['self']}."
+            )
+            raise
+        here = accepted["links"]["self"]
+        answer = client.get(here)
+        if out is not None and answer["state"] == "succeeded":
+            _write_whole(out, client.download(here, format="csv"))
+    if as_json:
+        print_json(answer)
+    elif answer["state"] == "succeeded":
+        terminal.out.print(terminal.prediction_report(answer))
+        if out is not None:
+            terminal.out.print()
+            terminal.out.print(terminal.plain(f"The whole table: {out}"), soft_wrap=True)
+    require_success(answer["state"], answer["problem"])
+
+
 def _budget(text: str | None) -> dict[str, float]:
     if text is None:
         return {}
@@ -129,9 +177,13 @@ def _budget(text: str | None) -> dict[str, float]:
 def _fetch(client: Client, run: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file, name in FILES.items():
-        part = folder / f".{name}.part"
-        try:
-            part.write_bytes(client.download(run["links"][file]))
-            part.replace(folder / name)
-        finally:
-            part.unlink(missing_ok=True)
+        _write_whole(folder / name, client.download(run["links"][file]))
+
+
+def _write_whole(path: Path, content: bytes) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)

@@ -67,7 +67,8 @@ def embed(
         raise typer.BadParameter("--out and --device go with --local only.")
     metadata = {"name": name, "tags": tag or [], "label_kind": label_kind, "probe": probe}
     with Client(server, key) as client:
-        accepted = _upload(client, path, {k: v for k, v in metadata.items() if v is not None})
+        told = {name: value for name, value in metadata.items() if value is not None}
+        accepted = upload(client, "/v1/tasks", path, told)
         if wait:
             try:
                 follow(client, accepted["job_id"], name or archive_name(path))
@@ -209,11 +210,12 @@ def cancel(
         _show_job(client.delete(f"/v1/jobs/{quote(job_id, safe='')}"), as_json)
 
 
-def _upload(client: Client, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+def upload(client: Client, to: str, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    """Sends the archive or folder at `path`, with a bar."""
     with terminal.upload_bar() as bars:
         bar = bars.add_task("", total=None if path.is_dir() else path.stat().st_size)
         return client.upload(
-            "/v1/tasks", path, metadata, on_sent=lambda sent: bars.update(bar, completed=sent)
+            to, path, metadata, on_sent=lambda sent: bars.update(bar, completed=sent)
         )
 
 

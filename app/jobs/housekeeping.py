@@ -1,5 +1,5 @@
-"""What goes once its time is over: engine records, idempotency keys, expired tasks, lost blobs,
-embeddings of a space that was left.
+"""What goes once its time is over: engine records, idempotency keys, expired tasks, answers about
+images, lost blobs, embeddings of a space that was left.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from app.settings import Settings
-from app.store import archives, embeddings, finetunes, idempotency, jobs, tasks
+from app.store import archives, embeddings, finetunes, idempotency, jobs, predictions, tasks
 from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import Task, now
@@ -25,6 +25,7 @@ ENGINE_RETENTION = timedelta(days=1)
 SWEEP_SECONDS = 2.0
 EMBEDDINGS_AT_ONCE = 20  # some hundred pages of the database each: nobody waits long for the lock
 GRAVE_RETENTION = timedelta(days=30)
+PREDICTION_RETENTION = timedelta(days=1)
 UPLOAD_SECONDS = 86_400.0  # no upload lasts longer: a blob that no task has by then is nobody's
 
 
@@ -33,6 +34,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
     with database.session() as session:
         keys = idempotency.expire(session, settings.idempotency_retention_hours)
         embeddings.forget_graves(session, now() - GRAVE_RETENTION)
+        predictions.expire(session, now() - PREDICTION_RETENTION)
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:
             tasks.delete_task(session, task)

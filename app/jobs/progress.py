@@ -20,7 +20,8 @@ SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
 
 TRAINING = "training"
 SCORING = "looking through candidates"
-_STEADY = (TRAINING, SCORING)
+PREDICTING = "predicting"
+_STEADY = (TRAINING, SCORING, PREDICTING)
 """Phases of many steps, each about like the last."""
 
 EVIDENCE_SECONDS = 1.0  # before that, speeds are noise and no forecast is given

@@ -26,16 +26,21 @@ from app.jobs.bench import Workbench
 from app.jobs.embed_task import embed
 from app.jobs.engine import HandBack
 from app.jobs.finetune import finetune
+from app.jobs.predict import classify
 from app.jobs.score import score
 from app.store import jobs
 from app.store.intake import Intake
-from app.store.jobs import ASIDE, FINETUNE, SCORE, EndState, Start
+from app.store.jobs import ASIDE, FINETUNE, PREDICT, SCORE, EndState, Start
 from app.telemetry import log_event
 
 REFUSALS = (Refused, TooLarge, UnsupportedMedia, Forbidden)
 """Errors whose cause is the set or its source: the task ends as `refused`, not as `failed`."""
 
-_WORK: dict[str, Callable[[Start, Workbench], None]] = {FINETUNE: finetune, SCORE: score}
+_WORK: dict[str, Callable[[Start, Workbench], None]] = {
+    FINETUNE: finetune,
+    SCORE: score,
+    PREDICT: classify,
+}
 """By kind of job; any other embeds."""
 
 

@@ -1,16 +1,17 @@
-"""Which blobs a task is made of."""
+"""Which blobs a task is made of, and which are images that a model is still to classify."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from app.errors import Unavailable
 from app.store.blobs import Blob, BlobStore
 from app.store.session import hold
-from app.store.tables import Archive, Task
+from app.store.spaces import UNFINISHED
+from app.store.tables import Archive, Job, Prediction, Task
 
 
 def append(task: Task, blob: Blob) -> None:
@@ -27,11 +28,15 @@ def drop_latest(task: Task) -> None:
 
 
 def unneeded(session: Session, digests: Iterable[str]) -> list[str]:
-    """Those of the blobs that no task is made of."""
+    """Those of the blobs that no task is made of, and no model is to look at."""
     session.flush()
     asked = set(digests)
-    needed = session.scalars(select(Archive.sha256).where(Archive.sha256.in_(asked)).distinct())
-    return sorted(asked - set(needed))
+    return sorted(
+        asked.difference(
+            session.scalars(select(Archive.sha256).where(Archive.sha256.in_(asked)).distinct()),
+            session.scalars(_awaited().where(Prediction.sha256.in_(asked))),
+        )
+    )
 
 
 def require_kept(session: Session, blobs: BlobStore, sha256: str) -> None:
@@ -49,7 +54,7 @@ def require_kept(session: Session, blobs: BlobStore, sha256: str) -> None:
 
 
 def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) -> int:
-    """Deletes those of the blobs that no task is made of; how many.
+    """Deletes those of the blobs that are `unneeded`; how many.
 
     In a writing unit of work of its own: whoever brings the same bytes meanwhile either has the
     task committed before this looks, or finds the blob gone.
@@ -64,10 +69,15 @@ def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) 
 
 
 def orphans(session: Session, blobs: BlobStore, older_than_seconds: float) -> list[str]:
-    """The stored blobs that no task is made of: candidates for `delete_unneeded`.
+    """The stored blobs that are `unneeded`: candidates for `delete_unneeded`.
 
     `older_than_seconds` spares uploads whose task is not committed yet.
     """
     stored = blobs.stored(older_than_seconds)
-    needed = set(session.scalars(select(Archive.sha256).distinct()))
+    needed = {*session.scalars(select(Archive.sha256).distinct()), *session.scalars(_awaited())}
     return [sha256 for sha256 in stored if sha256 not in needed]
+
+
+def _awaited() -> Select[str]:
+    """Digests of images whose classification has not ended."""
+    return select(Prediction.sha256).join(Job).where(Job.state.in_(UNFINISHED)).distinct()

@@ -1,7 +1,8 @@
 """Jobs: accepted with their outbox row, fenced by a token while a worker holds them, ended once.
 
 Jobs of ASIDE rest on a ready task and leave it as it is: a `finetune` trains a candidate on its
-images, a `score` looks at them through candidates.
+images, a `score` looks at them through candidates, a `predict` classifies others with the model of
+a run.
 
 A `reindex` job embeds a ready task anew in another space. It has no outbox row: a worker takes it
 up when nothing else is to be done, and the task stays as it is until `spaces.settle`.
@@ -27,7 +28,10 @@ EndState = Literal["succeeded", "refused", "failed", "cancelled"]
 ENDED = ("succeeded", "refused", "failed", "cancelled")
 FINETUNE = "finetune"
 SCORE = "score"
-ASIDE = (FINETUNE, SCORE)
+PREDICT = "predict"
+UNHURRIED = (FINETUNE, SCORE)
+"""Kinds of job that take minutes or hours, and have queues of their own."""
+ASIDE = (*UNHURRIED, PREDICT)
 """Kinds of job that embed nothing."""
 _BESIDE = (REINDEX, *ASIDE)
 """Kinds of job that say nothing of their task's state."""
@@ -90,7 +94,7 @@ def oldest_wait_seconds(session: Session) -> float:
 
     Those of the background, and those that take minutes or hours, don't count.
     """
-    waiting = (Job.state == "queued", Job.kind.not_in(_BESIDE))
+    waiting = (Job.state == "queued", Job.kind.not_in((REINDEX, *UNHURRIED)))
     since = session.scalar(select(func.min(Job.created_at)).where(*waiting))
     return 0.0 if since is None else max(0.0, (now() - since).total_seconds())
 
@@ -134,7 +138,7 @@ def next_in_background(session: Session) -> str | None:
         return None
     first = and_(
         or_(Job.state == "running", and_(Job.state == "queued", Job.kind != REINDEX)),
-        Job.kind.not_in(ASIDE),  # which have queues of their own
+        Job.kind.not_in(UNHURRIED),
     )
     return None if session.scalar(select(Job.seq).where(first).limit(1)) is not None else job_id
 

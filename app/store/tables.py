@@ -205,7 +205,7 @@ class Job(Base):
     seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
     id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
     tenant: Mapped[str] = mapped_column(String(100))
-    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex finetune score
+    kind: Mapped[str] = mapped_column(String(40))  # embed_task reindex finetune score predict
     probe: Mapped[str | None] = mapped_column(String(100))  # of a reindex, which leaves the task's
     task_seq: Mapped[int] = mapped_column(ForeignKey("tasks.seq", ondelete="CASCADE"), index=True)
     state: Mapped[str] = mapped_column(
@@ -278,6 +278,33 @@ class CandidateScore(Base):
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 
     task: Mapped[Task] = relationship()
+    job: Mapped[Job] = relationship()
+
+
+class Prediction(Base):
+    """Images that a run's model is to classify, and what it made of them.
+
+    The images (a blob) are needed until the job ends; the answer goes a while after that.
+    """
+
+    __tablename__ = "predictions"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    finetune_seq: Mapped[int] = mapped_column(
+        ForeignKey("finetunes.seq", ondelete="CASCADE"), index=True
+    )
+    job_seq: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), unique=True)
+    name: Mapped[str] = mapped_column(String(200))  # of the file that was sent
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    k: Mapped[int] = mapped_column(Integer)
+    threshold: Mapped[float] = mapped_column(Float)
+    result: Mapped[dict[str, Any] | None] = mapped_column(JSON, deferred=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    finetune: Mapped[Finetune] = relationship()
     job: Mapped[Job] = relationship()
 
 

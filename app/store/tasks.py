@@ -10,7 +10,17 @@ from sqlalchemy.orm import Session
 from app.errors import Conflict, Forbidden, NotFound
 from app.store import archives, cursors, embeddings, jobs, spaces
 from app.store.blobs import Blob
-from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, TaskTag, now
+from app.store.tables import (
+    PUBLIC,
+    Embedding,
+    Finetune,
+    Job,
+    Outbox,
+    Prediction,
+    Task,
+    TaskTag,
+    now,
+)
 
 EMBED_TASK = "embed_task"
 
@@ -156,9 +166,10 @@ def delete_task(session: Session, task: Task) -> list[str]:
     """Removes the task, its jobs, and its embedding if no other task has it.
 
     A worker that holds a job of it is stopped by its next report. Returns the digests of blobs that
-    no task needs any more: for `archives.delete_unneeded`, after the commit.
+    nothing needs any more: for `archives.delete_unneeded`, after the commit.
     """
-    digests = [archive.sha256 for archive in task.archives]
+    asked_about = select(Prediction.sha256).join(Finetune).where(Finetune.task_seq == task.seq)
+    digests = {archive.sha256 for archive in task.archives} | set(session.scalars(asked_about))
     seqs = task.embedding_seq, task.next_embedding_seq
     of_task = select(Job.id).where(Job.task_seq == task.seq)
     session.execute(delete(Outbox).where(Outbox.job_id.in_(of_task)))

@@ -13,69 +13,21 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.catalogue import CandidateCard
 from app.errors import Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.engine import HandBack
 from app.jobs.housekeeping import housekeep
 from app.jobs.progress import Progress
 from app.jobs.run import run_job
-from app.settings import Settings
 from app.store import finetunes, jobs, outcomes, tasks
-from app.store.blobs import BlobStore
 from app.store.finetunes import Asked
-from app.store.session import Database
 from app.store.tables import Finetune
 from app.training import checkpoint
 from app.training.package import write_package
-from tests.cost.cards import GPU
 from tests.images import labelled_zip
-from tests.jobs.conftest import TENANT
-from tests.store.samples import make_embedding, ready_task
+from tests.jobs.conftest import CPU, FORECAST, TENANT
 from tests.training.runs import FULL, candidate, run
-
-CPU = GPU.model_copy(update={"kind": "cpu", "precision": "fp32"})
-FORECAST = {
-    "service": "0",
-    "calibrated": False,
-    "counted": {"seconds": 120.0, "energy_wh": 2.0, "memory_mib": 300.0},
-    "steps": {"low": 24, "typical": 24, "high": 24, "kind": "exact"},
-    "seconds": {"low": 50.0, "typical": 120.0, "high": 300.0, "kind": "uncalibrated_range"},
-}
-
-
-@pytest.fixture
-def bench(settings: Settings, database: Database, blobs: BlobStore) -> Workbench:
-    def no_probe(name: str) -> None:
-        raise AssertionError("fine-tuning looks through no probe")
-
-    return Workbench(settings, database, blobs, no_probe, lambda: False)
-
-
-@pytest.fixture
-def begin(bench: Workbench, tmp_path: Path):
-    """Queues a run on a task of three shapes, and tells its id and its job's."""
-
-    def start(recipe: RecipeCard = FULL, device: DeviceCard = CPU, **asked) -> tuple[str, str]:
-        blob = bench.blobs.put(io.BytesIO(labelled_zip(3, 16)))
-        with bench.database.session() as session:
-            task = ready_task(
-                session, make_embedding(0), tenant=TENANT, name="shapes", archive=blob
-            )
-            task.label_kind_asked = "auto"
-            row = finetunes.create(
-                session,
-                task,
-                candidate(tmp_path),
-                recipe,
-                device,
-                Asked(**asked),
-                warnings=[],
-                forecast=FORECAST,
-            )
-            return row.id, row.job.id
-
-    return start
 
 
 def read(bench: Workbench, finetune_id: str) -> Finetune:

@@ -1,0 +1,66 @@
+"""Images sent to the model of a run: asked about, answered, and forgotten a while later."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session, joinedload, undefer
+
+from app.errors import NotFound
+from app.store import jobs
+from app.store.blobs import Blob
+from app.store.jobs import PREDICT
+from app.store.tables import Finetune, Job, Prediction
+
+
+def create(
+    session: Session, run: Finetune, images: Blob, name: str, *, k: int, threshold: float
+) -> Prediction:
+    """With its job and the job's outbox row, all in the caller's commit."""
+    row = Prediction(
+        tenant=run.tenant,
+        finetune=run,
+        job=jobs.enqueue(session, run.task, PREDICT),
+        name=name,
+        sha256=images.sha256,
+        k=k,
+        threshold=threshold,
+    )
+    session.add(row)
+    session.flush()
+    return row
+
+
+def get(session: Session, tenant: str, prediction_id: str) -> Prediction:
+    """With its result."""
+    row = session.scalar(
+        select(Prediction)
+        .where(Prediction.id == prediction_id, Prediction.tenant == tenant)
+        .options(undefer(Prediction.result))
+    )
+    if row is None:
+        raise NotFound(
+            "unknown-prediction",
+            f"There is no prediction {prediction_id!r}.",
+            "Take the id from the answer that accepted the images; answers are kept for a day.",
+        )
+    return row
+
+
+def of_job(session: Session, job_id: str) -> Prediction:
+    """What a job is to answer, and the run whose model does."""
+    query = select(Prediction).join(Prediction.job).where(Job.id == job_id)
+    return session.scalars(query.options(joinedload(Prediction.finetune))).one()
+
+
+def finish(session: Session, job_id: str, token: int, result: dict[str, Any]) -> None:
+    jobs.hold(session, job_id, token)  # the fence first: who lost the job leaves no answer behind
+    of_job(session, job_id).result = result
+    jobs.finish_job(session, job_id, token, "succeeded")
+
+
+def expire(session: Session, before: datetime) -> None:
+    """Forgets, with their jobs, those that ended earlier than that."""
+    session.execute(delete(Job).where(Job.kind == PREDICT, Job.finished_at < before))

@@ -1,0 +1,54 @@
+"""Fine-tuning runs, the worker's part played by hand: their model is a few bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.catalogue import CandidateCard
+from app.store import cards, finetunes
+from app.store.outcomes import Run
+from tests.api.conftest import Service
+
+
+def names_of(service: Service) -> list[str]:
+    """Candidates with weights."""
+    with service.resources.database.session(read_only=True) as session:
+        found = cards.list_cards(session, "local", CandidateCard)
+    return [card.name for card in found if card.weights.source != "none"]
+
+
+def ask(service: Service, task: str, candidate: str, **asked: Any) -> Any:
+    body = {"candidate": candidate, **asked}
+    return service.client.post(f"/v1/tasks/{task}/finetunes", json=body)
+
+
+def read(service: Service, finetune_id: str) -> dict[str, Any]:
+    found: dict[str, Any] = service.client.get(f"/v1/finetunes/{finetune_id}").json()
+    return found
+
+
+def finish(service: Service, finetune_id: str, job_id: str) -> None:
+    """As a worker does it, its model included."""
+    token = service.start(job_id)
+    names = {"model": "", "task": "", "recipe": "", "device": "", "metric": "accuracy"}
+    with service.resources.database.session() as session:
+        finetunes.tell(session, job_id, token, [{"number": 1, "accuracy": 0.5}])
+        finetunes.finish(
+            session,
+            job_id,
+            token,
+            result={"ended": "recipe"},
+            run=Run({**names, "stop_reason": "cap"}, 0.5, {}),
+            forecast=None,
+        )
+    directory = service.resources.settings.finetune_dir / finetune_id
+    directory.mkdir(parents=True)
+    (directory / "model.safetensors").write_bytes(b"weights")
+
+
+def ended(service: Service, task: str, candidate: str | None = None) -> str:
+    """The id of a run on the task that has a model."""
+    accepted = ask(service, task, candidate or names_of(service)[0]).json()
+    finish(service, accepted["id"], accepted["job_id"])
+    finetune_id: str = accepted["id"]
+    return finetune_id

@@ -1,0 +1,166 @@
+"""Images sent to a run's model, and its answers; what classifies is tested in tests/jobs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from app.store import predictions
+from app.store.tables import Finetune, Outbox, Prediction
+from tests.api.conftest import ARCHIVE, Service, archive_of, assert_problem
+from tests.api.runs import ask, ended, names_of
+from tests.images import png
+
+SINGLE = {
+    "label_kind": "single_label",
+    "classes": ["cat", "dog"],
+    "images": [["a.png", [[1, 0.75], [0, 0.25]]], ["=b.png", [[0, 0.5], [1, 0.5]]]],
+    "refused": {"c.txt": "not an image"},
+}
+MULTI = {
+    "label_kind": "multi_label",
+    "classes": ["light", "red"],
+    "images": [["a.png", [[1, 0.9], [0, 0.6]]], ["b.png", []]],
+    "refused": {},
+}
+
+
+@pytest.fixture
+def run(service: Service) -> str:
+    return ended(service, service.ready())
+
+
+def send(service: Service, run: str, images: bytes = ARCHIVE, **asked: Any) -> Any:
+    return service.send(images, f"/v1/finetunes/{run}/predictions", **asked)
+
+
+def answered(service: Service, run: str, result: dict[str, Any]) -> str:
+    """The address of an answer as a worker left it."""
+    accepted = send(service, run).json()
+    token = service.start(accepted["job_id"])
+    with service.resources.database.session() as session:
+        predictions.finish(session, accepted["job_id"], token, result)
+    address: str = accepted["links"]["self"]
+    return address
+
+
+def test_images_are_accepted_with_a_job_of_their_own(service: Service, run: str) -> None:
+    answer = send(service, run, k=3, threshold=0.2)
+    assert answer.status_code == 202
+    accepted = answer.json()
+    assert answer.headers["location"] == f"/v1/predictions/{accepted['id']}"
+    seen = service.client.get(answer.headers["location"]).json()
+    assert (seen["finetune_id"], seen["state"], seen["k"], seen["threshold"]) == (
+        run,
+        "queued",
+        3,
+        0.2,
+    )
+    assert (seen["images"], seen["probabilities"]) == ([], None)
+    job = service.client.get(f"/v1/jobs/{accepted['job_id']}").json()
+    assert (job["kind"], job["state"], job["result"]) == ("predict", "queued", None)
+    task = service.client.get(f"/v1/tasks/{job['task_id']}").json()
+    assert (task["status"], task["job_id"] == accepted["job_id"]) == ("ready", False)
+    with service.resources.database.session(read_only=True) as session:
+        assert accepted["job_id"] in session.scalars(select(Outbox.job_id)).all()
+
+
+def test_a_single_image_needs_no_archive(service: Service, run: str) -> None:
+    accepted = send(service, run, png())
+    assert accepted.status_code == 202
+    with service.resources.database.session(read_only=True) as session:
+        assert session.scalars(select(Prediction.name)).all() == ["animals.zip"]
+    assert_problem(service.send(png()), 415, "archive-unsupported")
+
+
+def test_the_same_request_again_is_one_job(service: Service, run: str) -> None:
+    first, second = (send(service, run, key="once") for _ in range(2))
+    assert first.json() == second.json()
+    assert_problem(send(service, run, png(), key="once"), 422, "idempotency-key-reused")
+    with service.resources.database.session(read_only=True) as session:
+        assert len(session.scalars(select(Prediction)).all()) == 1
+
+
+def test_an_answer_names_the_most_probable_class_and_what_was_left_out(
+    service: Service, run: str
+) -> None:
+    answer = service.client.get(answered(service, run, SINGLE)).json()
+    assert answer["state"] == "succeeded"
+    assert (answer["probabilities"], answer["calibration_error"]) == ("softmax", None)
+    assert answer["images"][0] == {
+        "name": "a.png",
+        "class": "dog",
+        "probability": 0.75,
+        "classes": [{"name": "dog", "probability": 0.75}, {"name": "cat", "probability": 0.25}],
+    }
+    assert answer["refused"] == [{"name": "c.txt", "reason": "not an image"}]
+
+
+def test_of_several_labels_there_may_be_none(service: Service, run: str) -> None:
+    with service.resources.database.session() as session:
+        row = session.scalars(select(Finetune)).one()
+        row.result = {"verdict": {"calibration": 0.04}}
+    answer = service.client.get(answered(service, run, MULTI)).json()
+    assert (answer["probabilities"], answer["calibration_error"]) == ("sigmoid", 0.04)
+    first, second = answer["images"]
+    assert (first["class"], len(first["classes"])) == ("red", 2)
+    assert (second["class"], second["probability"], second["classes"]) == (None, None, [])
+
+
+def test_a_table_has_the_columns_of_a_labels_file(service: Service, run: str) -> None:
+    address = answered(service, run, SINGLE)
+    answer = service.client.get(address, headers={"Accept": "text/csv"})
+    assert answer.headers["content-type"].startswith("text/csv")
+    rows = list(csv.DictReader(io.StringIO(answer.text)))
+    assert [(row["file"], row["label"]) for row in rows] == [
+        ("a.png", "dog"),
+        ("'=b.png", "cat"),
+        ("c.txt", ""),
+    ]
+    assert (rows[0]["classes"], rows[0]["probabilities"]) == ("dog|cat", "0.75|0.25")
+    assert [row["refused"] for row in rows] == ["", "", "not an image"]
+    several = service.client.get(answered(service, run, MULTI), params={"format": "csv"}).text
+    assert [row["label"] for row in csv.DictReader(io.StringIO(several))] == ["red|light", ""]
+
+
+def test_there_is_no_table_of_what_has_not_ended(service: Service, run: str) -> None:
+    address = send(service, run).headers["location"]
+    assert_problem(
+        service.client.get(address, params={"format": "csv"}), 409, "prediction-not-ended"
+    )
+
+
+def test_what_cannot_be_classified_is_refused_and_nothing_of_it_kept(service: Service) -> None:
+    task = service.ready()
+    run = ended(service, task)
+    before = len(service.blobs())
+    mine = archive_of({"a.png": png("pink")})
+    accepted = ask(service, task, names_of(service)[0]).json()
+    assert_problem(send(service, accepted["id"], mine), 409, "finetune-not-ended")
+    assert_problem(send(service, "0" * 32, mine), 404, "unknown-finetune")
+    assert_problem(send(service, run, archive_of({})), 422, "archive-empty")
+    assert_problem(send(service, run, b"%PDF-1.7"), 415, "archive-unsupported")
+    for wrong in ({"k": 0}, {"threshold": 1}, {"name": "x"}):
+        assert_problem(send(service, run, mine, **wrong), 422, "request-invalid")
+    (service.resources.settings.finetune_dir / run / "model.safetensors").unlink()
+    assert_problem(send(service, run, mine), 404, "model-gone")
+    assert len(service.blobs()) == before
+
+
+def test_runs_and_answers_are_their_tenants_alone(service: Service, run: str) -> None:
+    address = answered(service, run, SINGLE)
+    with service.resources.database.session() as session:
+        session.scalars(select(Finetune)).one().tenant = "somebody else"
+        session.scalars(select(Prediction)).one().tenant = "somebody else"
+    assert_problem(send(service, run), 404, "unknown-finetune")
+    assert_problem(service.client.get(address), 404, "unknown-prediction")
+
+
+def test_a_job_can_be_taken_back_before_it_began(service: Service, run: str) -> None:
+    accepted = send(service, run).json()
+    assert service.client.delete(accepted["links"]["job"]).json()["state"] == "cancelled"
+    assert service.client.get(accepted["links"]["self"]).json()["state"] == "cancelled"
