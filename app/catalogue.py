@@ -37,6 +37,9 @@ class Card(BaseModel):
     name: CardName
 
 
+RUN_SOURCE = "run:"
+
+
 class Weights(BaseModel):
     """Where weights come from.
 
@@ -56,6 +59,12 @@ class Weights(BaseModel):
     order: Literal["name", "position"] = Field(
         "name", description="tensors match the network's by name, or one by one in order and shape"
     )
+
+    @property
+    def run_id(self) -> str | None:
+        """Of the run whose model they are."""
+        is_a_runs = self.source.startswith(RUN_SOURCE)
+        return self.source.removeprefix(RUN_SOURCE) if is_a_runs else None
 
 
 class ProbeCard(Card):

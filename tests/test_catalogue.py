@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import timm
+from pydantic import ValidationError
 
 from app.catalogue import (
     CandidateCard,
@@ -14,6 +15,7 @@ from app.catalogue import (
     DeviceCard,
     ProbeCard,
     RecipeCard,
+    Weights,
     get_card,
     load_card,
     load_cards,
@@ -156,6 +158,15 @@ def test_head_only_and_full_recipes_are_shipped():
     assert RECIPES["head_only"].scope == "head"
     assert RECIPES["head_only"].features_cached
     assert RECIPES["full"].scope == "full"
+
+
+def test_a_run_as_weights_is_named_by_its_id_alone():
+    run_id = "0" * 32
+    assert Weights(source=f"run:{run_id}").run_id == run_id
+    assert Weights(source="timm:in1k").run_id is None
+    for source in ("run:", f"run:{run_id}/../x", "run:/etc/passwd", f"run:{run_id}\n"):
+        with pytest.raises(ValidationError):
+            Weights(source=source)
 
 
 def copied(tmp_path: Path, name: str, **changes: str) -> Path:

@@ -413,7 +413,7 @@ def answer_one(database: Database, result: dict[str, Any], state: str) -> thread
     return worker
 
 
-def test_a_runs_model_classifies_images(
+def test_a_runs_model_classifies_images_and_becomes_a_candidate(
     server: str, data_dir: Path, database: Database, tmp_path: Path
 ) -> None:
     name, here = "tf_efficientnet_lite0.in1k", ("--server", server)
@@ -422,6 +422,7 @@ def test_a_runs_model_classifies_images(
     image = tmp_path / "wing.png"
     image.write_bytes(png())
     assert_error(task2vec("predict", run, image, *here), 1, "is queued: it has no model")
+    assert_error(task2vec("register", run, *here), 1, "is queued: it has no model")
     end(database, data_dir, run, begun["job_id"])
 
     result = {
@@ -441,6 +442,14 @@ def test_a_runs_model_classifies_images(
     assert answered["images"][0]["class"] == "wing"
     answer_one(database, result, "refused")
     assert_error(task2vec("predict", run, image, *here), 1, "No image there. Pack some.")
+
+    card = task2vec("register", run, "--name", "birds-lite", "--json", *here).json
+    assert (card["name"], card["parent"]) == ("birds-lite", name)
+    assert_error(task2vec("register", run, "--name", "birds-lite", *here), 1, "already")
+    listed = task2vec("candidates", "--remove", "birds-lite", "--json", *here).json["items"]
+    assert "birds-lite" not in {card["name"] for card in listed}
+    gone = task2vec("candidates", "--remove", "birds-lite", *here)
+    assert_error(gone, 1, "added no candidate 'birds-lite'")
 
 
 def test_of_many_images_the_first_are_told() -> None:

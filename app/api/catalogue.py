@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Path, Response
 from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
@@ -14,7 +14,7 @@ from app.api.repeats import Post
 from app.api.resources import Reading, Writing
 from app.api.schemas import CardPage, ProbeAnswer
 from app.catalogue import CandidateCard, Card, DeviceCard, ProbeCard, RecipeCard
-from app.errors import InvalidRequest
+from app.errors import Forbidden, InvalidRequest
 from app.store import cards
 from app.store.idempotency import Answer
 
@@ -43,7 +43,22 @@ def post_candidate(
     post: Post,
     session: Writing,
 ) -> Response:
+    """Models of runs come by `POST /v1/finetunes/{finetune_id}/candidate`."""
+    if card.weights.run_id is not None:
+        raise Forbidden(
+            "weights-not-allowed",
+            f"The card of {card.name} names the model of a run as its weights.",
+            f"Register it instead: POST /v1/finetunes/{card.weights.run_id}/candidate.",
+        )
     return _add(session, tenant, post, card)
+
+
+@router.delete("/candidates/{name}", status_code=204, responses=problems(404))
+def delete_candidate(
+    name: Annotated[str, Path(max_length=100)], tenant: Tenant, session: Writing
+) -> None:
+    """One of your own. Outcomes of it stay, and so does the run whose model it is."""
+    cards.remove_card(session, tenant, CandidateCard, name)
 
 
 @router.get("/devices", response_model=CardPage[DeviceCard])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path as FilePath
 from typing import Annotated, Any
@@ -20,6 +21,7 @@ from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources
 from app.api.schemas import (
+    CandidateAsked,
     FinetuneAccepted,
     FinetuneAnswer,
     FinetuneAsked,
@@ -27,7 +29,7 @@ from app.api.schemas import (
     TaskId,
 )
 from app.api.tasks import Cursor, Limit, TaskIdPath, task_with_images
-from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.catalogue import RUN_SOURCE, CandidateCard, DeviceCard, RecipeCard, Weights
 from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import Conflict, Forbidden, InvalidRequest, NotFound
 from app.store import cards, workers
@@ -43,6 +45,8 @@ router = APIRouter(tags=["fine-tuning"])
 
 ALIVE_SECONDS = 60.0
 MOST_SECONDS = 1e9
+_PARENT_CHARACTERS, _ID_CHARACTERS = 90, 8
+"""Of a registered model's name, unless one is asked for."""
 FinetuneId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 _KINDS: dict[FileName, str] = {
     "model": "application/octet-stream",
@@ -70,7 +74,7 @@ def post_finetune(
         replayed = post.replayed(session, asked.model_dump_json())
         if replayed is not None:
             return replayed
-        candidate, recipe, device = _cards(session, tenant, asked)
+        candidate, recipe, device = _cards(reached, session, tenant, asked)
         task_with_images(session, tenant, task_id)
         forecast = _forecast(reached, session, tenant, task_id, asked)
 
@@ -185,6 +189,61 @@ def get_file(
     return FileResponse(path, media_type=_KINDS[file], filename=f"{row.id}-{path.name}")
 
 
+@router.post(
+    "/finetunes/{finetune_id}/candidate",
+    status_code=201,
+    response_model=CandidateCard,
+    responses=problems(404, 409, 413, 415),
+    openapi_extra=describe_json_body(CandidateAsked),
+)
+def post_candidate(
+    finetune_id: FinetuneId,
+    asked: Annotated[CandidateAsked, json_body(CandidateAsked)],
+    reached: Reached,
+    tenant: Tenant,
+    post: Post,
+) -> Response:
+    """The run's model becomes a candidate of yours; while it is one, the task cannot be deleted."""
+    with reached.database.session(read_only=True) as session:
+        replayed = post.replayed(session, asked.model_dump_json())
+        if replayed is not None:
+            return replayed
+        card = _registered(reached, store.get(session, tenant, finetune_id), asked.name)
+
+    def register(session: Session) -> Answer:
+        store.register(session, tenant, finetune_id, card)
+        return Answer(201, card.model_dump(mode="json"))
+
+    with reached.database.session() as session:
+        return post.once(session, lambda: register(session), asked.model_dump_json())
+
+
+def _registered(reached: Resources, row: Finetune, name: str | None) -> CandidateCard:
+    """What was counted of the candidate that the run began with holds of its model too; what was
+    published of it does not."""
+    with require_file(reached, row, "model").open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if row.task.expires_at is not None:
+        raise Conflict(
+            "task-not-kept",
+            f"The task {row.task.id!r} goes by itself: its images were only asked about.",
+            "Upload them as a task, and train the candidate on it.",
+        )
+    parent = CandidateCard.model_validate(row.candidate, strict=False)
+    return parent.model_copy(
+        update={
+            "name": name or f"{parent.name[:_PARENT_CHARACTERS]}-{row.id[:_ID_CHARACTERS]}",
+            "description": f"{parent.name}, fine-tuned on {row.task.name} by {row.recipe['name']}",
+            "pretraining": f"{parent.pretraining}, then {row.task.name}",
+            "parent": parent.name,
+            "source_task": row.task.id,
+            "top1_percent": None,
+            "top1_source": None,
+            "weights": Weights(source=f"{RUN_SOURCE}{row.id}", sha256=digest),
+        }
+    )
+
+
 def require_file(reached: Resources, row: Finetune, file: FileName) -> FilePath:
     """Conflict where the run has not ended with a model, NotFound where the file is gone."""
     if row.job.state != "succeeded":
@@ -204,7 +263,7 @@ def require_file(reached: Resources, row: Finetune, file: FileName) -> FilePath:
 
 
 def _cards(
-    session: Session, tenant: str, asked: FinetuneAsked
+    reached: Resources, session: Session, tenant: str, asked: FinetuneAsked
 ) -> tuple[CandidateCard, RecipeCard, DeviceCard]:
     candidate = cards.get_card(session, tenant, CandidateCard, asked.candidate)
     if candidate.weights.source == "none":
@@ -213,7 +272,9 @@ def _cards(
             f"The card of {candidate.name} describes the model only: it names no weights.",
             "Choose a candidate that has some, or add a card that says where they are.",
         )
-    if not candidate.weights.source.startswith("timm:") and not cards.is_shipped(
+    if candidate.weights.run_id is not None:  # which only a registration can write
+        require_file(reached, store.get(session, tenant, candidate.weights.run_id), "model")
+    elif not candidate.weights.source.startswith("timm:") and not cards.is_shipped(
         session, candidate
     ):
         raise Forbidden(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from sqlalchemy.orm import Session
 
@@ -83,15 +83,22 @@ class Forecasts:
         self, task: Task, recipe: str, metric: str, candidates: Collection[CandidateCard]
     ) -> Question:
         made = task.embedding.provenance if task.embedding else {}
+        by_name = {card.name: card for card in candidates}
         return Question(
             task=task.id,
             recipe=recipe,
             metric=metric,
-            published={
-                card.name: None if card.top1_percent is None else card.top1_percent / PERCENT
-                for card in candidates
-            },
+            published={name: _published(card, by_name) for name, card in by_name.items()},
             probe_accuracy=made.get("cv_accuracy"),
             scores=self.scores(task),
             seen=self.seen(task),
         )
+
+
+def _published(card: CandidateCard, by_name: Mapping[str, CandidateCard]) -> float | None:
+    """Top-1 accuracy, a share: of a run's model that of the candidate which it descends from."""
+    seen: set[str] = set()
+    while card.top1_percent is None and card.parent is not None and card.name not in seen:
+        seen.add(card.name)
+        card = by_name.get(card.parent, card)
+    return None if card.top1_percent is None else card.top1_percent / PERCENT

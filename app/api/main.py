@@ -40,6 +40,7 @@ from app.api.auth import LOOPBACK_HOSTS
 from app.api.resources import Resources
 from app.api.schemas import (
     ArchiveQuery,
+    CandidateAsked,
     DistancesQuery,
     FinetuneAsked,
     NoMetadata,
@@ -72,6 +73,7 @@ _NAMED = (
     DistancesQuery,
     FinetuneAsked,
     PredictionAsked,
+    CandidateAsked,
     OutcomeReport,
     OutcomeChanges,
 )

@@ -626,6 +626,12 @@ class FinetuneAnswer(Answer):
     links: dict[str, str]
 
 
+class CandidateAsked(Body):
+    """A run's model as a candidate of one's own."""
+
+    name: CardRef | None = Field(None, description="none: made of the parent's and the run's id")
+
+
 class FinetunePage(Answer):
     items: list[FinetuneAnswer]
     next_cursor: str | None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import quote
 
+import typer
 from rich.table import Table
 
 from app import terminal
@@ -25,9 +27,18 @@ from app.errors import InvalidRequest
 
 @app.command()
 def candidates(
-    add: AddCard = None, server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False
+    add: AddCard = None,
+    remove: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Delete a card of your own.")
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
 ) -> None:
-    """List the models one could fine-tune, or add one."""
+    """List the models one could fine-tune, add one, or delete one of your own."""
+    if remove is not None:
+        with Client(server, key) as client:
+            client.delete(f"/v1/candidates/{quote(remove, safe='')}")
     _cards("candidates", terminal.candidates_table, add, server, key, as_json)
 
 

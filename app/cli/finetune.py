@@ -159,6 +159,26 @@ def predict(
     require_success(answer["state"], answer["problem"])
 
 
+@app.command()
+def register(
+    run: RunId,
+    name: Annotated[
+        str | None, typer.Option(help="Of the candidate; without it, made of the parent's.")
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the model of RUN a candidate of yours, to be estimated and fine-tuned like any other."""
+    asked = {} if name is None else {"name": name}
+    with Client(server, key) as client:
+        card = client.post(f"/v1/finetunes/{quote(run, safe='')}/candidate", asked)
+    if as_json:
+        print_json(card)
+    else:
+        terminal.out.print(terminal.candidates_table([card]))
+
+
 def _budget(text: str | None) -> dict[str, float]:
     if text is None:
         return {}

@@ -192,7 +192,7 @@ def estimate(
         counted={name: number.typical for name, number in counted.items()},
         timed=timed is not None,
         basis=[
-            _basis_of_accuracy(accuracy),
+            _basis_of_accuracy(accuracy, candidate),
             *([] if ridge_accuracy is None else [_basis_of_ridge(ridge_accuracy)]),
             *_basis(task, work, candidate, recipe, device, difficulty, timed),
             *(_basis_of_factor(name, factor) for name, factor in factors.items() if factor),
@@ -275,19 +275,23 @@ def _memory(work: Workload, recipe: RecipeCard, device: DeviceCard) -> tuple[Int
     return Interval(fixed + batch * low, fixed + batch * typical, fixed + batch * high), fitting
 
 
-def _basis_of_accuracy(accuracy: Interval | None) -> str:
+def _basis_of_accuracy(accuracy: Interval | None, candidate: CandidateCard) -> str:
     if accuracy is None:
         return "accuracy: not predicted; too few outcomes are known, or nothing of this candidate"
     if accuracy.kind == "conformal_90":
         return (
             "accuracy: from outcomes on other tasks and this one; the interval covers 90% of tasks"
         )
+    descent = (
+        f"; nothing is published of this one, which was fine-tuned from {candidate.parent}: until "
+        "it has outcomes of its own, it stands where that one's published accuracy would put it"
+    )
     return (
         "accuracy: from outcomes on other tasks (while yours are few, shipped ones on 64-pixel "
         "images) and this one; of a candidate without any, from its published accuracy beside "
         "theirs; the interval is uncalibrated until it has outcomes on two tasks, and there are "
         "some on nine"
-    )
+    ) + (descent if candidate.parent else "")
 
 
 def _basis_of_ridge(share: float) -> str:

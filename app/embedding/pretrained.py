@@ -33,7 +33,7 @@ def pretrained(architecture: str, weights: Weights, input_size: int, owner: str)
             f"The card of {owner} describes the model only: it names no weights.",
             "Choose another, or add a card that says where its weights are.",
         )
-    if weights.source.startswith("run:"):
+    if weights.run_id is not None:
         raise Unavailable(
             "weights-unavailable",
             f"The weights of {owner} are those of a fine-tuning run.",

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
@@ -45,6 +46,7 @@ def finetune(start: Start, bench: Workbench) -> None:
         device = DeviceCard.model_validate(row.device, strict=False)
         asked, forecast, archives = Asked(**row.asked), row.forecast, row.archives
         told = len(row.curve)
+        parent = _parent(session, start.tenant, candidate)
     progress = Progress(
         bench.database,
         start,
@@ -79,6 +81,7 @@ def finetune(start: Start, bench: Workbench) -> None:
         recipe,
         directory,
         device=choose_device(bench.settings.device),
+        model=None if parent is None else bench.settings.finetune_dir / parent,
         precision=device.precision,
         seed=asked.seed,
         limits=Limits(asked.target, asked.patience, asked.budget_seconds),
@@ -103,6 +106,12 @@ def finetune(start: Start, bench: Workbench) -> None:
             forecast=_for_steps(forecast, run, recipe),
         )
     _forget_checkpoint(directory)
+
+
+def _parent(session: Session, tenant: str, candidate: CandidateCard) -> str | None:
+    """Id of the tenant's run whose model the candidate is; NotFound where that run has gone."""
+    run_id = candidate.weights.run_id
+    return None if run_id is None else finetunes.get(session, tenant, run_id).id
 
 
 def _read(

@@ -9,9 +9,18 @@ from typing import TypeVar
 from sqlalchemy import delete, or_, select
 from sqlalchemy.orm import Session
 
-from app.catalogue import CandidateCard, Card, DeviceCard, ProbeCard, RecipeCard, load_cards
-from app.errors import Conflict, InvalidRequest
-from app.store.tables import PUBLIC, CatalogueCard
+from app.catalogue import (
+    RUN_SOURCE,
+    CandidateCard,
+    Card,
+    DeviceCard,
+    ProbeCard,
+    RecipeCard,
+    load_cards,
+)
+from app.errors import Conflict, InvalidRequest, NotFound
+from app.store.session import hold
+from app.store.tables import PUBLIC, CatalogueCard, Finetune, Task
 
 CardT = TypeVar("CardT", bound=Card)
 
@@ -82,6 +91,44 @@ def add_card(session: Session, tenant: str, card: Card) -> None:
             "card-exists", f"There is a {row.kind} {card.name!r} already.", "Choose another name."
         )
     session.add(row)
+
+
+def remove_card(session: Session, tenant: str, kind: type[Card], name: str) -> None:
+    """NotFound where the tenant has added none of that name."""
+    row = session.get(CatalogueCard, (tenant, _KINDS[kind], name))
+    if row is None or tenant == PUBLIC:
+        raise NotFound(
+            "unknown-card",
+            f"You have added no {_KINDS[kind]} {name!r}.",
+            "Only cards of your own can be deleted; shipped ones belong to the operator.",
+        )
+    session.delete(row)
+
+
+def hold_models(session: Session, tenant: str) -> None:
+    """Until the unit of work ends, no model of the tenant's becomes a candidate or goes."""
+    hold(session, f"models of {tenant}")
+
+
+def require_no_candidate(session: Session, task: Task) -> None:
+    """Conflict where the model of one of the task's runs is a candidate."""
+    hold_models(session, task.tenant)
+    runs = session.scalars(select(Finetune.id).where(Finetune.task_seq == task.seq))
+    sources = {f"{RUN_SOURCE}{finetune_id}" for finetune_id in runs}
+    own = session.scalars(
+        select(CatalogueCard).where(
+            CatalogueCard.tenant == task.tenant, CatalogueCard.kind == _KINDS[CandidateCard]
+        )
+    )
+    names = sorted(card.name for card in own if card.body["weights"]["source"] in sources)
+    if names:
+        raise Conflict(
+            "task-has-candidates",
+            f"The weights of {', '.join(names)} come from runs on the task {task.id!r}, and would "
+            "go with it.",
+            f"Delete these candidates first, as by DELETE /v1/candidates/{names[0]}.",
+            candidates=names,
+        )
 
 
 def _row(tenant: str, card: Card) -> CatalogueCard:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.errors import NotFound
-from app.store import cursors, jobs, outcomes
+from app.store import cards, cursors, jobs, outcomes
 from app.store.jobs import ENDED, FINETUNE
 from app.store.outcomes import Run
 from app.store.tables import Finetune, Job, Task
@@ -90,6 +90,16 @@ def list_finetunes(
     if task_id is not None:
         query = query.where(Finetune.task.has(Task.id == task_id))
     return cursors.page(session, Finetune, query, limit=limit, cursor=cursor)
+
+
+def register(session: Session, tenant: str, finetune_id: str, card: CandidateCard) -> None:
+    """The run's model becomes a candidate; NotFound where the run has gone meanwhile.
+
+    The other half of `cards.require_no_candidate`: no candidate loses its weights with a task.
+    """
+    cards.hold_models(session, tenant)
+    get(session, tenant, finetune_id)
+    cards.add_card(session, tenant, card)
 
 
 def kept(session: Session) -> set[str]:

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Forbidden, NotFound
-from app.store import archives, cursors, embeddings, jobs, spaces
+from app.store import archives, cards, cursors, embeddings, jobs, spaces
 from app.store.blobs import Blob
 from app.store.tables import (
     PUBLIC,
@@ -166,8 +166,10 @@ def delete_task(session: Session, task: Task) -> list[str]:
     """Removes the task, its jobs, and its embedding if no other task has it.
 
     A worker that holds a job of it is stopped by its next report. Returns the digests of blobs that
-    nothing needs any more: for `archives.delete_unneeded`, after the commit.
+    nothing needs any more: for `archives.delete_unneeded`, after the commit. Conflict where the
+    model of one of its runs is a candidate.
     """
+    cards.require_no_candidate(session, task)
     asked_about = select(Prediction.sha256).join(Finetune).where(Finetune.task_seq == task.seq)
     digests = {archive.sha256 for archive in task.archives} | set(session.scalars(asked_about))
     seqs = task.embedding_seq, task.next_embedding_seq

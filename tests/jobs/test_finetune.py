@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import json
 from dataclasses import replace
@@ -13,7 +14,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from app.catalogue import CandidateCard
+from app.catalogue import CandidateCard, Weights
 from app.errors import Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.engine import HandBack
@@ -242,3 +243,44 @@ def test_a_task_takes_its_runs_with_it(bench: Workbench, begin) -> None:
     with bench.database.session(read_only=True) as session:
         assert finetunes.kept(session) == set()
         assert finetunes.list_finetunes(session, TENANT, limit=10) == ([], None)
+
+
+def model_of(bench: Workbench, finetune_id: str) -> dict[str, torch.Tensor]:
+    return load_file(bench.settings.finetune_dir / finetune_id / "model.safetensors")
+
+
+def as_candidate(bench: Workbench, finetune_id: str) -> CandidateCard:
+    path = bench.settings.finetune_dir / finetune_id / "model.safetensors"
+    weights = Weights(
+        source=f"run:{finetune_id}", sha256=hashlib.sha256(path.read_bytes()).hexdigest()
+    )
+    card = CandidateCard.model_validate(read(bench, finetune_id).candidate, strict=False)
+    return card.model_copy(update={"name": "child", "weights": weights})
+
+
+def test_the_model_of_a_run_is_gone_on_from_on_another_task(bench: Workbench, begin) -> None:
+    first, job_id = begin()
+    run_job(job_id, bench)
+    still = FULL.model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "epochs": 1})
+    other = labelled_zip(5, 8, seed=3)
+    second, job_id = begin(still, images=other, card=as_candidate(bench, first))
+    run_job(job_id, bench)
+    row = read(bench, second)
+    assert (row.job.state, row.job.problem) == ("succeeded", None)
+    before, after = model_of(bench, first), model_of(bench, second)
+    assert (len(before["fc.weight"]), len(after["fc.weight"])) == (3, 5)
+    assert torch.equal(before["layer1.0.conv1.weight"], after["layer1.0.conv1.weight"])
+    card = (bench.settings.finetune_dir / second / "README.md").read_text()
+    assert 'base_model: "child"' in card
+
+
+def test_the_model_of_somebody_elses_run_is_not_gone_on_from(bench: Workbench, begin) -> None:
+    first, job_id = begin(FULL.model_copy(update={"epochs": 1}))
+    run_job(job_id, bench)
+    second, job_id = begin(card=as_candidate(bench, first))
+    with bench.database.session() as session:
+        finetunes.get(session, TENANT, first).tenant = "somebody else"
+    run_job(job_id, bench)
+    row = read(bench, second)
+    assert (row.job.state, row.task.status) == ("failed", "ready")
+    assert row.job.problem["type"].endswith("unknown-finetune")
