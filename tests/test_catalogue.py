@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 from pydantic import ValidationError
+from timm.optim._optim_factory import create_optimizer_v2
 
 from app.catalogue import (
     CandidateCard,
@@ -158,6 +159,22 @@ def test_head_only_and_full_recipes_are_shipped():
     assert RECIPES["head_only"].scope == "head"
     assert RECIPES["head_only"].features_cached
     assert RECIPES["full"].scope == "full"
+
+
+def test_the_rates_of_the_discriminative_recipe_fall_towards_the_input():
+    """By timm's grouping of layers, of every shipped kind of network that can be built here."""
+    recipe = RECIPES["discriminative"]
+    assert recipe.layer_decay is not None
+    for network in ("resnet18", "vit_tiny_patch16_224", "tf_efficientnet_lite0"):
+        optimiser = create_optimizer_v2(
+            timm.create_model(network),
+            opt=recipe.optimiser,
+            lr=recipe.learning_rate,
+            layer_decay=recipe.layer_decay,
+        )
+        scales = {group["lr_scale"] for group in optimiser.param_groups}
+        assert max(scales) == 1
+        assert min(scales) < 0.5, "the first layers hardly move"
 
 
 def test_a_run_as_weights_is_named_by_its_id_alone():
