@@ -14,7 +14,7 @@ from app.api.repeats import Post
 from app.api.resources import Reached, Reading
 from app.api.schemas import ScoresAccepted, ScoresAnswer, ScoresAsked, ScoresRow
 from app.api.tasks import TaskIdPath, task_with_images
-from app.catalogue import CandidateCard
+from app.catalogue import RUN_SOURCE, CandidateCard
 from app.store import cards, tasks
 from app.store import scores as store
 from app.store.idempotency import Answer
@@ -23,7 +23,7 @@ from app.store.tables import CandidateScore
 
 router = APIRouter(tags=["estimates"])
 
-_AT_HAND = ("package:", "file:")
+_AT_HAND = ("package:", "file:", RUN_SOURCE)
 """Where weights come from that nobody has to fetch."""
 
 

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.orm import Session
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
@@ -46,7 +45,7 @@ def finetune(start: Start, bench: Workbench) -> None:
         device = DeviceCard.model_validate(row.device, strict=False)
         asked, forecast, archives = Asked(**row.asked), row.forecast, row.archives
         told = len(row.curve)
-        parent = _parent(session, start.tenant, candidate)
+        parent = finetunes.run_of(session, start.tenant, candidate)
     progress = Progress(
         bench.database,
         start,
@@ -106,12 +105,6 @@ def finetune(start: Start, bench: Workbench) -> None:
             forecast=_for_steps(forecast, run, recipe),
         )
     _forget_checkpoint(directory)
-
-
-def _parent(session: Session, tenant: str, candidate: CandidateCard) -> str | None:
-    """Id of the tenant's run whose model the candidate is; NotFound where that run has gone."""
-    run_id = candidate.weights.run_id
-    return None if run_id is None else finetunes.get(session, tenant, run_id).id
 
 
 def _read(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 
@@ -19,17 +20,18 @@ from app.cost.score_names import Score
 from app.cost.scores import scores
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
-from app.embedding.pretrained import pretrained
 from app.embedding.probe import choose_device
-from app.errors import InvalidRequest, Task2VecError, Unavailable
+from app.errors import InvalidRequest, NotFound, Task2VecError, Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.progress import SCORING, Progress
 from app.limits import archive_limits
-from app.store import jobs
+from app.store import finetunes, jobs
 from app.store import scores as store
 from app.store.jobs import Start
+from app.store.tables import CandidateScore
 from app.training.frozen import frozen_outputs
-from app.training.images import Batches
+from app.training.images import plain_inputs, plain_transform
+from app.training.model import candidate_network
 
 MOST_IMAGES = 1000
 """Of a task, the same share of every class: more would change little of what is told."""
@@ -39,10 +41,7 @@ BATCH_SIZE = 32
 def score(start: Start, bench: Workbench) -> None:
     """Ends the job once every candidate has its scores, or a reason for having none."""
     with bench.database.session(read_only=True) as session:
-        rows = [
-            (row.seq, CandidateCard.model_validate(row.card, strict=False), tuple(row.archives))
-            for row in store.of_job(session, start.job_id)
-        ]
+        rows = [_Row.of(row) for row in store.of_job(session, start.job_id)]
     progress = Progress(
         bench.database,
         start,
@@ -51,32 +50,55 @@ def score(start: Start, bench: Workbench) -> None:
     )
     device = choose_device(bench.settings.device)
     done = 0
-    rows.sort(key=lambda row: (row[2], row[1].input_size, row[0]))
-    for (archives, size), alike in groupby(rows, lambda row: (row[2], row[1].input_size)):
+    rows.sort(key=lambda row: row.read_from)
+    for (archives, size), alike in groupby(rows, lambda row: row.read_from):
         images = _read(start, archives, size, bench, progress)
         n = len(images.digests)
-        for seq, card, _ in alike:
+        for row in alike:
 
             def heard(seen: int, before: int = done, images: int = n) -> None:
                 progress(SCORING, before * images + seen, len(rows) * images)
 
-            told = _told(images, card, device, heard)
+            told = _told(start, bench, row.card, images, device, heard)
             with bench.database.session() as session:
-                store.tell(session, start.job_id, start.token, seq, **told)
+                store.tell(session, start.job_id, start.token, row.seq, **told)
             done += 1
     with bench.database.session() as session:
         jobs.finish_job(session, start.job_id, start.token, "succeeded")
 
 
+@dataclass(frozen=True, slots=True)
+class _Row:
+    seq: int
+    card: CandidateCard
+    archives: tuple[str, ...]
+
+    @classmethod
+    def of(cls, row: CandidateScore) -> _Row:
+        card = CandidateCard.model_validate(row.card, strict=False)
+        return cls(row.seq, card, tuple(row.archives))
+
+    @property
+    def read_from(self) -> tuple[tuple[str, ...], int]:
+        return self.archives, self.card.input_size
+
+
 def _told(
-    images: LabelledImages,
+    start: Start,
+    bench: Workbench,
     card: CandidateCard,
+    images: LabelledImages,
     device: torch.device,
     heard: Callable[[int], None],
 ) -> dict[str, Any]:
+    """What goes into its row; an operator's mistake in a card, or a lack that may pass, is told."""
     try:
-        return {"n_images": len(images.digests), "scores": _scores(images, card, device, heard)}
-    except (InvalidRequest, Unavailable) as error:
+        with bench.database.session(read_only=True) as session:
+            run = finetunes.run_of(session, start.tenant, card)
+        directory = None if run is None else bench.settings.finetune_dir / run
+        network = candidate_network(card, directory)
+        found = _scores(images, network, device, heard)
+    except (InvalidRequest, NotFound, Unavailable) as error:
         return {"problem": error.problem()}
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
@@ -87,17 +109,16 @@ def _told(
             "Ask again when the worker has less to do, or leave this candidate out.",
         )
         return {"problem": full.problem()}
+    return {"n_images": len(images.digests), "scores": found}
 
 
 def _scores(
-    images: LabelledImages,
-    card: CandidateCard,
-    device: torch.device,
-    heard: Callable[[int], None],
+    images: LabelledImages, network: Any, device: torch.device, heard: Callable[[int], None]
 ) -> dict[Score, float]:
-    network: Any = pretrained(card.network, card.weights, card.input_size, card.name)
     network.eval().to(device=device, memory_format=torch.channels_last)
-    inputs = Batches.of(images, network, seed=0).judging(np.arange(len(images.digests)), BATCH_SIZE)
+    transform = plain_transform(network, images.pixels.shape[1])
+    rows = np.arange(len(images.digests))
+    inputs = plain_inputs(images.pixels, rows, transform, BATCH_SIZE)
     features: list[torch.Tensor] = []
     logits: list[torch.Tensor] = []
     for some, theirs in frozen_outputs(network, inputs, device, "fp32"):

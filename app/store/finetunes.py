@@ -72,6 +72,12 @@ def get(session: Session, tenant: str, finetune_id: str) -> Finetune:
     return row
 
 
+def run_of(session: Session, tenant: str, candidate: CandidateCard) -> str | None:
+    """Id of the tenant's run whose model the candidate is; NotFound where that run has gone."""
+    run_id = candidate.weights.run_id
+    return None if run_id is None else get(session, tenant, run_id).id
+
+
 def of_job(session: Session, job_id: str) -> Finetune:
     """The run that a job is of."""
     return session.scalars(select(Finetune).join(Job).where(Job.id == job_id)).one()

@@ -26,14 +26,13 @@ from app.catalogue import CandidateCard, RecipeCard
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import LabelledImages
 from app.embedding.portion import balanced_part
-from app.embedding.pretrained import pretrained
 from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
 from app.training.checkpoint import Checkpoint
 from app.training.frozen import moved
 from app.training.images import Batches, Cached
 from app.training.information import Information, information
-from app.training.model import read_model
+from app.training.model import candidate_network
 from app.training.names import Ended
 from app.training.precision import autocast
 from app.training.split import Rows, split_rows
@@ -231,7 +230,7 @@ class _Trainer:
         on_features: Callable[[int, int], None],
     ) -> _Trainer:
         rows = split_rows(images.labels, images.digests, recipe.evaluation_share, seed)
-        network: Any = _pretrained(candidate, model)
+        network: Any = candidate_network(candidate, model)
         torch.manual_seed(seed)
         network.reset_classifier(len(images.classes))
         network.to(device=device, memory_format=torch.channels_last)
@@ -466,12 +465,6 @@ class _Trainer:
 
     def _autocast(self) -> AbstractContextManager[object]:
         return autocast(self._device, self._precision)
-
-
-def _pretrained(candidate: CandidateCard, model: Path | None) -> nn.Module:
-    if model is not None:
-        return read_model(model, candidate).network
-    return pretrained(candidate.network, candidate.weights, candidate.input_size, candidate.name)
 
 
 def _require_finite(epoch: Epoch) -> None:

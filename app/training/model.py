@@ -14,7 +14,7 @@ from torch import nn
 
 from app.catalogue import CandidateCard
 from app.embedding.dataset import LabelKind
-from app.embedding.pretrained import check_digest
+from app.embedding.pretrained import check_digest, pretrained
 from app.errors import Unavailable
 from app.training.names import FILES
 
@@ -58,3 +58,15 @@ def read_model(directory: Path, card: CandidateCard | None = None) -> Model:
             f"The model of the run {directory.name} is not there, or not whole.",
             "Train it again.",
         ) from error
+
+
+def candidate_network(card: CandidateCard, directory: Path | None) -> nn.Module:
+    """With the weights that it starts from and the classifier that came with them.
+
+    `directory`  of the run whose model the candidate is, where it is one's (`run:`)
+
+    Raises what `read_model` and `pretrained` do.
+    """
+    if directory is not None:
+        return read_model(directory, card).network
+    return pretrained(card.network, card.weights, card.input_size, card.name)

@@ -21,7 +21,7 @@ from app.jobs.engine import HandBack
 from app.jobs.housekeeping import housekeep
 from app.jobs.progress import Progress
 from app.jobs.run import run_job
-from app.store import finetunes, jobs, outcomes, tasks
+from app.store import finetunes, jobs, outcomes, scores, tasks
 from app.store.finetunes import Asked
 from app.store.tables import Finetune
 from app.training import checkpoint
@@ -272,6 +272,23 @@ def test_the_model_of_a_run_is_gone_on_from_on_another_task(bench: Workbench, be
     assert torch.equal(before["layer1.0.conv1.weight"], after["layer1.0.conv1.weight"])
     card = (bench.settings.finetune_dir / second / "README.md").read_text()
     assert 'base_model: "child"' in card
+
+
+def test_the_features_of_a_runs_model_tell_of_its_own_task(bench: Workbench, begin) -> None:
+    first, job_id = begin(FULL.model_copy(update={"epochs": 20}))
+    run_job(job_id, bench)
+    card = as_candidate(bench, first)
+    stranger = card.model_copy(
+        update={"name": "stranger", "weights": Weights(source=f"run:{'0' * 32}", sha256="0" * 64)}
+    )
+    with bench.database.session() as session:
+        task = finetunes.get(session, TENANT, first).task
+        job_id = scores.ask(session, task, [card, stranger]).id
+    run_job(job_id, bench)
+    with bench.database.session(read_only=True) as session:
+        child, unknown = scores.of_task(session, finetunes.get(session, TENANT, first).task)
+    assert child.scores["leep"] > -1.0, "its classes are the task's"
+    assert unknown.problem["type"] == "/problems/unknown-finetune"
 
 
 def test_the_model_of_somebody_elses_run_is_not_gone_on_from(bench: Workbench, begin) -> None:

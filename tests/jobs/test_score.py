@@ -190,8 +190,10 @@ def test_a_job_that_is_handed_back_goes_on_with_what_is_left(
 
     monkeypatch.undo()
     seen: list[str] = []
-    load = job.pretrained
-    monkeypatch.setattr(job, "pretrained", lambda *a: seen.append(a[3]) or load(*a))
+    load = job.candidate_network
+    monkeypatch.setattr(
+        job, "candidate_network", lambda card, run: seen.append(card.name) or load(card, run)
+    )
     run_job(job_id, bench)
     assert state(bench, job_id).state == "succeeded"
     assert seen == ["second"]
