@@ -10,7 +10,7 @@ from app.catalogue import CandidateCard, get_card
 from app.cost.predictor import Interval
 from app.cost.timing import Spread, Timing
 from app.settings import shared_directory
-from benchmarks import decoding, steps
+from benchmarks import decoding, scoring, steps
 from benchmarks.roofline import training_step
 from benchmarks.steps import Step, summary
 
@@ -56,3 +56,13 @@ def test_decoding_is_told_in_the_reference_jpegs(
     efforts = {(row["format"], row["pixels"]): row["effort"] for row in told["each"]}
     assert efforts["JPEG", 187_500] == 1.0
     assert efforts["JPEG", 4_096] < 1.0
+
+
+def test_scores_are_timed_beside_the_pass_that_they_are_of(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scoring.main(["--images", "40", "--classes", "4", "--passed", "1", "--repeats", "1"])
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["images"] == 40
+    assert found["pass_seconds"] > 0
+    assert found["scores_over_pass"] > 0
