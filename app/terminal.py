@@ -306,8 +306,7 @@ def scores_table(answer: Row, title: str) -> Table:
             continue
         table.add_row(
             CandidateName(row["candidate"]),
-            percent(scores["ridge"]),
-            percent(scores["knn"]),
+            *(_share(scores.get(name)) for name in ("ridge", "knn")),
             *(number(scores.get(name)) for name in ("logme", "h_score", "lfc", "leep")),
             str(row["n_images"]),
         )

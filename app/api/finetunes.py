@@ -29,9 +29,10 @@ from app.api.schemas import (
     TaskId,
 )
 from app.api.tasks import Cursor, Limit, TaskIdPath, task_with_images
+from app.api.weights import require_unseen, require_weights
 from app.catalogue import RUN_SOURCE, CandidateCard, DeviceCard, RecipeCard, Weights
 from app.cost.predictor import SECONDS_PER_HOUR
-from app.errors import Conflict, Forbidden, InvalidRequest, NotFound
+from app.errors import Conflict, InvalidRequest, NotFound
 from app.store import cards, workers
 from app.store import finetunes as store
 from app.store.finetunes import Asked
@@ -75,7 +76,8 @@ def post_finetune(
         if replayed is not None:
             return replayed
         candidate, recipe, device = _cards(reached, session, tenant, asked)
-        task_with_images(session, tenant, task_id)
+        task = task_with_images(session, tenant, task_id)
+        require_unseen(session, tenant, candidate, task)
         forecast = _forecast(reached, session, tenant, task_id, asked)
 
     def accept(session: Session) -> Answer:
@@ -266,23 +268,9 @@ def _cards(
     reached: Resources, session: Session, tenant: str, asked: FinetuneAsked
 ) -> tuple[CandidateCard, RecipeCard, DeviceCard]:
     candidate = cards.get_card(session, tenant, CandidateCard, asked.candidate)
-    if candidate.weights.source == "none":
-        raise InvalidRequest(
-            "candidate-without-weights",
-            f"The card of {candidate.name} describes the model only: it names no weights.",
-            "Choose a candidate that has some, or add a card that says where they are.",
-        )
-    if candidate.weights.run_id is not None:  # which only a registration can write
+    require_weights(session, candidate)
+    if candidate.weights.run_id is not None:
         require_file(reached, store.get(session, tenant, candidate.weights.run_id), "model")
-    elif not candidate.weights.source.startswith("timm:") and not cards.is_shipped(
-        session, candidate
-    ):
-        raise Forbidden(
-            "weights-not-allowed",
-            f"The weights of {candidate.name} are a file of the server's, and the card is yours.",
-            "Name weights of timm's (`timm:`), or have the operator put the card beside the "
-            "shipped ones.",
-        )
     recipe = cards.get_card(session, tenant, RecipeCard, asked.recipe)
     if recipe.evaluation_share == 0:
         raise InvalidRequest(

@@ -561,7 +561,7 @@ class ScoresRow(Answer):
     """Scores as the reference explains them; higher for the better."""
 
     candidate: str
-    state: Literal["pending", "scored", "failed"]
+    state: Literal["pending", "scored", "failed", "cancelled"]
     n_images: int | None = Field(description="that were looked at")
     scores: dict[Score, float] | None
     problem: dict[str, Any] | None = Field(description="why there are none")

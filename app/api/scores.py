@@ -14,17 +14,15 @@ from app.api.repeats import Post
 from app.api.resources import Reached, Reading
 from app.api.schemas import ScoresAccepted, ScoresAnswer, ScoresAsked, ScoresRow
 from app.api.tasks import TaskIdPath, task_with_images
-from app.catalogue import RUN_SOURCE, CandidateCard
-from app.store import cards, tasks
+from app.api.weights import are_at_hand, require_unseen, require_weights
+from app.catalogue import CandidateCard
+from app.store import cards, finetunes, tasks
 from app.store import scores as store
 from app.store.idempotency import Answer
 from app.store.jobs import ENDED
-from app.store.tables import CandidateScore
+from app.store.tables import CandidateScore, Task
 
 router = APIRouter(tags=["estimates"])
-
-_AT_HAND = ("package:", "file:", RUN_SOURCE)
-"""Where weights come from that nobody has to fetch."""
 
 
 @router.post(
@@ -45,7 +43,7 @@ def post_scores(
 
     def accept(session: Session) -> Answer:
         task = task_with_images(session, tenant, task_id)
-        chosen = _candidates(session, tenant, asked)
+        chosen = _candidates(session, tenant, task, asked)
         job = store.ask(session, task, chosen)
         body = ScoresAccepted(
             job_id=job.id if job else None, candidates=[card.name for card in chosen]
@@ -56,12 +54,22 @@ def post_scores(
         return post.once(session, lambda: accept(session), asked.model_dump_json())
 
 
-def _candidates(session: Session, tenant: str, asked: ScoresAsked) -> list[CandidateCard]:
-    if asked.candidates is not None:
-        names = dict.fromkeys(asked.candidates)
-        return [cards.get_card(session, tenant, CandidateCard, name) for name in names]
-    found = cards.list_cards(session, tenant, CandidateCard)
-    return [card for card in found if card.weights.source.startswith(_AT_HAND)]
+def _candidates(
+    session: Session, tenant: str, task: Task, asked: ScoresAsked
+) -> list[CandidateCard]:
+    if asked.candidates is None:
+        return [
+            card
+            for card in cards.list_cards(session, tenant, CandidateCard)
+            if are_at_hand(session, card)
+            and task.id not in finetunes.tasks_seen(session, tenant, card)
+        ]
+    names = dict.fromkeys(asked.candidates)
+    found = [cards.get_card(session, tenant, CandidateCard, name) for name in names]
+    for card in found:
+        require_weights(session, card)
+        require_unseen(session, tenant, card, task)
+    return found
 
 
 @router.get("/tasks/{task_id}/scores", response_model=ScoresAnswer, responses=problems(404))
@@ -73,12 +81,15 @@ def get_scores(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> ScoresA
 
 def _row(row: CandidateScore) -> ScoresRow:
     ended = row.job.state in ENDED
-    told = "scored" if row.scores is not None else "failed" if row.problem or ended else "pending"
+    problem = row.problem or (row.job.problem if row.scores is None else None)
+    told = "scored" if row.scores is not None else "failed" if problem else "pending"
+    if ended and told == "pending":
+        told = "cancelled"
     return ScoresRow(
         candidate=row.candidate,
         state=told,
         n_images=row.n_images,
         scores=row.scores,
-        problem=row.problem or (row.job.problem if row.scores is None else None),
+        problem=problem,
         job_id=row.job.id,
     )

@@ -118,9 +118,12 @@ def score(
         found = client.find_task(task)
         path = f"/v1/tasks/{quote(found['id'], safe='')}/scores"
         accepted = client.post(path, {"candidates": candidate} if candidate else {})
-        if wait and accepted["job_id"] is not None:
-            follow(client, accepted["job_id"], found["name"])
         answer = client.get(path)
+        if wait:
+            pending = [row["job_id"] for row in answer["scores"] if row["state"] == "pending"]
+            for job_id in dict.fromkeys(pending):
+                follow(client, job_id, found["name"])
+            answer = client.get(path)
     if as_json:
         print_json(answer)
     else:

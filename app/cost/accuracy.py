@@ -7,7 +7,7 @@ On the logit scale, for candidate m in contest t (cells.py),
 
 `prior` is the candidates' strength in the other contests of the league (rank_one.py), with mean 0
 and deviation 1 over them; `score_k` the normal scores of a predictor within the contest, and the
-logit of RIDGE less the contest's mean. Weights are a ridge fit within contests, to outcomes in
+logit of RIDGE less the contest's level. Weights are a ridge fit within contests, to outcomes in
 deviations of their contest, and every contest's prior comes from the others only, so that a prior
 is trusted as far as it carries to a new task (stacking: D. Wolpert, "Stacked generalization",
 1992). Leagues share weights and depart from them: what tells the order of frozen networks tells

@@ -87,22 +87,32 @@ class Cells:
         return to_logit(self.raw[:, self.score_names.index(RIDGE)])
 
     @property
-    def ahead(self) -> Floats:
-        """(n,) the same less the contest's mean; 0 where it is missing."""
-        return np.nan_to_num(self.ridge - self._means(self.ridge)[self.contest])
-
-    @property
     def ease(self) -> Floats:
         """(contests, 2) logits of how easy the task is, for the candidates by RIDGE, for the probe;
         nan where that is not known."""
-        return np.column_stack([self._means(self.ridge), self.probe_ease])
+        return np.column_stack([self._levels, self.probe_ease])
 
-    def _means(self, values: Floats) -> Floats:
-        """(contests,) of what is known there; nan where nothing is."""
-        known, n = np.isfinite(values), len(self.contests)
-        count = np.bincount(self.contest[known], minlength=n)
-        total = np.bincount(self.contest[known], values[known], minlength=n)
-        return np.asarray(np.divide(total, count, out=np.full(n, np.nan), where=count > 0))
+    @property
+    def ahead(self) -> Floats:
+        """(n,) RIDGE less its contest's level, logits; 0 where it is missing."""
+        return np.nan_to_num(self.ridge - self._levels[self.contest])
+
+    @property
+    def _levels(self) -> Floats:
+        """(contests,) of RIDGE where candidates differ by the same everywhere: the least-squares
+        fit of contest + candidate, the shortest. So it does not hang on which candidates happen to
+        have been looked at in a contest; one that no other contest knows says nothing of it."""
+        there = np.isfinite(self.ridge)
+        ridge, contest, model = self.ridge[there], self.contest[there], self.model[there]
+        met = np.zeros((len(self.contests), len(self.models)))
+        np.add.at(met, (contest, model), 1.0)
+        count = met.sum(axis=1)
+        share = met / np.maximum(count, 1)[:, np.newaxis]
+        mean = np.bincount(contest, ridge, len(count)) / np.maximum(count, 1)
+        within = np.bincount(model, ridge - mean[contest], len(self.models))
+        laplacian = np.diag(met.sum(axis=0)) - met.T @ share
+        effects = np.linalg.pinv(laplacian, hermitian=True) @ within
+        return np.where(count > 0, mean - share @ effects, np.nan)
 
 
 def to_logit(value: Floats) -> Floats:

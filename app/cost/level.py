@@ -5,8 +5,8 @@ one that most candidates answer well. So a level is expected at
 
     base + slope * (ease - mean ease)
 
-by least squares with a normal prior on the slope, for the first measure of ease that is known of
-the contest and of some others; where none is, at the mean, with as much more doubt. Where a league
+by least squares with a normal prior on the slope, for the best measure of ease that is known of the
+contest and of many others; where none is, at the mean, with as much more doubt. Where a league
 has few contests of its own and a parent with many, the line is the parent's, and all of it too high
 or too low by an offset that the few tell.
 """
@@ -29,7 +29,7 @@ OFFSET_SD = 0.5
 """By how much a league lies above or below its parent: another input size, another schedule."""
 
 ENOUGH = 8
-"""Contests from which a league needs no parent."""
+"""Contests from which a league needs no parent, and a measure of ease no other."""
 
 LEAST_KNOWN = 3
 LEAST_SD = 1e-3
@@ -49,16 +49,18 @@ class Level:
         # Of a new contest about a mean that is uncertain itself.
         spread = float(np.std(levels, ddof=1)) * np.sqrt(1 + 1 / n) if n > 1 else UNKNOWN_SD
         self._sd = max(spread, LEAST_SD)
-        self._lines = [_line(levels, measure) for measure in ease.T]
+        lines = [_line(levels, measure) for measure in ease.T]
+        # The best that enough contests know, else the one that most do.
+        self._lines = sorted(enumerate(lines), key=lambda at: -min(at[1].n if at[1] else 0, ENOUGH))
 
     def at(self, ease: Floats) -> tuple[float, float]:
         """Mean and standard deviation of a new contest's level; `ease` (k,)."""
         if self._parent is not None:
             mean, sd = self._parent.at(ease)
             return mean + self._offset, float(np.sqrt(sd**2 + self._offset_variance))
-        for line, measure in zip(self._lines, ease, strict=True):
-            if line is not None and np.isfinite(measure):
-                return line.at(float(measure))
+        for measure, line in self._lines:
+            if line is not None and np.isfinite(ease[measure]):
+                return line.at(float(ease[measure]))
         return self._base, self._sd
 
     def offset_of(self, levels: Floats, ease: Floats) -> tuple[float, float]:

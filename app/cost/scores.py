@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from sklearn.covariance import ledoit_wolf_shrinkage
 
 from app.cost.cells import Floats, Ints
-from app.cost.score_names import Score
+from app.cost.score_names import SCORES, Score
 from app.errors import InvalidRequest
 
 PENALTIES = tuple(10.0 ** (k / 2) for k in range(-8, 5))
@@ -38,7 +38,11 @@ PENALTIES = tuple(10.0 ** (k / 2) for k in range(-8, 5))
 
 NEIGHBOURS = 5
 LEAST_IMAGES = 8
-"""Two in each quarter."""
+LEAST_OF_A_CLASS = 3
+"""Images on average, for shares: a class whose only image is left out is never told."""
+
+TOGETHER = 1024
+"""Images whose neighbours are looked for at once."""
 
 ROUNDS, CLOSE = 100, 1e-6
 """Of the evidence's fixed point, which few rounds reach."""
@@ -53,13 +57,14 @@ def scores(
 ) -> dict[Score, float]:
     """Of the scores those that can be had.
 
-    `features`              (n, d), of images in an order that has nothing to do with their labels
+    `features`              (n, d)
     `labels`                (n,) class numbers, or (n, C) whether each label is the image's
     `source_probabilities`  (n, K) that the source's own classifier gives
 
     Raises InvalidRequest for fewer than LEAST_IMAGES, and where no two labels differ.
     """
     x, y = np.asarray(features, dtype=np.float64), one_hot(labels)
+    several = labels.ndim == 2
     if len(x) < LEAST_IMAGES or not np.ptp(y, axis=0).any():
         raise InvalidRequest(
             "too-few-to-score",
@@ -68,17 +73,20 @@ def scores(
         )
     whole = _Spectrum(x, y)
     found: dict[Score, float] = {
-        "ridge": whole.ridge(),
-        "ridge_half": _on_parts(x, y, 2),
-        "ridge_quarter": _on_parts(x, y, 4),
-        "knn": nearest(x, y),
         "logme": whole.logme(),
         "h_score": whole.h_score(),
         "lfc": whole.lfc(),
     }
-    if source_probabilities is not None and labels.ndim == 1:
+    of_a_class = len(x) if several else len(x) / y.shape[1]
+    if of_a_class >= LEAST_OF_A_CLASS:
+        found |= {"ridge": whole.ridge(several), "knn": nearest(x, y, several)}
+    parts: tuple[tuple[Score, int], ...] = (("ridge_half", 2), ("ridge_quarter", 4))
+    for name, count in parts:
+        if of_a_class / count >= LEAST_OF_A_CLASS:
+            found[name] = _on_parts(x, y, count, several)
+    if source_probabilities is not None and not several:
         found["leep"] = leep(np.asarray(source_probabilities, dtype=np.float64), y)
-    return found
+    return {name: found[name] for name in SCORES if name in found}
 
 
 def one_hot(labels: Ints | NDArray[np.bool_]) -> Floats:
@@ -88,16 +96,12 @@ def one_hot(labels: Ints | NDArray[np.bool_]) -> Floats:
     return np.asarray(labels[:, np.newaxis] == np.unique(labels), dtype=np.float64)
 
 
-def right(told: Floats, y: Floats) -> float:
+def right(told: Floats, y: Floats, several: bool) -> float:
     """Share of images whose class has the highest number; of labels on their side of a half where
-    there are several an image. `told`, `y`: (n, C)."""
-    if _several(y):
+    there may be several an image. `told`, `y`: (n, C)."""
+    if several:
         return float(((told > 0.5) == (y > 0.5)).mean())
     return float((told.argmax(axis=1) == y.argmax(axis=1)).mean())
-
-
-def _several(y: Floats) -> bool:
-    return bool((y.sum(axis=1) != 1).any())
 
 
 class _Spectrum:
@@ -108,11 +112,11 @@ class _Spectrum:
         self.centred = x - x.mean(axis=0)
         self.y = y - y.mean(axis=0)
         u, s, _ = np.linalg.svd(self.centred, full_matrices=False)
-        there = s > LEAST * max(float(s.max(initial=0.0)), LEAST)
+        there = s > LEAST * max(float(np.linalg.norm(x)), LEAST)  # of rounding when centring
         self.u, self.s = u[:, there], s[there]
         self.uy = self.u.T @ self.y
 
-    def ridge(self) -> float:
+    def ridge(self, several: bool) -> float:
         squares, n = self.s**2, len(self.y)
         scale = float(squares.mean()) if len(squares) else 1.0
         best, least = self.truth, np.inf
@@ -125,7 +129,7 @@ class _Spectrum:
             square = float((missed**2).mean())
             if square < least:
                 best, least = self.truth - missed, square
-        return right(best, self.truth)
+        return right(best, self.truth, several)
 
     def logme(self) -> float:
         """log N(y; 0, 1/beta + X X^T / alpha) / n at the best alpha and beta, by the fixed point of
@@ -177,25 +181,28 @@ def _evidence(squares: Floats, projected: Floats, rest: float, n: int) -> float:
     return float((fit - n * np.log(2 * np.pi)) / (2 * n))
 
 
-def _on_parts(x: Floats, y: Floats, parts: int) -> float:
+def _on_parts(x: Floats, y: Floats, parts: int, several: bool) -> float:
     """Mean over the parts that the images fall into, every class over all of them."""
     order = np.lexsort((np.arange(len(y)), y.argmax(axis=1)))
     chosen: Sequence[Ints] = [order[start::parts] for start in range(parts)]
-    return float(np.mean([_Spectrum(x[part], y[part]).ridge() for part in chosen]))
+    return float(np.mean([_Spectrum(x[part], y[part]).ridge(several) for part in chosen]))
 
 
-def nearest(x: Floats, y: Floats) -> float:
+def nearest(x: Floats, y: Floats, several: bool) -> float:
     """k of NEIGHBOURS, fewer where there are not so many others."""
     directions = x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), LEAST)
-    alike = directions @ directions.T
-    np.fill_diagonal(alike, -np.inf)
     k = min(NEIGHBOURS, len(x) - 1)
-    found = np.argpartition(-alike, k - 1, axis=1)[:, :k]
-    # The nearer one decides between classes of as many neighbours.
-    weights = 1 + np.take_along_axis(alike, found, axis=1) / (2 * k + 1)
-    return right(
-        (weights[:, :, np.newaxis] * y[found]).sum(axis=1) / weights.sum(axis=1)[:, None], y
-    )
+    told = np.zeros_like(y)
+    for rows in np.array_split(np.arange(len(x)), -(-len(x) // TOGETHER)):
+        alike = directions[rows] @ directions.T
+        alike[np.arange(len(rows)), rows] = -np.inf
+        found = np.argpartition(-alike, k - 1, axis=1)[:, :k]
+        # The nearer one decides between classes of as many neighbours.
+        weights = 1 + np.take_along_axis(alike, found, axis=1) / (2 * k + 1)
+        weights /= weights.sum(axis=1, keepdims=True)
+        for place in range(k):
+            told[rows] += weights[:, place, np.newaxis] * y[found[:, place]]
+    return right(told, y, several)
 
 
 def leep(probabilities: Floats, y: Floats) -> float:

@@ -81,6 +81,7 @@ def read_labelled_images(
     limits: ArchiveLimits,
     max_image_pixels: int,
     most: int | None = None,
+    least_of_a_class: int = 1,
     decoders: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> tuple[LabelledImages, IntakeReport]:
@@ -89,10 +90,11 @@ def read_labelled_images(
     `auto` is multi_label where some row of a labels file has several labels. In a multi_label set
     an image with an empty label is one to which no label applies, and the labels of files with the
     same bytes are joined; in a single_label set files with the same bytes and label count once.
-    With `most`, about so many images are read at most, the same share of every class, and the
-    report is of these. `decoders` images are decoded at a time (decoding.py); their number changes
-    no result. `on_progress(done, total)` counts images; while files are still being listed it is
-    called with done = 0 and a growing total. What it raises ends the reading.
+    With `most`, about so many images are read at most, the same share of every class but
+    `least_of_a_class` where there are so many, and the report is of these. `decoders` images are
+    decoded at a time (decoding.py); their number changes no result. `on_progress(done, total)`
+    counts images; while files are still being listed it is called with done = 0 and a growing
+    total. What it raises ends the reading.
 
     Raises RefusedSet where fewer than 2 classes or no readable image are left; Refused where labels
     and their kind do not fit; and what `read_members` and `parse_labels` raise.
@@ -104,7 +106,7 @@ def read_labelled_images(
     row_of = _arrange(found, kind)
     rows = sorted(set(row_of.values()), key=lambda row: (row.labels, row.digest))
     if most is not None and rows:
-        rows = _part(rows, kind, most)
+        rows = _part(rows, kind, most, least_of_a_class)
         chosen = set(rows)
         found.images = [file for file in found.images if row_of[file] in chosen]
     pixels = spooled((len(rows), size, size, 3), np.uint8)
@@ -180,11 +182,11 @@ def _arrange(found: LabelledFiles, kind: LabelKind) -> dict[LabelledFile, _Row]:
     return row_of
 
 
-def _part(rows: Sequence[_Row], kind: LabelKind, most: int) -> list[_Row]:
+def _part(rows: Sequence[_Row], kind: LabelKind, most: int, least: int) -> list[_Row]:
     labels = _label_array(
         rows, tuple(sorted({label for row in rows for label in row.labels})), kind
     )
-    chosen = balanced_part(labels, [row.digest for row in rows], most)
+    chosen = balanced_part(labels, [row.digest for row in rows], most, least)
     return [rows[place] for place in sorted(chosen)]
 
 

@@ -6,6 +6,7 @@ to leave the others: its row says why.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from sqlalchemy.exc import OperationalError
 
 from app.catalogue import CandidateCard
 from app.cost.score_names import Score
@@ -21,7 +23,14 @@ from app.cost.scores import scores
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
 from app.embedding.probe import choose_device
-from app.errors import InvalidRequest, NotFound, Task2VecError, Unavailable
+from app.errors import (
+    Cancelled,
+    Conflict,
+    InvalidRequest,
+    NotFound,
+    Task2VecError,
+    Unavailable,
+)
 from app.jobs.bench import Workbench
 from app.jobs.progress import SCORING, Progress
 from app.limits import archive_limits
@@ -29,12 +38,14 @@ from app.store import finetunes, jobs
 from app.store import scores as store
 from app.store.jobs import Start
 from app.store.tables import CandidateScore
+from app.telemetry import log_event
 from app.training.frozen import frozen_outputs
 from app.training.images import plain_inputs, plain_transform
 from app.training.model import candidate_network
 
-MOST_IMAGES = 1000
-"""Of a task, the same share of every class: more would change little of what is told."""
+MOST_IMAGES, LEAST_OF_A_CLASS = 1000, 5
+"""Of a task, the same share of every class: more would change little of what is told. With very
+many classes there are more: of one image nothing is told but its own answer."""
 BATCH_SIZE = 32
 
 
@@ -91,30 +102,42 @@ def _told(
     device: torch.device,
     heard: Callable[[int], None],
 ) -> dict[str, Any]:
-    """What goes into its row; an operator's mistake in a card, or a lack that may pass, is told."""
+    """What goes into its row: what is wrong with one candidate is no reason to leave the others."""
     try:
-        with bench.database.session(read_only=True) as session:
-            run = finetunes.run_of(session, start.tenant, card)
-        directory = None if run is None else bench.settings.finetune_dir / run
-        network = candidate_network(card, directory)
-        found = _scores(images, network, device, heard)
+        return {
+            "n_images": len(images.digests),
+            "scores": _scores(start, bench, card, images, device, heard),
+        }
+    except (Cancelled, Conflict, OperationalError, OSError):
+        raise  # of the job
     except (InvalidRequest, NotFound, Unavailable) as error:
         return {"problem": error.problem()}
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        full: Task2VecError = Unavailable(
-            "memory-exhausted",
-            f"{BATCH_SIZE} images do not fit in memory with {card.name}.",
-            "Ask again when the worker has less to do, or leave this candidate out.",
-        )
-        return {"problem": full.problem()}
-    return {"n_images": len(images.digests), "scores": found}
+    except Exception as error:
+        if is_out_of_memory(error):
+            what = f"{BATCH_SIZE} images do not fit in memory with {card.name}."
+            remedy = "Ask again when the worker has less to do, or leave this candidate out."
+            return {"problem": Unavailable("memory-exhausted", what, remedy).problem()}
+        log_event("score.failed", level=logging.ERROR, exc_info=True, candidate=card.name)
+        what = f"The worker could not look through {card.name}."
+        remedy = "Leave this candidate out, and tell the operator, whose log says why."
+        return {"problem": Task2VecError("internal", what, remedy).problem()}
 
 
 def _scores(
-    images: LabelledImages, network: Any, device: torch.device, heard: Callable[[int], None]
+    start: Start,
+    bench: Workbench,
+    card: CandidateCard,
+    images: LabelledImages,
+    device: torch.device,
+    heard: Callable[[int], None],
 ) -> dict[Score, float]:
+    directory, has_classes = None, True
+    if card.weights.run_id is not None:
+        with bench.database.session(read_only=True) as session:
+            run = finetunes.get(session, start.tenant, card.weights.run_id)
+            has_classes = run.task.label_kind == "single_label"
+        directory = bench.settings.finetune_dir / run.id
+    network: Any = candidate_network(card, directory)
     network.eval().to(device=device, memory_format=torch.channels_last)
     transform = plain_transform(network, images.pixels.shape[1])
     rows = np.arange(len(images.digests))
@@ -125,7 +148,8 @@ def _scores(
         features.append(some)
         logits.append(theirs)
         heard(sum(map(len, features)))
-    of_source = torch.cat(logits).softmax(dim=1).numpy() if network.num_classes else None
+    has_classes = has_classes and network.num_classes > 0
+    of_source = torch.cat(logits).softmax(dim=1).numpy() if has_classes else None
     return scores(torch.cat(features).numpy(), images.labels, of_source)
 
 
@@ -140,6 +164,7 @@ def _read(
             limits=archive_limits(bench.settings),
             max_image_pixels=bench.settings.max_image_pixels,
             most=MOST_IMAGES,
+            least_of_a_class=LEAST_OF_A_CLASS,
             decoders=bench.settings.threads or None,
             on_progress=lambda done, total: progress("intake", done, total),
         )

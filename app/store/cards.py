@@ -20,7 +20,7 @@ from app.catalogue import (
 )
 from app.errors import Conflict, InvalidRequest, NotFound
 from app.store.session import hold
-from app.store.tables import PUBLIC, CatalogueCard, Finetune, Task
+from app.store.tables import PUBLIC, CandidateScore, CatalogueCard, Finetune, Task
 
 CardT = TypeVar("CardT", bound=Card)
 
@@ -74,8 +74,9 @@ def get_card(session: Session, tenant: str, kind: type[CardT], name: str) -> Car
 
 
 def is_shipped(session: Session, card: Card) -> bool:
-    """Whether the operator put it there, rather than a tenant."""
-    return session.get(CatalogueCard, (PUBLIC, _KINDS[type(card)], card.name)) is not None
+    """Whether the operator put it there as it is, rather than a tenant one of that name."""
+    row = session.get(CatalogueCard, (PUBLIC, _KINDS[type(card)], card.name))
+    return row is not None and row.body == card.model_dump(mode="json")
 
 
 def add_card(session: Session, tenant: str, card: Card) -> None:
@@ -103,6 +104,13 @@ def remove_card(session: Session, tenant: str, kind: type[Card], name: str) -> N
             "Only cards of your own can be deleted; shipped ones belong to the operator.",
         )
     session.delete(row)
+    if kind is CandidateCard:  # the next one of that name is another network
+        own = select(Task.seq).where(Task.tenant == tenant)
+        session.execute(
+            delete(CandidateScore).where(
+                CandidateScore.candidate == name, CandidateScore.task_seq.in_(own)
+            )
+        )
 
 
 def hold_models(session: Session, tenant: str) -> None:

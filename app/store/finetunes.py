@@ -78,6 +78,21 @@ def run_of(session: Session, tenant: str, candidate: CandidateCard) -> str | Non
     return None if run_id is None else get(session, tenant, run_id).id
 
 
+def tasks_seen(session: Session, tenant: str, candidate: CandidateCard) -> set[str]:
+    """Ids of the tasks that it was trained on, and those that it came from, as far as is known."""
+    seen = {candidate.source_task} - {None}
+    run_id = candidate.weights.run_id
+    while run_id is not None:
+        row = session.scalar(
+            select(Finetune).where(Finetune.id == run_id, Finetune.tenant == tenant)
+        )
+        if row is None:
+            break
+        seen.add(row.task.id)
+        run_id = CandidateCard.model_validate(row.candidate, strict=False).weights.run_id
+    return {task for task in seen if task is not None}
+
+
 def of_job(session: Session, job_id: str) -> Finetune:
     """The run that a job is of."""
     return session.scalars(select(Finetune).join(Job).where(Job.id == job_id)).one()

@@ -13,12 +13,14 @@ from app.cost.evidence import SCORES
 from app.cost.outcome_table import SCORE_PREFIX
 from app.store import jobs
 from app.store.jobs import ENDED, SCORE
+from app.store.session import hold
 from app.store.tables import CandidateScore, Job, Task
 
 
 def ask(session: Session, task: Task, candidates: Iterable[CandidateCard]) -> Job | None:
     """A job for those that are not scored on the task's images yet; None where all of them are, or
     soon will be."""
+    hold(session, f"scores of {task.id}")  # two at a time would both add the first row
     archives = jobs.embedded_archives(session, task)
     there = {row.candidate: row for row in of_task(session, task)}
     wanted: list[CandidateScore] = []
@@ -69,9 +71,13 @@ def tell(
     scores: Mapping[str, float] | None = None,
     problem: Mapping[str, Any] | None = None,
 ) -> None:
-    """What a candidate's features tell, or why they cannot be had."""
-    jobs.hold(session, job_id, token).attempts = 1  # a worker that comes so far is not killed by it
-    row = session.get_one(CandidateScore, seq)
+    """What a candidate's features tell, or why they cannot be had; nothing where it was asked for
+    anew since, or is gone."""
+    job = jobs.hold(session, job_id, token)
+    job.attempts = 1  # a worker that comes so far is not killed by it
+    row = session.get(CandidateScore, seq, with_for_update=True)
+    if row is None or row.job_seq != job.seq:
+        return
     row.n_images = n_images
     row.scores = None if scores is None else dict(scores)
     row.problem = None if problem is None else dict(problem)

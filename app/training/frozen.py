@@ -46,5 +46,5 @@ def _require_same(logits: Tensor, wanted: Tensor, network: nn.Module) -> None:
         raise InvalidRequest(
             "network-unsupported",
             f"The classifier of {type(network).__name__} is not all that follows its features.",
-            "Take a recipe whose features are not cached.",
+            "Train it by a recipe whose features are not cached; nothing is told of it before.",
         )

@@ -170,3 +170,30 @@ def test_a_model_that_is_gone_is_not_gone_on_from(service: Service, run: str) ->
     register(service, run, name="zoo")
     (service.resources.settings.finetune_dir / run / "model.safetensors").unlink()
     assert_problem(ask(service, service.ready(seed=2), "zoo"), 404, "model-gone")
+
+
+def test_a_model_is_neither_judged_nor_asked_on_what_it_was_trained_on(
+    service: Service, task: str, run: str
+) -> None:
+    register(service, run, name="zoo")
+    other = service.ready(seed=2)
+    assert_problem(ask(service, task, "zoo"), 422, "candidate-knows-task")
+    assert ask(service, other, "zoo").status_code == 202
+    scores = f"/v1/tasks/{task}/scores"
+    answer = service.client.post(scores, json={"candidates": ["zoo"]})
+    assert_problem(answer, 422, "candidate-knows-task")
+    assert "zoo" not in service.client.post(scores, json={}).json()["candidates"]
+    assert "zoo" in service.client.post(f"/v1/tasks/{other}/scores", json={}).json()["candidates"]
+
+    grandchild = ended(service, other, "zoo")
+    register(service, grandchild, name="zoo-2")
+    assert_problem(ask(service, task, "zoo-2"), 422, "candidate-knows-task")
+
+
+def test_scores_go_with_the_card_whose_they_are(service: Service, task: str, run: str) -> None:
+    register(service, run, name="zoo")
+    scores = f"/v1/tasks/{service.ready(seed=2)}/scores"
+    service.client.post(scores, json={"candidates": ["zoo"]})
+    assert len(service.client.get(scores).json()["scores"]) == 1
+    assert service.client.delete("/v1/candidates/zoo").status_code == 204
+    assert service.client.get(scores).json()["scores"] == []

@@ -94,7 +94,21 @@ def test_a_cancelled_job_leaves_nothing_pending(service: Service) -> None:
     task = service.ready()
     job_id = ask(service, task, candidates=[LITE0]).json()["job_id"]
     service.client.delete(f"/v1/jobs/{job_id}")
-    assert read(service, task)[LITE0]["state"] == "failed"
+    assert read(service, task)[LITE0]["state"] == "cancelled"
+
+
+def test_files_of_the_server_are_not_looked_into_for_a_tenants_own_card(service: Service) -> None:
+    task = service.ready()
+    found = service.client.get("/v1/candidates").json()["items"]
+    card = next(each for each in found if each["name"] == LITE0)
+    for name, source in (("mine", "file:/etc/hostname"), ("ours", "package:timm/../secrets")):
+        weights = {"source": source, "sha256": "0" * 64}
+        added = service.client.post(
+            "/v1/candidates", json={**card, "name": name, "weights": weights}
+        )
+        assert added.status_code == 201
+        assert_problem(ask(service, task, candidates=[name]), 403, "weights-not-allowed")
+    assert ask(service, task).json()["candidates"] == [LITE0]
 
 
 def test_the_estimate_takes_them_in_and_says_so(service: Service) -> None:

@@ -197,6 +197,22 @@ def test_scores_of_a_task_with_outcomes_are_those_that_are_told_now():
     np.testing.assert_array_equal(kept.raw, cells.raw)
 
 
+def test_it_does_not_matter_which_others_were_looked_at():
+    """Strangers with poor features, or only the best of those that are known."""
+    frame = scored(runs(20, noise=0.05), score_ridge=0.01)
+    fitted = estimator(frame)
+    known = {m: {"score_ridge": 0.60 + 0.03 * n} for n, m in enumerate(MODELS)}
+    weak = {f"weak-{n}": {"score_ridge": 0.2} for n in range(10)}
+
+    def told(scores: dict[str, dict[str, float]]) -> float:
+        question = asked("new", [*MODELS, *scores], scores=scores)
+        return fitted.forecast(question)["model-3"].typical
+
+    everything = told(known)
+    assert told(known | weak) == pytest.approx(everything, abs=0.02)
+    assert told({"model-3": known["model-3"]}) == pytest.approx(everything, abs=0.05)
+
+
 def shipped(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(task=SHIPPED + pl.col("task"))
 

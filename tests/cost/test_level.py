@@ -79,5 +79,5 @@ def test_the_first_measure_that_is_known_tells():
     level = Level(levels, by(good, poor))
     assert level.at(np.array([2.0, -2.0]))[0] == pytest.approx(1.8, abs=0.1)
     assert level.at(np.array([2.0, -2.0]))[1] < 0.2 * level.at(np.array([NAN, -2.0]))[1]
-    rarely = Level(levels, by(np.where(np.arange(30) < 2, good, NAN), poor))
-    assert rarely.at(np.array([2.0, 0.5])) == rarely.at(np.array([NAN, 0.5]))
+    rarely = Level(levels, by(np.where(np.arange(30) < ENOUGH - 1, good, NAN), poor))
+    assert rarely.at(np.array([2.0, 0.5])) == rarely.at(np.array([NAN, 0.5])), "by what most know"

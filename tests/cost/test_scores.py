@@ -115,11 +115,11 @@ def test_label_feature_correlation_is_that_of_the_centred_kernels(case):
 
 
 def test_leep_by_a_loop_over_images():
-    x, labels = made_up(30, 5, 3)
-    source = np.random.default_rng(1).dirichlet(np.ones(4), size=30)
+    x, labels = made_up(60, 5, 3)
+    source = np.random.default_rng(1).dirichlet(np.ones(4), size=60)
     joint = np.zeros((3, 4))
     for label, p in zip(labels, source, strict=True):
-        joint[label] += p / 30
+        joint[label] += p / 60
     given = joint / joint.sum(axis=0)
     expected = np.mean([np.log(given[y] @ p) for y, p in zip(labels, source, strict=True)])
     found = scores(x, labels, source)
@@ -177,8 +177,28 @@ def test_what_tells_nothing_is_refused(x, labels):
         scores(x, labels)
 
 
-def test_features_that_are_all_the_same_score_without_a_warning():
+@pytest.mark.parametrize("value", [1.0, 0.1])
+def test_features_that_are_all_the_same_score_without_a_warning(value: float):
     labels = np.arange(12) % 2
-    found = scores(np.ones((12, 4)), labels)
+    found = scores(np.full((12, 4), value), labels)
     assert np.isfinite(list(found.values())).all()
-    assert found["lfc"] == 0.0
+    assert (found["lfc"], found["h_score"]) == (0.0, 0.0)
+
+
+def test_one_image_a_class_is_told_no_share_of():
+    """Left out, its class is never told, however good the features are."""
+    x = np.eye(20) + 0.01
+    found = scores(x, np.arange(20))
+    assert set(found) == {"logme", "h_score", "lfc"}
+    labels = np.arange(60) % 15
+    assert set(scores(np.random.default_rng(0).normal(size=(60, 9)), labels)) == {
+        *("ridge", "knn", "logme", "h_score", "lfc")
+    }, "four a class, too few for halves"
+
+
+def test_labels_that_may_be_several_are_judged_one_by_one_even_where_they_are_not():
+    x, labels = made_up(60, 10, 6, apart=1.0)
+    flags = np.eye(6, dtype=bool)[labels]
+    assert scores(x, flags)["ridge"] > scores(x, labels)["ridge"]
+    found = scores(x, flags)
+    assert min(found[name] for name in ("ridge", "ridge_half", "ridge_quarter")) > 0.6

@@ -532,6 +532,8 @@ def test_of_a_large_set_a_part_is_read_the_same_share_of_every_class() -> None:
     place = whole.digests.index(part.digests[0])
     np.testing.assert_array_equal(part.pixels[0], whole.pixels[place])
     assert len([file for file in report.files if file["status"] == "used"]) == 12
+    more, _ = read(make_zip(files), most=12, least_of_a_class=7)
+    assert np.bincount(more.labels).tolist() == [7, 7, 7]
 
 
 def test_a_part_of_a_set_with_several_labels_is_of_the_whole() -> None:

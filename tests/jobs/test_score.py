@@ -161,6 +161,43 @@ def test_a_network_too_large_for_memory_says_so(
     assert row.problem["type"] == "/problems/memory-exhausted"
 
 
+def test_a_fault_of_one_candidate_is_told_and_logged_and_the_next_is_looked_at(
+    bench: Workbench, ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = job.candidate_network
+
+    def broken(card: CandidateCard, run: Path | None):
+        if card.name == "a-odd":
+            raise TypeError("a tuple of classifiers")
+        return load(card, run)
+
+    monkeypatch.setattr(job, "candidate_network", broken)
+    card = candidate(tmp_path)
+    job_id = ask(named(card, "a-odd"), named(card, "b-fine"))
+    run_job(job_id, bench)
+    assert state(bench, job_id).state == "succeeded"
+    found = rows(bench)
+    assert found["a-odd"].problem["type"] == "/problems/internal"
+    assert "tuple" not in found["a-odd"].problem["detail"]
+    assert found["b-fine"].scores is not None
+
+
+def test_what_was_asked_for_anew_is_not_told_by_the_job_before(
+    bench: Workbench, ask, tmp_path: Path
+) -> None:
+    card = candidate(tmp_path)
+    first = ask(card)
+    with bench.database.session() as session:
+        token = jobs.start_job(session, first, max_attempts=3).token
+        (row,) = store.of_job(session, first)
+    second = ask(named(card, card.name, parameters=card.parameters + 1))
+    with bench.database.session() as session:
+        store.tell(session, first, token, row.seq, n_images=1, scores={"ridge": 0.0})
+        assert [each.seq for each in store.of_job(session, second)] == [row.seq]
+    run_job(second, bench)
+    assert rows(bench)[card.name].scores["ridge"] > 0
+
+
 def at_second_candidate(monkeypatch: pytest.MonkeyPatch, act) -> None:
     report = Progress.__call__
 
