@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -19,6 +20,10 @@ def shared_directory(name: str) -> Path:
     return checkout if checkout.is_dir() else here / "_shared" / name
 
 
+def _is_server(database_url: str) -> bool:
+    return make_url(database_url or "sqlite://").get_backend_name() != "sqlite"
+
+
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix="TASK2VEC_", env_parse_none_str="null", frozen=True, extra="forbid"
@@ -27,6 +32,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("task2vec-data")
     models_dir: Path = Field(default_factory=lambda: shared_directory("models"))
     database_url: str = ""
+    jobs_url: str = ""
+    blob_url: str = ""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -63,7 +70,7 @@ class Settings(BaseSettings):
     idempotency_retention_hours: float = Field(24.0, gt=0)
     shutdown_grace_seconds: float = Field(10.0, ge=0)
 
-    @field_validator("database_url")
+    @field_validator("database_url", "jobs_url")
     @classmethod
     def _is_a_database_url(cls, url: str) -> str:
         try:
@@ -74,23 +81,38 @@ class Settings(BaseSettings):
             raise ValueError(f"{backend} is not read here; use sqlite or postgresql")
         return url
 
+    @field_validator("blob_url")
+    @classmethod
+    def _is_a_blob_url(cls, url: str) -> str:
+        parts = urlsplit(url)
+        on_disk = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
+        if url and not on_disk and not (parts.scheme == "s3" and parts.netloc):
+            raise ValueError("write it as s3://BUCKET/PREFIX or file:///DIRECTORY")
+        return url
+
     @cached_property
     def store_url(self) -> str:
         return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'task2vec.sqlite'}"
 
+    @cached_property
+    def engine_url(self) -> str:
+        """The durable engine's tables: beside ours on PostgreSQL; SQLite has a file for them."""
+        url = self.jobs_url or (self.database_url if _is_server(self.database_url) else "")
+        return url or f"sqlite:///{self.data_dir.absolute() / 'jobs.sqlite'}"
+
     @property
-    def engine_path(self) -> Path:
-        """The durable engine's own database file (it wants one to itself)."""
-        return self.data_dir.absolute() / "jobs.sqlite"
+    def engine_is_shared(self) -> bool:
+        """Whether workers of other data directories may have their jobs in the same tables."""
+        return _is_server(self.engine_url)
 
     @property
     def index_dir(self) -> Path:
         """Search indexes: a cache, which can be deleted while nothing runs."""
         return self.data_dir.absolute() / "index"
 
-    @property
-    def blob_dir(self) -> Path:
-        return self.data_dir.absolute() / "blobs"
+    @cached_property
+    def blobs_at(self) -> str:
+        return self.blob_url or (self.data_dir.absolute() / "blobs").as_uri()
 
     @property
     def finetune_dir(self) -> Path:

@@ -27,6 +27,8 @@ IN_WORDS = {
     "embedding_memory_mib": "half of what is free",
     "models_dir": "what ships",
     "database_url": "SQLite in the data directory",
+    "jobs_url": "with the database on PostgreSQL, else a file in the data directory",
+    "blob_url": "`blobs/` in the data directory",
 }
 UNLISTED_BY_OPENAPI = {"GET /metrics", "GET /docs", "GET /openapi.json"}
 

@@ -55,7 +55,7 @@ from app.api.schemas import (
 )
 from app.settings import Settings, shared_directory
 from app.store import cards, estimators, reference
-from app.store.blobs import BlobStore
+from app.store.blobs import open_blobs
 from app.store.estimators import Estimators
 from app.store.indexes import Indexes
 from app.store.session import Database
@@ -158,7 +158,7 @@ def _lifespan(settings: Settings) -> Any:
             service.state.resources = Resources(
                 settings,
                 database,
-                BlobStore(settings.blob_dir),
+                open_blobs(settings.blobs_at),
                 Indexes(settings.index_dir),
                 Estimators(estimators.shipped(settings.models_dir)),
             )

@@ -28,6 +28,10 @@ _TOLD_ERRORS = 20
 _TOLD_LETTERS = 300
 _METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 
+# How PostgreSQL's states begin: connection lost, another transaction in the way, no connection
+# free, a lock not given in time, the server going down or coming up.
+_PASSING = ("08", "40", "53300", "55", "57")
+
 # What starlette refuses by itself: code, title, remedy.
 _BY_STATUS: dict[int, tuple[str, str, str]] = {
     400: ("bad-request", "The request is malformed", "Check how the request is put together."),
@@ -145,10 +149,17 @@ def _allowed_methods(request: Request) -> list[str]:
 
 async def _store_failed(request: Request, error: OperationalError) -> Response:
     """Trying again helps against a lock or a lost connection, not against a full disk."""
-    code = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF  # the rest only refines it
-    if error.connection_invalidated or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+    if error.connection_invalidated or _is_busy(error.orig):
         return await _store_busy(request, error)
     return await _unexpected(request, error)
+
+
+def _is_busy(error: BaseException | None) -> bool:
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest only refines it
+        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    state: str | None = getattr(error, "sqlstate", "")
+    return state is None or state.startswith(_PASSING)  # None: PostgreSQL was not even reached
 
 
 async def _store_busy(request: Request, _: Exception) -> Response:

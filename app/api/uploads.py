@@ -2,6 +2,7 @@
 
 # Without postponed annotations: `upload` makes dependencies that name each other in theirs.
 
+import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from app.api.auth import Tenant
 from app.api.bodies import content_type, parse, read_body, reference, unsupported
 from app.api.resources import Reached, Resources
 from app.embedding.archive import ArchiveLimits, inspect_archive
-from app.errors import TooLarge
+from app.errors import TooLarge, Unavailable
 from app.limits import archive_limits
 from app.store import archives
 from app.store.blobs import Blob
+from app.telemetry import log_event
 
 ContentT = TypeVar("ContentT", bound=BaseModel, covariant=True)
 
@@ -101,9 +103,15 @@ def upload(
 
 
 def forget_unneeded(reached: Resources, digests: Iterable[str]) -> None:
-    """Deletes those of the blobs that nothing needs."""
-    with reached.database.session() as session:
-        archives.delete_unneeded(session, reached.blobs, digests)
+    """Deletes those of the blobs that nothing needs.
+
+    Where their store does not answer they are left to housekeeping: what the request did stands.
+    """
+    try:
+        with reached.database.session() as session:
+            archives.delete_unneeded(session, reached.blobs, digests)
+    except Unavailable as error:
+        log_event("blobs.left", level=logging.WARNING, detail=error.detail)
 
 
 def upload_body(

@@ -119,13 +119,13 @@ def _begin_move(settings: Settings) -> dict[str, Any]:
     from app.catalogue import ProbeCard, get_card
     from app.embedding.probe import load_probe
     from app.store import reindex, spaces
-    from app.store.blobs import BlobStore
+    from app.store.blobs import open_blobs
 
     # Loaded here, though a worker will do the work: the space is not known before, and weights that
     # cannot be had are told now, not by every job.
     target = load_probe(get_card(settings.models_dir, ProbeCard, settings.probe), "cpu")
     with open_database(settings) as database, database.session() as session:
-        blobs = BlobStore(settings.blob_dir)
+        blobs = open_blobs(settings.blobs_at)
         begun = reindex.begin(session, blobs, target.card.name, target.space_id)
         found = spaces.count_tasks(session)
     library_tasks = sum(count.library_tasks for count in found if count.space_id == target.space_id)
@@ -147,11 +147,11 @@ def _show_moves(settings: Settings) -> dict[str, Any]:
 
 
 def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
-    from app.store.blobs import BlobStore
+    from app.store.blobs import open_blobs
     from app.store.check import check as check_store
 
     with open_database(settings) as database, database.session(read_only=True) as session:
-        blobs = BlobStore(settings.blob_dir)
+        blobs = open_blobs(settings.blobs_at)
         report = check_store(session, blobs, settings.index_dir, deep=deep, repair=repair)
     left = [finding for finding in report.findings if not finding.mended]
     return {

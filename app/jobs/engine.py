@@ -17,6 +17,7 @@ from dbos import (
     SetWorkflowID,
     WorkflowStatusString,
 )
+from sqlalchemy import make_url
 
 from app.store.jobs import FINETUNE, SCORE
 
@@ -59,26 +60,25 @@ class Engine(Protocol):
 
 
 class DbosEngine:
-    """DBOS on a SQLite file of its own. DBOS is one per process, and so is this.
+    """DBOS on a SQLite file of its own, or in a schema of its own on PostgreSQL.
 
-    An executor resumes the work of its own id only: two processes under one id would both.
+    DBOS is one per process, and so is this. An executor resumes the work of its own id only: two
+    processes under one id would both.
     """
 
-    def __init__(self, path: Path, *, executor_id: str, poll_interval_seconds: float) -> None:
-        self._path = path
+    def __init__(self, url: str, *, executor_id: str, poll_interval_seconds: float) -> None:
+        self._url = make_url(url)
         self._executor_id = executor_id
         self._poll_interval_seconds = poll_interval_seconds
         self._workflow: Work | None = None
 
     def start(self, work: Work) -> None:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        # The write-ahead log stays with the file: 6 ms a write instead of 22.
-        with closing(sqlite3.connect(self._path)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
+        if self._url.get_backend_name() == "sqlite":
+            _write_ahead(Path(self._url.database or ""))
         _log_with_ours()
         config: DBOSConfig = {
             "name": "task2vec",
-            "system_database_url": f"sqlite:///{self._path}",
+            "system_database_url": self._url.render_as_string(hide_password=False),
             "executor_id": self._executor_id,
             "application_version": JOB_CONTRACT,
             "serializer": DBOSPortableJSONSerializer(),
@@ -121,6 +121,13 @@ class DbosEngine:
     def stop(self) -> None:
         DBOS.destroy(destroy_registry=True)
         self._workflow = None
+
+
+def _write_ahead(path: Path) -> None:
+    """The write-ahead log stays with the file: 6 ms a write instead of 22."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _log_with_ours() -> None:

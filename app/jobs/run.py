@@ -29,6 +29,7 @@ from app.jobs.finetune import finetune
 from app.jobs.predict import classify
 from app.jobs.score import score
 from app.store import jobs
+from app.store.blobs import UNAVAILABLE
 from app.store.intake import Intake
 from app.store.jobs import ASIDE, FINETUNE, PREDICT, SCORE, EndState, Start
 from app.telemetry import log_event
@@ -119,7 +120,9 @@ def _try_again(start: Start, bench: Workbench) -> None:
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether it is the database's or the disk's trouble, and may be over in a while."""
+    """Whether it is a store's or the disk's trouble, and may be over in a while."""
+    if _code(error) == UNAVAILABLE:
+        return True
     return isinstance(error, OperationalError | OSError) and not _is_disk_full(error)
 
 

@@ -26,17 +26,18 @@ from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import estimators, jobs, workers
-from app.store.blobs import BlobStore
+from app.store.blobs import BlobStore, open_blobs
 from app.store.indexes import Indexes
 from app.store.session import Database
+from app.store.shelf import whole_file
 from app.store.spaces import REINDEX
-from app.store.tables import Outbox, Worker, now
+from app.store.tables import Outbox, Worker, new_id, now
 from app.telemetry import configure_logging, log_event
 
 if TYPE_CHECKING:
     from app.jobs.engine import Engine
 
-WORKER_ID = "embedded"  # the same after every restart: what it left pending, it resumes
+EMBEDDED = "embedded"
 HEARTBEAT_SECONDS = 2.0
 LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
 RECONCILE_SECONDS = 60.0  # so long does a job wait that is to be tried again
@@ -65,8 +66,9 @@ def run_worker(settings: Settings, device: str, parent_pipe: bool) -> None:
 
 def _work(settings: Settings, device: str, database: Database) -> None:
     database.migrate(shared_directory("migrations"))
+    worker_id = own_id(settings)
     with database.session() as session:
-        workers.remove(session, WORKER_ID)  # a killed predecessor's: nobody is ready yet
+        workers.remove(session, worker_id)  # a killed predecessor's: nobody is ready yet
 
     # Torch takes seconds to import: not before the lock is held and signals are heard.
     import torch
@@ -98,7 +100,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     probe.warm_up()
     stopping = threading.Event()
     _on_signal(stopping.set)
-    blobs = BlobStore(settings.blob_dir)
+    blobs = open_blobs(settings.blobs_at)
     bench = Workbench(settings, database, blobs, probe_named, stopping.is_set)
     at_work = _AtWork()
 
@@ -107,8 +109,8 @@ def _work(settings: Settings, device: str, database: Database) -> None:
             run_job(job_id, bench)
 
     engine = DbosEngine(
-        settings.engine_path,
-        executor_id=WORKER_ID,
+        settings.engine_url,
+        executor_id=worker_id,
         poll_interval_seconds=settings.poll_interval_seconds,
     )
     engine.start(work)
@@ -116,7 +118,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
         workers.register(
             session,
             Worker(
-                id=WORKER_ID,
+                id=worker_id,
                 probe=settings.probe,
                 space_id=probe.space_id,
                 device=str(probe.device),
@@ -126,7 +128,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
             ),
         )
     heart = threading.Thread(
-        target=_beat, args=(database, WORKER_ID, stopping), name="heartbeat", daemon=True
+        target=_beat, args=(database, worker_id, stopping), name="heartbeat", daemon=True
     )
     heart.start()
     log_event("worker.ready", pid=os.getpid(), device=str(probe.device), space_id=probe.space_id)
@@ -139,11 +141,22 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     engine.stop()
     heart.join()
     with database.session() as session:
-        workers.remove(session, WORKER_ID)
+        workers.remove(session, worker_id)
     log_event("worker.stopped", pid=os.getpid(), in_order=in_order)
     if not in_order:
         # The job sits in a batch that does not end, and Python would wait for its thread.
         os._exit(0)
+
+
+def own_id(settings: Settings) -> str:
+    """The same after every restart on a data directory: what a worker left pending, it resumes."""
+    if not settings.engine_is_shared:
+        return EMBEDDED
+    path = settings.data_dir / "worker.id"
+    if not path.exists():
+        with whole_file(path) as scratch:
+            scratch.write_text(new_id())
+    return path.read_text()
 
 
 def _dispatch_until(

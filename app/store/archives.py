@@ -45,7 +45,7 @@ def require_kept(session: Session, blobs: BlobStore, sha256: str) -> None:
     The other half of `delete_unneeded`: whichever comes first, no task loses its bytes.
     """
     hold(session, sha256)
-    if not blobs.exists(sha256):
+    if blobs.size_bytes(sha256) is None:
         raise Unavailable(
             "archive-gone",
             "The same bytes were deleted while these arrived.",

@@ -1,4 +1,4 @@
-"""Uploaded archives by the SHA-256 of their bytes, on local disk."""
+"""Uploaded archives by the SHA-256 of their bytes: on local disk here, on S3 in `s3_blobs`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.store import LocalStore
 
-from app.errors import NotFound
+from app.errors import NotFound, Unavailable
 
-_CHUNK_BYTES = 2**20
+UNAVAILABLE = "blobs-unavailable"
+"""Code of the Unavailable that any method of a store on other machines may raise."""
+ANY_AGE = -86_400.0
+"""Seconds, also by a clock that is a little ahead of ours."""
+CHUNK_BYTES = 2**20
 _INCOMING = "incoming/"
 
 
@@ -27,56 +32,89 @@ class Blob:
     size_bytes: int
 
 
-class BlobStore:
-    """A blob is visible whole or not at all: bytes arrive under `incoming/` and are named last."""
+class BlobStore(Protocol):
+    """A blob is visible whole or not at all, and the same bytes again are the same blob."""
+
+    def put(self, stream: BinaryIO) -> Blob:
+        """Stores what `stream` holds."""
+
+    def open(self, sha256: str) -> BinaryIO:
+        """The blob's bytes, seekable; NotFound where there is none."""
+
+    def size_bytes(self, sha256: str) -> int | None:
+        """None where there is no such blob."""
+
+    def delete(self, sha256: str) -> None:
+        """Removes the blob if it is there."""
+
+    def stored(self, older_than_seconds: float = ANY_AGE) -> list[str]:
+        """The digests of all blobs that were last put longer ago than that."""
+
+    def sweep(self, older_than_seconds: float) -> int:
+        """Removes what torn uploads left behind; how many there were."""
+
+
+def open_blobs(url: str) -> BlobStore:
+    """Those under `file:///directory` or `s3://bucket/prefix`."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalBlobs(Path(unquote(parts.path)))
+    try:
+        from app.store.s3_blobs import S3Blobs
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "extra-missing",
+            f"Blobs on S3 need a package that is not installed ({error.name}).",
+            "Run: pip install 'task2vec-service[s3]'",
+        ) from error
+    return S3Blobs(parts.netloc, parts.path.strip("/"))
+
+
+class LocalBlobs:
+    """Bytes arrive under `incoming/` and are named last."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
         self._store = LocalStore(self._directory, mkdir=True)
 
     def put(self, stream: BinaryIO) -> Blob:
-        """Stores what `stream` holds; the same bytes again are the same blob."""
         digest = hashlib.sha256()
         size_bytes = 0
 
         def chunks() -> Iterator[bytes]:
             nonlocal size_bytes
-            while chunk := stream.read(_CHUNK_BYTES):
+            while chunk := stream.read(CHUNK_BYTES):
                 digest.update(chunk)
                 size_bytes += len(chunk)
                 yield chunk
 
         incoming = f"{_INCOMING}{uuid.uuid4().hex}"
-        obstore.put(self._store, incoming, chunks(), chunk_size=_CHUNK_BYTES, max_concurrency=2)
+        obstore.put(self._store, incoming, chunks(), chunk_size=CHUNK_BYTES, max_concurrency=2)
         sha256 = digest.hexdigest()
         _fsync(self._directory / incoming)
-        obstore.rename(self._store, incoming, _path(sha256))
-        _fsync((self._directory / _path(sha256)).parent)
+        obstore.rename(self._store, incoming, key_of(sha256))
+        _fsync((self._directory / key_of(sha256)).parent)
         # The folder may be new. Whether it was cannot be asked: another process may have made it
         # a moment ago, and not be so far as to have synced it.
         _fsync(self._directory)
         return Blob(sha256, size_bytes)
 
     def open(self, sha256: str) -> BinaryIO:
-        """The blob's bytes, seekable; NotFound where there is none."""
         try:
-            return (self._directory / _path(sha256)).open("rb")
+            return (self._directory / key_of(sha256)).open("rb")
         except FileNotFoundError as error:
-            raise NotFound(
-                "blob-missing",
-                f"The bytes with SHA-256 {sha256} are not in the store.",
-                "Upload the archive again.",
-            ) from error
+            raise missing(sha256) from error
 
-    def exists(self, sha256: str) -> bool:
-        return (self._directory / _path(sha256)).is_file()
+    def size_bytes(self, sha256: str) -> int | None:
+        try:
+            return (self._directory / key_of(sha256)).stat().st_size
+        except FileNotFoundError:
+            return None
 
     def delete(self, sha256: str) -> None:
-        """Removes the blob if it is there."""
-        (self._directory / _path(sha256)).unlink(missing_ok=True)
+        (self._directory / key_of(sha256)).unlink(missing_ok=True)
 
-    def stored(self, older_than_seconds: float) -> list[str]:
-        """The digests of all blobs that were last put longer ago than that."""
+    def stored(self, older_than_seconds: float = ANY_AGE) -> list[str]:
         before = datetime.now(UTC) - timedelta(seconds=older_than_seconds)
         return [
             entry["path"].rpartition("/")[2]
@@ -86,7 +124,6 @@ class BlobStore:
         ]
 
     def sweep(self, older_than_seconds: float) -> int:
-        """Removes what torn uploads left behind; how many files that were."""
         # Not through obstore: it hides the parts of an unfinished upload.
         before = time.time() - older_than_seconds
         torn = [
@@ -99,8 +136,16 @@ class BlobStore:
         return len(torn)
 
 
-def _path(sha256: str) -> str:
+def key_of(sha256: str) -> str:
     return f"{sha256[:2]}/{sha256}"
+
+
+def missing(sha256: str) -> NotFound:
+    return NotFound(
+        "blob-missing",
+        f"The bytes with SHA-256 {sha256} are not in the store.",
+        "Upload the archive again.",
+    )
 
 
 def _fsync(path: Path) -> None:

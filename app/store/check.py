@@ -87,19 +87,19 @@ def _of_archives(
     for sha256, size_bytes, task_id in session.execute(query.order_by(Task.seq)):
         checked["archives"] += 1
         remedy = f"Upload the images of task {task_id} again, or restore the data directory."
-        if not blobs.exists(sha256):
+        size = blobs.size_bytes(sha256)
+        if size is None:
             yield Finding("archive", f"Archive {sha256} is not there.", remedy)
-            continue
-        digest, size = hashlib.sha256(), 0
-        with blobs.open(sha256) as stream:
-            if not deep:
-                size = stream.seek(0, 2)
-            else:
-                while chunk := stream.read(_HASHED_AT_ONCE):
-                    digest.update(chunk)
-                    size += len(chunk)
-        if size != size_bytes or (deep and digest.hexdigest() != sha256):
+        elif size != size_bytes or (deep and _digest_of(blobs, sha256) != sha256):
             yield Finding("archive", f"Archive {sha256} holds other bytes than it did.", remedy)
+
+
+def _digest_of(blobs: BlobStore, sha256: str) -> str:
+    digest = hashlib.sha256()
+    with blobs.open(sha256) as stream:
+        while chunk := stream.read(_HASHED_AT_ONCE):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def _of_embeddings(session: Session, checked: Counter[str]) -> Iterator[Finding]:

@@ -127,6 +127,7 @@ def _tasks(session: Session) -> Result[Any]:
 
 def _with_images(session: Session, blobs: BlobStore) -> set[int]:
     """The tasks whose archives are all in the store."""
+    stored = set(blobs.stored())
     archives = session.execute(select(Archive.task_seq, Archive.sha256)).all()
-    lost = {seq for seq, sha256 in archives if not blobs.exists(sha256)}
+    lost = {seq for seq, sha256 in archives if sha256 not in stored}
     return {seq for seq, _ in archives} - lost

@@ -19,6 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, func, make_url,
 from sqlalchemy.orm import Session
 
 SQLITE_BUSY_TIMEOUT_SECONDS = 10
+CONNECT_SECONDS = 10
 POOLED_CONNECTIONS = 40  # as many as the API has threads: no unit of work waits for another's end
 _MIGRATION_LOCK = 0x7A5C2EC  # any number, the same for all our processes
 
@@ -89,7 +90,15 @@ def _create_engine(url: str, *, foreign_keys: bool = True) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         # Half of them are given back to the server, which has some for everybody, after a rush.
         half = POOLED_CONNECTIONS // 2
-        return create_engine(parsed, pool_pre_ping=True, pool_size=half, max_overflow=half)
+        # libpq would wait for a machine that is gone as long as TCP does.
+        patience = {"connect_timeout": parsed.query.get("connect_timeout", CONNECT_SECONDS)}
+        return create_engine(
+            parsed,
+            connect_args=patience,
+            pool_pre_ping=True,
+            pool_size=half,
+            max_overflow=half,
+        )
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, pool_size=POOLED_CONNECTIONS, max_overflow=-1)

@@ -26,6 +26,7 @@ from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, workers
 from app.store.intake import Intake
 from app.store.tables import Worker, now
+from tests.engines import Engines
 from tests.provenance import PROVENANCE
 
 SPACE = "a" * 16
@@ -128,8 +129,8 @@ class Service:
     def recalibrate(self) -> int:
         return recalibrate.refresh(self.resources.database, Evidence.of([]))
 
-    def blobs(self) -> list[Path]:
-        return [path for path in self.resources.settings.blob_dir.rglob("*") if path.is_file()]
+    def blobs(self) -> list[str]:
+        return self.resources.blobs.stored()
 
 
 @pytest.fixture(scope="session")
@@ -159,8 +160,13 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, models_dir: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", models_dir=models_dir, poll_interval_seconds=0.01)
+def settings(tmp_path: Path, models_dir: Path, engines: Engines) -> Settings:
+    return Settings(
+        **engines.settings,
+        data_dir=tmp_path / "data",
+        models_dir=models_dir,
+        poll_interval_seconds=0.01,
+    )
 
 
 @pytest.fixture

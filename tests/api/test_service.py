@@ -12,9 +12,12 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+from psycopg import errors
+from sqlalchemy import create_engine
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
+from app.errors import Unavailable
 from app.store import cards, keys
 from tests.api.conftest import ARCHIVE, Service, assert_problem
 
@@ -148,6 +151,43 @@ def test_a_database_that_does_not_answer_is_a_matter_of_trying_again(
         answer = service.client.get("/v1/probes")
         assert_problem(answer, 503, "store-unavailable")
         assert answer.headers["retry-after"]
+
+
+def test_a_postgresql_that_is_not_there_or_in_the_way_is_a_matter_of_trying_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(OperationalError) as nobody:
+        create_engine("postgresql+psycopg://127.0.0.1:1/none").connect()
+    for error, status in (
+        (nobody.value, 503),
+        (OperationalError("SELECT 1", {}, errors.DeadlockDetected()), 503),
+        (OperationalError("SELECT 1", {}, errors.TooManyConnections()), 503),
+        (OperationalError("SELECT 1", {}, errors.AdminShutdown()), 503),
+        (OperationalError("SELECT 1", {}, errors.DiskFull()), 500),
+    ):
+        monkeypatch.setattr(cards, "list_cards", Mock(side_effect=error))
+        assert service.client.get("/v1/probes").status_code == status
+
+
+def test_archives_that_cannot_be_stored_now_may_be_sent_again(
+    serve: Callable[..., Service], s3: str
+) -> None:
+    service = serve(blob_url=f"{s3}-that-nobody-made/tasks")
+    answer = service.send()
+    assert_problem(answer, 503, "blobs-unavailable")
+    assert answer.headers["retry-after"]
+    assert service.client.get("/v1/tasks").json()["items"] == []
+
+
+def test_a_task_is_deleted_though_its_archive_cannot_be_just_now(
+    service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    task_id = service.send().json()["id"]
+    away = Unavailable("blobs-unavailable", "The store of archives did not answer.", "Try again.")
+    monkeypatch.setattr(type(service.resources.blobs), "delete", Mock(side_effect=away))
+    assert service.client.delete(f"/v1/tasks/{task_id}").status_code == 204
+    assert service.client.get(f"/v1/tasks/{task_id}").status_code == 404
+    assert "blobs.left" in caplog.text
 
 
 def test_a_database_that_fails_for_good_is_an_internal_error_with_its_traceback_in_the_log(

@@ -13,10 +13,11 @@ from app.catalogue import DeviceCard, RecipeCard
 from app.jobs.bench import Workbench
 from app.settings import Settings, shared_directory
 from app.store import finetunes
-from app.store.blobs import BlobStore
+from app.store.blobs import BlobStore, open_blobs
 from app.store.finetunes import Asked
 from app.store.session import Database
 from tests.cost.cards import GPU
+from tests.engines import Engines
 from tests.images import labelled_zip
 from tests.store.samples import make_embedding, ready_task
 
@@ -62,8 +63,9 @@ def models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, models_dir: Path) -> Settings:
+def settings(tmp_path: Path, models_dir: Path, engines: Engines) -> Settings:
     return Settings(
+        **engines.settings,
         data_dir=tmp_path / "data",
         models_dir=models_dir,
         probe=PROBE,
@@ -86,7 +88,7 @@ def database(settings: Settings) -> Iterator[Database]:
 
 @pytest.fixture
 def blobs(settings: Settings) -> BlobStore:
-    return BlobStore(settings.blob_dir)
+    return open_blobs(settings.blobs_at)
 
 
 @pytest.fixture

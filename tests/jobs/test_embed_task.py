@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.probe import Probe, load_probe
+from app.errors import Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.embed_task import recipe_digest
 from app.jobs.engine import HandBack
@@ -22,7 +23,7 @@ from app.jobs.progress import Progress
 from app.jobs.run import run_job
 from app.settings import Settings
 from app.store import embeddings, jobs, reindex, tasks
-from app.store.blobs import Blob, BlobStore
+from app.store.blobs import UNAVAILABLE, Blob, BlobStore
 from app.store.session import Database
 from app.store.tables import Embedding, Job, Task
 from tests.images import labelled_files, labelled_zip, make_zip
@@ -340,6 +341,7 @@ def test_unexpected_error_fails_without_telling_internals(
     [
         OperationalError("SELECT 1", {}, Exception("database is locked")),
         OSError(errno.EIO, "Input/output error"),
+        Unavailable(UNAVAILABLE, "The store of archives did not answer in time.", "Try again."),
     ],
 )
 def test_trouble_of_the_machine_is_tried_again_until_the_attempts_are_used_up(
@@ -359,7 +361,8 @@ def test_trouble_of_the_machine_is_tried_again_until_the_attempts_are_used_up(
     run_job(job_id, bench)
     job, task = service.read(job_id)
     assert (job.state, task.status, job.attempts) == ("failed", "failed", 3)
-    assert (job.problem or {})["type"] == "/problems/internal"
+    told = UNAVAILABLE if isinstance(error, Unavailable) else "internal"
+    assert (job.problem or {})["type"] == f"/problems/{told}"
 
 
 def test_trouble_that_passes_leaves_no_trace(
@@ -428,7 +431,7 @@ def test_source_is_fetched_once_into_the_blob_store(
     job, task = service.read(job_id)
     assert (job.state, task.status) == ("succeeded", "ready")
     assert phases.names == ["fetch", "intake", "features", "head", "fisher"]
-    assert [bench.blobs.exists(archive.sha256) for archive in task.archives] == [True]
+    assert bench.blobs.stored() == [archive.sha256 for archive in task.archives]
 
 
 def test_source_that_is_not_allowed_is_refused(service: Service, bench: Workbench) -> None:

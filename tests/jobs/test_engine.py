@@ -9,23 +9,34 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, text
 
 from app.jobs.engine import DbosEngine, HandBack
+from app.settings import Settings
 from app.store.jobs import FINETUNE
 from app.store.tasks import EMBED_TASK
+from tests.engines import Engines
+
+pytestmark = pytest.mark.both_engines
 
 Start = Callable[[Callable[[str], None]], DbosEngine]
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts an engine on one and the same file; a started one is stopped first."""
+def settings(tmp_path: Path, engines: Engines) -> Settings:
+    """Without the probe that the others of this room wait for."""
+    return Settings(**engines.settings, data_dir=tmp_path)
+
+
+@pytest.fixture
+def start(settings: Settings) -> Iterator[Start]:
+    """Starts an engine on one and the same database; a started one is stopped first."""
     running: list[DbosEngine] = []
 
     def start(work: Callable[[str], None]) -> DbosEngine:
         while running:
             running.pop().stop()
-        engine = DbosEngine(tmp_path / "jobs.sqlite", executor_id="one", poll_interval_seconds=0.02)
+        engine = DbosEngine(settings.engine_url, executor_id="one", poll_interval_seconds=0.02)
         engine.start(work)
         running.append(engine)
         return engine
@@ -123,7 +134,7 @@ def test_job_whose_work_raised_can_be_handed_over_again(start: Start) -> None:
     assert calls.wait_for(2) == ["a", "a"]
 
 
-def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, tmp_path: Path) -> None:
+def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, settings: Settings) -> None:
     calls = Calls()
     engine = start(calls)
     engine.enqueue("ended", EMBED_TASK)
@@ -133,16 +144,30 @@ def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, tmp_path:
     engine.enqueue("pending", EMBED_TASK)
     leaving.wait_for(1)
     engine.forget_ended(datetime.now(UTC))
-    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
-        rows = file.execute("SELECT workflow_uuid FROM workflow_status").fetchall()
-    assert rows == [("pending",)]
+    assert told(settings, "workflow_uuid") == ["pending"]
 
 
-def test_file_keeps_a_write_ahead_log_and_json_not_pickles(start: Start, tmp_path: Path) -> None:
+def test_what_is_kept_is_json_and_no_pickle(start: Start, settings: Settings) -> None:
     calls = Calls()
     start(calls).enqueue("a", EMBED_TASK)
     calls.wait_for(1)
-    with closing(sqlite3.connect(tmp_path / "jobs.sqlite")) as file:
+    assert told(settings, "serialization") == ["portable_json"]
+
+
+def test_a_file_keeps_a_write_ahead_log(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'new' / 'jobs.sqlite'}"
+    engine = DbosEngine(url, executor_id="one", poll_interval_seconds=0.02)
+    engine.start(Calls())
+    engine.stop()
+    with closing(sqlite3.connect(tmp_path / "new" / "jobs.sqlite")) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
-        kinds = file.execute("SELECT DISTINCT serialization FROM workflow_status").fetchall()
-    assert kinds == [("portable_json",)]
+
+
+def told(settings: Settings, column: str) -> list[str]:
+    """That column of the engine's own table."""
+    engine = create_engine(settings.engine_url)
+    schema = "dbos." if settings.engine_is_shared else ""
+    with engine.connect() as connection:
+        rows = connection.scalars(text(f"SELECT {column} FROM {schema}workflow_status")).all()
+    engine.dispose()
+    return list(rows)

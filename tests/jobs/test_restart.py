@@ -85,7 +85,7 @@ def require_done_once(database: Database, blobs: BlobStore, job: Job, attempts: 
     with database.session(read_only=True) as session:
         (task,) = session.scalars(select(Task)).all()
         assert (task.status, task.n_images) == ("ready", IMAGES)
-        assert [blobs.exists(archive.sha256) for archive in task.archives] == [True]
+        assert blobs.stored() == [archive.sha256 for archive in task.archives]
         for table, rows in ((Embedding, 1), (Job, 1), (Outbox, 0)):
             assert session.scalar(select(func.count()).select_from(table)) == rows
 

@@ -10,7 +10,7 @@ import pytest
 from app.errors import Forbidden, InvalidRequest, Refused, TooLarge, Unavailable
 from app.jobs import sources
 from app.jobs.sources import fetch_source
-from app.store.blobs import Blob, BlobStore
+from app.store.blobs import Blob, BlobStore, LocalBlobs
 
 DATA = bytes(range(256)) * 20_000  # several chunks
 
@@ -50,7 +50,7 @@ class Fetch:
 
 @pytest.fixture
 def fetch(tmp_path: Path) -> Fetch:
-    return Fetch(BlobStore(tmp_path / "blobs"))
+    return Fetch(LocalBlobs(tmp_path / "blobs"))
 
 
 @pytest.fixture

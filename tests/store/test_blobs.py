@@ -14,7 +14,7 @@ import pytest
 
 from app.errors import NotFound, Unavailable
 from app.store import archives, tasks
-from app.store.blobs import Blob, BlobStore
+from app.store.blobs import Blob, BlobStore, LocalBlobs
 from app.store.session import Database
 from tests.store.samples import accept_task
 
@@ -22,8 +22,8 @@ DATA = os.urandom(3 * 2**20 + 7)
 
 
 @pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
+def on_disk(tmp_path: Path) -> LocalBlobs:
+    return LocalBlobs(tmp_path / "blobs")
 
 
 def files(tmp_path: Path) -> list[Path]:
@@ -40,26 +40,46 @@ def test_what_was_put_is_found_by_its_digest(blobs: BlobStore) -> None:
         assert stream.read() == DATA
 
 
-def test_the_same_bytes_are_kept_once(blobs: BlobStore, tmp_path: Path) -> None:
+def test_the_same_bytes_are_kept_once(blobs: BlobStore) -> None:
     assert blobs.put(io.BytesIO(DATA)) == blobs.put(io.BytesIO(DATA))
-    assert len(files(tmp_path)) == 1
+    assert len(blobs.stored()) == 1
+
+
+def test_what_cannot_be_read_twice_is_stored_too(blobs: BlobStore) -> None:
+    class Once(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_: int) -> int:
+            raise io.UnsupportedOperation
+
+    blob = blobs.put(Once(DATA))
+    with blobs.open(blob.sha256) as stream:
+        assert stream.read() == DATA
+
+
+def test_a_stream_is_stored_from_where_it_stands_and_left_open(blobs: BlobStore) -> None:
+    stream = io.BytesIO(DATA)
+    stream.seek(7)
+    assert blobs.put(stream) == Blob(hashlib.sha256(DATA[7:]).hexdigest(), len(DATA) - 7)
+    assert not stream.closed
 
 
 def test_no_bytes_are_a_blob_too(blobs: BlobStore) -> None:
     blob = blobs.put(io.BytesIO(b""))
-    assert (blob.size_bytes, blobs.exists(blob.sha256)) == (0, True)
+    assert (blob.size_bytes, blobs.size_bytes(blob.sha256)) == (0, 0)
 
 
 def test_a_deleted_blob_is_gone_and_may_be_deleted_again(blobs: BlobStore) -> None:
     blob = blobs.put(io.BytesIO(b"bytes"))
     for _ in range(2):
         blobs.delete(blob.sha256)
-    assert not blobs.exists(blob.sha256)
+    assert blobs.size_bytes(blob.sha256) is None
     with pytest.raises(NotFound):
         blobs.open(blob.sha256)
 
 
-def test_an_upload_that_breaks_off_leaves_nothing(blobs: BlobStore, tmp_path: Path) -> None:
+def test_an_upload_that_breaks_off_leaves_nothing(blobs: BlobStore) -> None:
     class Broken(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
             if self.tell() > 2**21:
@@ -68,25 +88,26 @@ def test_an_upload_that_breaks_off_leaves_nothing(blobs: BlobStore, tmp_path: Pa
 
     with pytest.raises(ConnectionResetError):
         blobs.put(Broken(DATA))
-    assert files(tmp_path) == []
+    assert blobs.stored() == []
+    assert blobs.sweep(older_than_seconds=-1) == 0
 
 
 KILLED_MID_PUT = """
 import io, pathlib, sys, time
-from app.store.blobs import BlobStore
+from app.store.blobs import LocalBlobs
 class Slow(io.RawIOBase):
     def read(self, size=-1):
         print("reading", flush=True)
         time.sleep(0.05)
         return b"x" * size
-BlobStore(pathlib.Path(sys.argv[1])).put(Slow())
+LocalBlobs(pathlib.Path(sys.argv[1])).put(Slow())
 """
 
 
 def test_what_a_killed_upload_leaves_is_never_a_blob_and_is_swept(
-    blobs: BlobStore, tmp_path: Path
+    on_disk: LocalBlobs, tmp_path: Path
 ) -> None:
-    kept = blobs.put(io.BytesIO(DATA))
+    kept = on_disk.put(io.BytesIO(DATA))
     with subprocess.Popen(
         [sys.executable, "-c", KILLED_MID_PUT, str(tmp_path / "blobs")], stdout=subprocess.PIPE
     ) as process:
@@ -96,34 +117,41 @@ def test_what_a_killed_upload_leaves_is_never_a_blob_and_is_swept(
         process.send_signal(signal.SIGKILL)
     torn = [path for path in files(tmp_path) if path.name.partition("#")[0] != kept.sha256]
     assert torn
-    assert blobs.stored(older_than_seconds=-1) == [kept.sha256]
-    assert blobs.sweep(older_than_seconds=3600) == 0
-    assert blobs.sweep(older_than_seconds=-1) == len(torn)
+    assert on_disk.stored(older_than_seconds=-1) == [kept.sha256]
+    assert on_disk.sweep(older_than_seconds=3600) == 0
+    assert on_disk.sweep(older_than_seconds=-1) == len(torn)
     assert [path.name for path in files(tmp_path)] == [kept.sha256]
 
 
 def test_a_new_blob_and_the_way_to_it_are_on_disk_before_it_is_told_of(
-    blobs: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    on_disk: LocalBlobs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda handle: synced.append(os.fstat(handle).st_ino))
-    blob = blobs.put(io.BytesIO(b"bytes"))
+    blob = on_disk.put(io.BytesIO(b"bytes"))
     root = tmp_path / "blobs"
     folder = root / blob.sha256[:2]
     assert synced == [path.stat().st_ino for path in (folder / blob.sha256, folder, root)]
 
 
-def test_old_blobs_that_no_task_is_made_of_are_orphans(
-    blobs: BlobStore, database: Database, tmp_path: Path
+def test_blobs_that_no_task_is_made_of_are_orphans_once_they_are_old(
+    blobs: BlobStore, database: Database
 ) -> None:
-    needed, orphan, young = (blobs.put(io.BytesIO(data)) for data in (b"1", b"2", b"3"))
-    for path in files(tmp_path):
-        if path.name != young.sha256:
-            os.utime(path, (time.time() - 100,) * 2)
+    needed, orphan = (blobs.put(io.BytesIO(data)) for data in (b"1", b"2"))
     with database.session() as session:
         accept_task(session, archive=needed)
     with database.session(read_only=True) as session:
-        assert archives.orphans(session, blobs, older_than_seconds=50) == [orphan.sha256]
+        assert archives.orphans(session, blobs, older_than_seconds=60) == []
+        assert archives.orphans(session, blobs, older_than_seconds=-60) == [orphan.sha256]
+
+
+def test_blobs_are_as_old_as_they_were_last_put(on_disk: LocalBlobs, tmp_path: Path) -> None:
+    old, again = (on_disk.put(io.BytesIO(data)) for data in (b"1", b"2"))
+    for path in files(tmp_path):
+        os.utime(path, (time.time() - 100,) * 2)
+    on_disk.put(io.BytesIO(b"2"))
+    assert on_disk.stored(older_than_seconds=50) == [old.sha256]
+    assert set(on_disk.stored()) == {old.sha256, again.sha256}
 
 
 def test_only_blobs_that_no_task_is_made_of_are_deleted(
@@ -135,7 +163,7 @@ def test_only_blobs_that_no_task_is_made_of_are_deleted(
     digests = [needed.sha256, orphan.sha256]
     with database.session() as session:
         assert archives.delete_unneeded(session, blobs, digests) == 1
-    assert [blobs.exists(digest) for digest in digests] == [True, False]
+    assert [blobs.size_bytes(digest) for digest in digests] == [1, None]
     with database.session() as session:
         task = tasks.get_own_task(session, "acme", task.id)
         assert tasks.delete_task(session, task) == [needed.sha256]
@@ -159,7 +187,7 @@ def test_a_blob_whose_task_is_being_committed_is_not_deleted(
         deleting.join(0.3)  # time to go wrong in
     deleting.join(60)
     assert deleted == [0]
-    assert blobs.exists(blob.sha256)
+    assert blobs.size_bytes(blob.sha256) == 5
 
 
 def test_a_task_of_bytes_that_are_gone_is_not_committed(

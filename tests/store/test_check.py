@@ -13,6 +13,7 @@ from app.store.check import Report, check
 from app.store.indexes import Indexes
 from app.store.session import Database
 from app.store.tables import Embedding, EmbeddingArrays
+from tests.engines import Engines
 from tests.store.samples import make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
 
@@ -20,9 +21,12 @@ from tests.store.test_indexes import POPULATION
 class Kept:
     """A store with two tasks whose archives are there, and both kinds of index."""
 
-    def __init__(self, database: Database, directory: Path) -> None:
+    def __init__(
+        self, database: Database, blobs: BlobStore, engines: Engines, directory: Path
+    ) -> None:
         self.database = database
-        self.blobs = BlobStore(directory / "blobs")
+        self.engines = engines
+        self.blobs = blobs
         self.index_dir = directory / "index"
         self.archives = [self.blobs.put(io.BytesIO(b"pictures" * n)) for n in (3, 4)]
         with database.session() as session:
@@ -42,17 +46,23 @@ class Kept:
         with self.database.session(read_only=True) as session:
             return check(session, self.blobs, self.index_dir, deep=deep, repair=repair)
 
-    def path_of(self, blob: Blob) -> Path:
-        return next(self.index_dir.parent.rglob(blob.sha256))
+    def damage(self, blob: Blob, data: bytes) -> None:
+        self.engines.overwrite_blob(blob.sha256, data)
 
 
 @pytest.fixture
-def kept(database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+def kept(
+    database: Database,
+    blobs: BlobStore,
+    engines: Engines,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Kept:
     def population(*_: object) -> Population:
         return POPULATION
 
     monkeypatch.setattr("app.store.check.reference.population", population)
-    return Kept(database, tmp_path)
+    return Kept(database, blobs, engines, tmp_path)
 
 
 @pytest.mark.parametrize("deep", [False, True])
@@ -63,7 +73,7 @@ def test_a_store_that_fits_together_has_no_findings(kept: Kept, deep: bool) -> N
 
 
 def test_a_lost_archive_is_found(kept: Kept) -> None:
-    kept.path_of(kept.archives[0]).unlink()
+    kept.blobs.delete(kept.archives[0].sha256)
     [finding] = kept.check().findings
     assert finding.kind == "archive"
     assert kept.archives[0].sha256 in finding.detail
@@ -71,8 +81,8 @@ def test_a_lost_archive_is_found(kept: Kept) -> None:
 
 
 def test_changed_bytes_are_found_by_their_number_or_when_all_are_read(kept: Kept) -> None:
-    kept.path_of(kept.archives[0]).write_bytes(b"short")
-    kept.path_of(kept.archives[1]).write_bytes(b"picturez" * 4)
+    kept.damage(kept.archives[0], b"short")
+    kept.damage(kept.archives[1], b"picturez" * 4)
     assert len(kept.check().findings) == 1
     assert len(kept.check(deep=True).findings) == 2
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -21,11 +20,6 @@ from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task
 from tests.store.samples import INTAKE, MORE, accept_task, make_embedding, ready_task
 
 PROBLEM = {"type": "/problems/blob-missing", "status": 404, "detail": "The bytes are gone."}
-
-
-@pytest.fixture
-def blobs(tmp_path: Path) -> BlobStore:
-    return BlobStore(tmp_path / "blobs")
 
 
 def fill(database: Database, blobs: BlobStore, count: int, tenant: str = "acme") -> list[str]:

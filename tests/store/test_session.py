@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from app.store import embeddings, jobs
 from app.store.session import Database
 from app.store.tables import Base, Embedding, EmbeddingArrays, Job, Outbox, Task, now
+from tests.engines import SERVERS, Engines, never_migrated
 from tests.store.conftest import MIGRATIONS
 from tests.store.samples import accept_task
 
@@ -22,6 +23,12 @@ SPAWN = multiprocessing.get_context("spawn")
 PROCESSES = 2
 UNITS = 25
 READERS = 40
+
+
+@pytest.fixture
+def url(engines: Engines) -> str:
+    url = engines.database_url
+    return never_migrated(url) if engines.name == SERVERS else url
 
 
 def test_migrations_give_exactly_the_tables(database: Database, url: str) -> None:
