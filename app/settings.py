@@ -20,6 +20,9 @@ def shared_directory(name: str) -> Path:
     return checkout if checkout.is_dir() else here / "_shared" / name
 
 
+VectorIndex = Literal["auto", "faiss", "pgvector"]
+
+
 def _is_server(database_url: str) -> bool:
     return make_url(database_url or "sqlite://").get_backend_name() != "sqlite"
 
@@ -61,6 +64,7 @@ class Settings(BaseSettings):
         description="URI prefixes (file:///data/sets/, https://host/sets/) that `source` may name",
     )
 
+    vector_index: VectorIndex = "auto"
     search_candidates: int = Field(128, ge=1)
     atlas_interval_seconds: float = Field(60.0, ge=0)
     recalibration_interval_seconds: float = Field(5.0, ge=0)

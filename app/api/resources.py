@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.estimators import Estimators
-from app.store.indexes import Indexes
+from app.store.search import Indexes
 from app.store.session import Database
 
 

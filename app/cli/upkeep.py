@@ -150,7 +150,7 @@ def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
     from app.store.blobs import open_blobs
     from app.store.check import check as check_store
 
-    with open_database(settings) as database, database.session(read_only=True) as session:
+    with open_database(settings) as database, database.session(read_only=not repair) as session:
         blobs = open_blobs(settings.blobs_at)
         report = check_store(session, blobs, settings.index_dir, deep=deep, repair=repair)
     left = [finding for finding in report.findings if not finding.mended]

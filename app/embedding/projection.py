@@ -13,7 +13,7 @@ unit lengths of all of them together find as many of the nearest.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -45,6 +45,8 @@ DIMENSIONS = {
 }
 """By the most tasks that they tell apart: the fewer, the less a query takes to be projected."""
 FINEST = Dimensions(label=512, domain=128, discriminants=256)
+PROJECTED = 256
+"""Coordinates of log-embeddings, beside the mean's."""
 SAMPLE = 2_048
 """So many tasks show the axes: no more than a Gram matrix holds."""
 
@@ -108,6 +110,18 @@ def unit(points: Matrix) -> Matrix:
     return result
 
 
+def log_points(rows: Matrix, epsilon: float) -> Matrix:
+    """(M, PROJECTED + 1) points of vectors (M, D); the last coordinate is the mean's."""
+    logs: Matrix = np.log2(rows + np.float32(epsilon))
+    mean = logs.mean(axis=1, keepdims=True)
+    logs -= mean
+    # In the middle of what it can be, where a column's float16 is finest.
+    mean -= np.float32(np.log2(epsilon) / 2)
+    return np.concatenate(
+        [logs @ _random_axes(rows.shape[1]), mean * np.sqrt(rows.shape[1])], axis=1
+    )
+
+
 def _principal(sample: Matrix, count: int) -> Matrix:
     """(W, count) right singular vectors of (M, W), by the smaller Gram matrix."""
     values, vectors = np.linalg.eigh((sample @ sample.T).astype(np.float64))
@@ -134,3 +148,11 @@ def _signs(responses: int) -> npt.NDArray[np.float32]:
     """(2, K, SKETCH), always the same."""
     drawn = np.random.default_rng(0).integers(0, 2, (2, responses, SKETCH), np.int8)
     return np.where(drawn, np.float32(1), np.float32(-1))
+
+
+@lru_cache(maxsize=4)
+def _random_axes(dimensions: int) -> Matrix:
+    """Always the same for a length: all processes, and all that was kept, mean the same by it."""
+    generator = np.random.default_rng(dimensions)
+    drawn = generator.standard_normal((dimensions, PROJECTED), dtype=np.float32)
+    return drawn / np.float32(np.sqrt(PROJECTED))

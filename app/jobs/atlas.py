@@ -11,7 +11,7 @@ from app.embedding import atlas as maps
 from app.errors import DifferentSpaces
 from app.store import atlas, reference
 from app.store.atlas import Drawn, Place
-from app.store.indexes import Indexes
+from app.store.search import Indexes
 from app.store.session import Database
 from app.telemetry import log_event
 
@@ -54,7 +54,7 @@ def _draw(database: Database, indexes: Indexes, tenant: str, space_id: str, thre
             index, unindexed = indexes.followed(session, space_id, population)
         except DifferentSpaces:
             return False
-    if unindexed.count:  # it is being taken in; the next turn finds it there
+    if index is None or unindexed.count:  # it is being taken in; the next turn finds it there
         return False
 
     seqs = np.array([spot.embedding_seq for spot in spots], np.int64)

@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING
 from sqlalchemy import select
 
 from app.settings import Settings
-from app.store import archives, embeddings, finetunes, idempotency, jobs, predictions, tasks
+from app.store import (
+    archives,
+    embeddings,
+    finetunes,
+    idempotency,
+    jobs,
+    pgvector,
+    predictions,
+    tasks,
+)
 from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import Task, now
@@ -35,6 +44,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         keys = idempotency.expire(session, settings.idempotency_retention_hours)
         embeddings.forget_graves(session, now() - GRAVE_RETENTION)
         predictions.expire(session, now() - PREDICTION_RETENTION)
+        pgvector.sweep(session)
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:
             tasks.delete_task(session, task)

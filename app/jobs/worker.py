@@ -27,7 +27,7 @@ from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import estimators, jobs, workers
 from app.store.blobs import BlobStore, open_blobs
-from app.store.indexes import Indexes
+from app.store.indexes import open_indexes
 from app.store.session import Database
 from app.store.shelf import whole_file
 from app.store.spaces import REINDEX
@@ -188,7 +188,7 @@ def _in_background(stopping: threading.Event, settings: Settings, database: Data
     """Maps and estimators follow tasks and outcomes at some distance."""
     from app.jobs import atlas, recalibrate
 
-    indexes = Indexes(settings.index_dir)
+    indexes = open_indexes(settings.vector_index, settings.index_dir, database)
     shipped = estimators.shipped(settings.models_dir)
 
     def draw() -> None:

@@ -16,15 +16,17 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from app.errors import DifferentSpaces
-from app.store import embeddings, reference
+from app.store import embeddings, pgvector, points, reference
 from app.store.blobs import BlobStore
-from app.store.indexes import Indexes, mark_of, parts_key
+from app.store.indexes import FaissIndexes, mark_of
+from app.store.parts_index import parts_key
 from app.store.space_index import GONE, SpaceIndex
-from app.store.tables import Archive, Embedding, EmbeddingArrays, Task
+from app.store.tables import Archive, Embedding, EmbeddingArrays, SearchIndex, Task
 
 SAMPLE = 200
 """Embeddings of an index that are compared number by number, unless all are."""
 _HASHED_AT_ONCE = 2**20
+_MADE_ANEW = "Run `task2vec check --repair` while nothing else runs: it is made anew."
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +52,8 @@ def check(
 ) -> Report:
     """`deep` reads every byte of archives and all numbers of indexes, not a sample of them.
 
-    With `repair` indexes that do not fit are deleted: for when nothing runs that has them open.
+    With `repair` indexes that do not fit are deleted: for when nothing runs that has them open, and
+    in a unit of work that may write.
     A damaged database ends the check: nothing else can be held against it.
     """
     report = Report(findings=list(_of_database(session)))
@@ -61,6 +64,7 @@ def check(
     report.findings += misshapen
     if not misshapen:
         report.findings += _of_indexes(session, index_dir, report.checked, deep=deep, repair=repair)
+        report.findings += _of_tables(session, report.checked, deep=deep, repair=repair)
     return report
 
 
@@ -134,7 +138,7 @@ def _of_indexes(
     session: Session, index_dir: Path, checked: Counter[str], *, deep: bool, repair: bool
 ) -> Iterator[Finding]:
     """Of what is there; an index that was never made is none that does not fit."""
-    indexes = Indexes(index_dir)
+    indexes = FaissIndexes(index_dir)
     for directory in sorted(path for path in index_dir.glob("*/*") if path.is_dir()):
         space_id, key = directory.parent.name, directory.name
         population = reference.population(session, space_id)
@@ -155,9 +159,32 @@ def _of_indexes(
             yield Finding(
                 "index",
                 f"The index {directory} {detail}.",
-                "Run `task2vec check --repair` while nothing else runs: it is made anew.",
+                _MADE_ANEW,
                 mended=repair,
             )
+
+
+def _of_tables(
+    session: Session, checked: Counter[str], *, deep: bool, repair: bool
+) -> Iterator[Finding]:
+    """Of indexes in the database, which change with its embeddings."""
+    if session.get_bind().dialect.name != "postgresql":
+        return
+    complete = select(SearchIndex).where(SearchIndex.completed_at.is_not(None))
+    for index in session.scalars(complete.order_by(SearchIndex.seq)).all():
+        held = pgvector.seqs_in(session, index)
+        checked["index rows"] += len(held)
+        lacking = len(session.execute(points.missing(session, index)).all())
+        some = held if deep else np.random.default_rng(0).permutation(held)[:SAMPLE]
+        wrong = pgvector.count_wrong(session, index, some)
+        if lacking or wrong:
+            detail = (
+                f"The index {index.id} of space {index.space_id} lacks {lacking} embeddings and "
+                f"holds {wrong} with other numbers."
+            )
+            if repair:
+                points.drop(session, index)
+            yield Finding("index", detail, _MADE_ANEW, mended=repair)
 
 
 def _misfit(session: Session, space_id: str, index: SpaceIndex, *, deep: bool) -> str | None:

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 from app.embedding.distance import Compared
 from app.embedding.vector import RANK, Noise, TaskEmbedding, Vector, provenance_from
 from app.errors import DifferentSpaces, NotFound
+from app.store import points
 from app.store.session import hold
 from app.store.tables import PUBLIC, Embedding, EmbeddingArrays, EmbeddingGrave, Task
 
@@ -87,7 +88,7 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
         epsilon=embedding.epsilon,
         provenance=asdict(embedding.provenance),
     )
-    _in_order_of_commits(session)
+    in_order_of_commits(session)
     try:
         with session.begin_nested():
             session.add(row)
@@ -96,6 +97,7 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
         if found is None:
             raise
         return found
+    points.keep(session, row, embedding)
     return row
 
 
@@ -191,7 +193,7 @@ def buried(session: Session, space_id: str, after: int) -> list[int]:
 
 def remove(session: Session, *which: ColumnElement[bool]) -> int:
     """Deletes embeddings, each leaving a grave; how many there were."""
-    _in_order_of_commits(session)
+    in_order_of_commits(session)
     gone = session.execute(
         delete(Embedding).where(*which).returning(Embedding.space_id, Embedding.seq)
     ).all()
@@ -226,7 +228,7 @@ def forget_graves(session: Session, before: datetime) -> None:
     )
 
 
-def _in_order_of_commits(session: Session) -> None:
+def in_order_of_commits(session: Session) -> None:
     """Until this unit of work ends, nobody else adds or deletes embeddings.
 
     So seqs become visible in their order, on PostgreSQL too, and a watermark misses none.

@@ -11,32 +11,30 @@ import hashlib
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from app.embedding.distance import Ranker
 from app.embedding.parts import Population
 from app.errors import Unavailable
-from app.store import embeddings
+from app.settings import VectorIndex
+from app.store import embeddings, pgvector
 from app.store.logs_index import LogsIndex
-from app.store.parts_index import PartsIndex
-from app.store.space_index import GONE, SpaceIndex
+from app.store.parts_index import PartsIndex, parts_key
+from app.store.search import Indexes, Search, Unindexed, Visible
+from app.store.session import Database
+from app.store.space_index import GONE, SpaceIndex, proposals
+from app.store.tables import Embedding, Task
+from app.store.vectors import Rows
 from app.telemetry import log_event
 
 AT_ONCE = 128
 """So many new embeddings a search takes in itself; more are taken in beside it."""
 RANKED_UNINDEXED = 128
 """So many that are not taken in yet are ranked all the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unindexed:
-    """Embeddings of a space that its index does not hold yet: the first few of `count`."""
-
-    seqs: tuple[int, ...] = ()
-    count: int = 0
 
 
 class Follower:
@@ -154,13 +152,53 @@ class Follower:
             self.index.take_in([seq for seq, _ in wanted], marks, rows, seen)
 
 
-class Indexes:
+def open_indexes(choice: VectorIndex, directory: Path, database: Database) -> Indexes:
+    """Unavailable where pgvector is asked for and the database has it not."""
+    if choice == "faiss":
+        return FaissIndexes(directory)
+    if pgvector.is_available(database):
+        return pgvector.PgvectorIndexes(database)
+    if choice == "auto":
+        return FaissIndexes(directory)
+    raise Unavailable(
+        "pgvector-missing",
+        "The database has no extension `vector`, or the user may not create it.",
+        "Install pgvector on the PostgreSQL server, or set TASK2VEC_VECTOR_INDEX to faiss.",
+    )
+
+
+class FaissIndexes:
     """Of all spaces that this process searches, under one directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._followers: dict[tuple[str, str], Follower] = {}
         self._mutex = threading.Lock()
+
+    def searching(
+        self, session: Session, space_id: str, ranker: Ranker, visible: Visible, least: int
+    ) -> tuple[Search, Unindexed]:
+        def among(narrowed: bool) -> Rows | None:
+            if not narrowed:
+                return None
+            query = select(Embedding.seq).join(Task, Task.embedding_seq == Embedding.seq)
+            seqs: Rows = np.unique(list(session.scalars(query.where(*visible.conditions))))
+            return seqs
+
+        parts, row = ranker.parts, ranker.query.astype(np.float32)
+        if parts is None or ranker.population is None:
+            by_logs, unindexed = self.by_logs(session, space_id)
+            n = proposals(least, len(by_logs.shelf))
+            return lambda k, narrowed: by_logs.search(
+                row, max(n, 2 * k), among(narrowed)
+            ), unindexed
+        by_parts, unindexed = self.by_parts(session, space_id, ranker.population)
+        weights = ranker.metric.weights
+        n = proposals(least, len(by_parts.shelf))
+        return (
+            lambda k, narrowed: by_parts.search(parts, weights, max(n, 2 * k), among(narrowed)),
+            unindexed,
+        )
 
     def by_parts(
         self, session: Session, space_id: str, population: Population
@@ -179,7 +217,6 @@ class Indexes:
     def followed(
         self, session: Session, space_id: str, population: Population | None
     ) -> tuple[SpaceIndex, Unindexed]:
-        """By parts where there is a `population`."""
         follower = self._follower(session, space_id, population)
         return follower.index, follower.follow(session)
 
@@ -188,7 +225,6 @@ class Indexes:
         return self._follower(session, space_id, population).index
 
     def wait(self) -> None:
-        """Until what goes on beside searches is over."""
         for follower in list(self._followers.values()):
             follower.wait()
 
@@ -206,12 +242,6 @@ class Indexes:
                 )
                 follower = self._followers[space_id, key] = Follower(index, space_id)
         return follower
-
-
-def parts_key(population: Population) -> str:
-    """The name of the index whose parts are centred on it."""
-    means = hashlib.sha256(population.label.tobytes() + population.domain.tobytes())
-    return f"parts-{means.hexdigest()[:16]}"
 
 
 def mark_of(recipe_digest: str) -> int:

@@ -14,13 +14,11 @@ from pathlib import Path
 
 import numpy as np
 
-from app.embedding.projection import unit
+from app.embedding.projection import PROJECTED, log_points, unit
 from app.store.embeddings import Space
 from app.store.shelf import Arrays, Column
 from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
 from app.store.vectors import FaissIndex, Matrix, Rows, nearest
-
-PROJECTED = 256
 
 
 class LogsIndex(SpaceIndex):
@@ -30,11 +28,6 @@ class LogsIndex(SpaceIndex):
     def __init__(self, directory: Path, space: Space) -> None:
         super().__init__(directory, {"points": Column("<f2", PROJECTED + 1)})
         self._epsilon = space.epsilon
-        # Always the same for a length: all processes, and all that was kept, mean the same by it.
-        generator = np.random.default_rng(space.dimensions)
-        self._projection = generator.standard_normal(
-            (space.dimensions, PROJECTED), dtype=np.float32
-        ) / np.float32(np.sqrt(PROJECTED))
         self._mutex = threading.Lock()
         self._searched: FaissIndex | None = None
 
@@ -44,7 +37,7 @@ class LogsIndex(SpaceIndex):
         rows = None if among is None else np.flatnonzero(np.isin(seqs, among))
         exhaustive = len(seqs if rows is None else rows) <= min(n, EXHAUSTIVE)
         if not exhaustive:
-            rows = self._points().search(self._projected(query[np.newaxis])[0], n, rows)
+            rows = self._points().search(log_points(query[np.newaxis], self._epsilon)[0], n, rows)
         elif rows is None:
             rows = np.arange(len(seqs))
         found = seqs[rows]
@@ -74,12 +67,4 @@ class LogsIndex(SpaceIndex):
             return index
 
     def _columns_of(self, rows: Matrix) -> Arrays:
-        return {"points": self._projected(rows).astype(np.float16)}
-
-    def _projected(self, rows: Matrix) -> Matrix:
-        logs: Matrix = np.log2(rows + np.float32(self._epsilon))
-        mean = logs.mean(axis=1, keepdims=True)
-        logs -= mean
-        # In the middle of what it can be, where a column's float16 is finest.
-        mean -= np.float32(np.log2(self._epsilon) / 2)
-        return np.concatenate([logs @ self._projection, mean * np.sqrt(rows.shape[1])], axis=1)
+        return {"points": log_points(rows, self._epsilon).astype(np.float16)}

@@ -7,7 +7,7 @@ are left, the index searches once more among the tasks that may be neighbours, a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,12 +22,10 @@ from app.embedding.vector import RANK, Noise, TaskEmbedding, Vector
 from app.errors import InvalidRequest
 from app.store import embeddings, reference
 from app.store.embeddings import Space
-from app.store.indexes import Indexes, Unindexed
 from app.store.parts_index import Likened
-from app.store.space_index import Found, proposals
-from app.store.tables import Embedding, Task, TaskTag
+from app.store.search import Indexes, Search, Visible
+from app.store.tables import Task, TaskTag
 from app.store.tasks import seen_in
-from app.store.vectors import Rows
 
 NEAR_TIES = 16
 """So many more than were asked for are looked at closely, where codes hardly tell them apart."""
@@ -133,8 +131,6 @@ class Ranking:
 
 Holders = dict[int, list[int]]
 """Embedding's seq -> seqs of the tasks that have it: the same bytes share one."""
-_Search = Callable[[int, Rows | None], Found]
-"""Of how many neighbours are wanted, and among which embeddings if not all."""
 
 
 def neighbours(
@@ -164,8 +160,11 @@ def neighbours(
     ranker = Ranker.of(
         row, chosen.name, epsilon=space.epsilon, trivial=trivial, population=population
     )
-    search, unindexed = _searching(session, indexes, asked.space_id, ranker, search_candidates)
-    visible = [*seen_in(tenant, asked.space_id), *filters.conditions()]
+    conditions = (*seen_in(tenant, asked.space_id), *filters.conditions())
+    visible = Visible(tenant, conditions)
+    search, unindexed = indexes.searching(
+        session, asked.space_id, ranker, visible, search_candidates
+    )
     holders, exact = _candidates(session, search, visible, k)
     holders |= _holders(session, visible, unindexed.seqs)
     ranked: list[tuple[float, int]] = []  # distance, task's seq
@@ -227,34 +226,12 @@ def _resolve(session: Session, query: int | Query | TaskEmbedding) -> Query:
     )
 
 
-def _searching(
-    session: Session,
-    indexes: Indexes,
-    space_id: str,
-    ranker: Ranker,
-    least: int,
-) -> tuple[_Search, Unindexed]:
-    """The search of the index that serves the metric, and what that index does not hold yet."""
-    parts, row = ranker.parts, ranker.query.astype(np.float32)
-    if parts is None or ranker.population is None:
-        by_logs, unindexed = indexes.by_logs(session, space_id)
-        n = proposals(least, len(by_logs.shelf))
-        return lambda k, among: by_logs.search(row, max(n, 2 * k), among), unindexed
-    by_parts, unindexed = indexes.by_parts(session, space_id, ranker.population)
-    weights = ranker.metric.weights
-    n = proposals(least, len(by_parts.shelf))
-    return lambda k, among: by_parts.search(parts, weights, max(n, 2 * k), among), unindexed
-
-
-def _candidates(
-    session: Session, search: _Search, visible: Sequence[ColumnElement[bool]], k: int
-) -> tuple[Holders, bool]:
+def _candidates(session: Session, search: Search, visible: Visible, k: int) -> tuple[Holders, bool]:
     """Who may be among the `k` nearest, and whether nobody was left out unseen."""
-    found = search(k, None)
+    found = search(k, False)
     holders = _holders(session, visible, found.seqs.tolist())
     if sum(map(len, holders.values())) < k:
-        of_visible = select(Embedding.seq).join(Task, Task.embedding_seq == Embedding.seq)
-        found = search(k, np.unique(list(session.scalars(of_visible.where(*visible)))))
+        found = search(k, True)
         holders = _holders(session, visible, found.seqs.tolist())
     if isinstance(found, Likened):
         holders = {seq: holders[seq] for seq in _close(found, holders, k)}
@@ -276,15 +253,13 @@ def _close(found: Likened, holders: Holders, k: int) -> list[int]:
     return kept
 
 
-def _holders(
-    session: Session, visible: Sequence[ColumnElement[bool]], seqs: Sequence[int]
-) -> Holders:
+def _holders(session: Session, visible: Visible, seqs: Sequence[int]) -> Holders:
     holders: Holders = defaultdict(list)
     for start in range(0, len(seqs), _IDS_AT_ONCE):
         query = (
             select(Task.embedding_seq, Task.seq)
             .join(Task.embedding)
-            .where(Task.embedding_seq.in_(seqs[start : start + _IDS_AT_ONCE]), *visible)
+            .where(Task.embedding_seq.in_(seqs[start : start + _IDS_AT_ONCE]), *visible.conditions)
         )
         for embedding_seq, task_seq in session.execute(query):
             if embedding_seq is not None:

@@ -262,6 +262,12 @@ class PartsIndex(SpaceIndex):
             return None
 
 
+def parts_key(population: Population) -> str:
+    """The name of the index whose parts are centred on it."""
+    means = hashlib.sha256(population.label.tobytes() + population.domain.tobytes())
+    return f"parts-{means.hexdigest()[:16]}"
+
+
 def _spans(count: int) -> Iterator[tuple[int, int]]:
     for start in range(0, count, _AT_ONCE):
         yield start, min(start + _AT_ONCE, count)

@@ -75,8 +75,16 @@ def hold(session: Session, what: str) -> None:
     On SQLite a writing unit has the whole database to itself.
     """
     if session.get_bind().dialect.name == "postgresql":
-        key = int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], signed=True)
-        session.execute(select(func.pg_advisory_xact_lock(key)))
+        session.execute(select(func.pg_advisory_xact_lock(_key(what))))
+
+
+def try_hold(session: Session, what: str) -> bool:
+    """`hold` where nobody else does; whether it was so. For PostgreSQL only."""
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_key(what)))))
+
+
+def _key(what: str) -> int:
+    return int.from_bytes(hashlib.sha256(what.encode()).digest()[:8], signed=True)
 
 
 def _read_only(engine: Engine) -> Engine:

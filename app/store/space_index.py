@@ -96,15 +96,10 @@ class SpaceIndex(ABC):
 
     @abstractmethod
     def points(self, seqs: Rows) -> Matrix:
-        """(M, d) unit points of embeddings that the index holds, for a map."""
+        """As `search.Points` says, like `nearest`."""
 
     @abstractmethod
-    def nearest(self, seqs: Rows, k: int, onto: Rows | None = None) -> Rows:
-        """(M, k) numbers of those nearest to each of the embeddings, nearest first.
-
-        `onto`  seqs that may be neighbours, and in which they are numbered; None: `seqs`
-                themselves, of which none is its own
-        """
+    def nearest(self, seqs: Rows, k: int, onto: Rows | None = None) -> Rows: ...
 
     def rows_of(self, seqs: Rows) -> Rows:
         """The row of each embedding; KeyError where one is not held."""

@@ -54,15 +54,22 @@ class UtcDateTime(TypeDecorator[datetime]):
 Sequence = BigInteger().with_variant(Integer, "sqlite")
 
 
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "pk": "pk_%(table_name)s",
+}
+
+
 class Base(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
+    metadata = MetaData(naming_convention=_NAMES)
+
+
+class PostgresqlBase(DeclarativeBase):
+    """Of tables that SQLite has not."""
+
+    metadata = MetaData(naming_convention=_NAMES)
 
 
 class Embedding(Base):
@@ -490,3 +497,25 @@ class Worker(Base):
     code_version: Mapped[str] = mapped_column(String(40))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class SearchIndex(PostgresqlBase):
+    """An index of a space's embeddings in the database: `store/points.py`.
+
+    `key`      of logs, or of parts centred on a population
+    `fitted`   embeddings that there were when its axes were found
+    `axes`     and the population, as NumPy keeps arrays; an index of logs needs none
+    """
+
+    __tablename__ = "search_indexes"
+    __table_args__ = (Index(None, "space_id", "key"),)
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    space_id: Mapped[str] = mapped_column(String(64))
+    key: Mapped[str] = mapped_column(String(40))
+    epsilon: Mapped[float] = mapped_column(Float)
+    fitted: Mapped[int] = mapped_column(BigInteger)
+    axes: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    completed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # and since then kept so

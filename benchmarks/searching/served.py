@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session
 from app.embedding.distance import METRICS, one_to_many
 from app.embedding.parts import Array
 from app.embedding.vector import RANK, Noise, Provenance, TaskEmbedding
-from app.settings import Settings, shared_directory
+from app.settings import Settings, VectorIndex, shared_directory
 from app.store import embeddings
-from app.store.indexes import Indexes
+from app.store.indexes import open_indexes
 from app.store.neighbours import Query, neighbours
+from app.store.search import Indexes
 from app.store.session import Database
 from app.store.tables import ReferenceLibrary, Task
 from app.store.vectors import Matrix, Rows
@@ -30,23 +31,31 @@ _CHUNK = 128
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """By metric: recall at K over the first queries, and the median latency over all."""
+    """By metric: recall at K over the first queries, and the median latency over all; how long the
+    indexes took to be made, first searches among it."""
 
     recall: Mapping[str, float]
     latency_ms: Mapping[str, float]
+    making_seconds: float
 
 
-def measure(made: Made) -> Served:
-    database, proposed = _database(made), Settings().search_candidates
-    indexes = Indexes(made.directory / "served")
+def measure(made: Made, postgresql: str | None = None) -> Served:
+    """On SQLite and FAISS, or on a PostgreSQL that has pgvector and nothing else to do."""
+    url = postgresql or f"sqlite:///{made.directory / 'store.sqlite'}"
+    database, proposed = _database(made, url), Settings().search_candidates
+    choice: VectorIndex = "pgvector" if postgresql else "faiss"
+    indexes = open_indexes(choice, made.directory / "served", database)
     rows, seqs = made.query_rows(), made.query_seqs
     recall, latency = {}, {}
     with database.session(read_only=True) as session:
         nearest = _truth(session, made, rows[:TRUE_QUERIES], seqs[:TRUE_QUERIES])
+    making = 0.0
     for metric, true in nearest.items():
+        started = time.perf_counter()
         for _ in range(2):  # the first may find the index as it is made, the second waits for it
             _ask(database, indexes, made, rows[0], metric, proposed)
             indexes.wait()
+        making += time.perf_counter() - started
         taken, shares = [], []
         for i, row in enumerate(rows):
             started = time.perf_counter()
@@ -58,7 +67,7 @@ def measure(made: Made) -> Served:
         recall[metric] = float(np.mean(shares))
         latency[metric] = float(np.median(taken) * 1e3)
     database.dispose()
-    return Served(recall, latency)
+    return Served(recall, latency, making)
 
 
 def _ask(
@@ -112,14 +121,18 @@ def _truth(session: Session, made: Made, rows: Matrix, seqs: Rows) -> dict[str, 
     return result
 
 
-def _database(made: Made) -> Database:
+def _database(made: Made, url: str) -> Database:
     """As the service would have filled it; what is there is not redone."""
-    path, whole = made.directory / "store.sqlite", made.directory / "store.whole"
-    database = Database(f"sqlite:///{path}")
-    if whole.exists():
+    on_disk = url.startswith("sqlite")
+    whole = made.directory / "store.whole"
+    database = Database(url)
+    if on_disk and whole.exists():
         return database
-    for old in path.parent.glob("store.sqlite*"):
-        old.unlink()
+    if on_disk:
+        for old in made.directory.glob("store.sqlite*"):
+            old.unlink()
+    else:
+        database.migrate(shared_directory("migrations"), "base")
     database.migrate(shared_directory("migrations"))
     population = made.library.population
     means = np.stack([population.label, population.domain])
@@ -141,7 +154,8 @@ def _database(made: Made) -> Database:
                 for row in rows[start : start + _CHUNK]:
                     seq += 1
                     session.add(_task(session, seq, _embedding(made, row)))
-    whole.touch()
+    if on_disk:
+        whole.touch()
     return database
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 import pytest
 
 from app.jobs.atlas import refresh
-from app.store.indexes import Indexes
+from app.store.indexes import FaissIndexes
 from tests.api.conftest import LIBRARY_SPACE, SPACE, Service, assert_problem
 
 
 def draw(service: Service, directory: Path) -> None:
-    refresh(service.resources.database, Indexes(directory / "drawn"), threads=1, stop=lambda: False)
+    refresh(
+        service.resources.database, FaissIndexes(directory / "drawn"), threads=1, stop=lambda: False
+    )
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from app.embedding.vector import TaskEmbedding
 from app.jobs.atlas import refresh
 from app.store import atlas, embeddings, tasks
 from app.store.atlas import Place
-from app.store.indexes import Indexes
+from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task, now
 from tests.store.samples import make_embedding, ready_task
@@ -19,8 +19,8 @@ SPACE = "space"
 
 
 @pytest.fixture
-def indexes(tmp_path: Path) -> Indexes:
-    return Indexes(tmp_path / "index")
+def indexes(tmp_path: Path) -> FaissIndexes:
+    return FaissIndexes(tmp_path / "index")
 
 
 def of_kind(kind: int, seed: int) -> TaskEmbedding:
@@ -47,7 +47,7 @@ def fill(database: Database, count: int, *, tenant: str = "acme", start: int = 0
         ]
 
 
-def drawn(database: Database, indexes: Indexes) -> int:
+def drawn(database: Database, indexes: FaissIndexes) -> int:
     return refresh(database, indexes, threads=1, stop=lambda: False)
 
 
@@ -62,7 +62,7 @@ def positions(found: dict[int, Place]) -> dict[int, tuple[float, float]]:
 
 
 def test_a_map_is_drawn_once_and_again_only_after_a_change(
-    database: Database, indexes: Indexes
+    database: Database, indexes: FaissIndexes
 ) -> None:
     made = fill(database, 30)
     assert drawn(database, indexes) == 1
@@ -73,7 +73,9 @@ def test_a_map_is_drawn_once_and_again_only_after_a_change(
     assert drawn(database, indexes) == 0
 
 
-def test_new_tasks_leave_the_others_where_they_are(database: Database, indexes: Indexes) -> None:
+def test_new_tasks_leave_the_others_where_they_are(
+    database: Database, indexes: FaissIndexes
+) -> None:
     fill(database, 30)
     drawn(database, indexes)
     before = positions(places(database))
@@ -85,7 +87,7 @@ def test_new_tasks_leave_the_others_where_they_are(database: Database, indexes: 
 
 
 def test_after_many_new_tasks_all_settle_from_where_they_are(
-    database: Database, indexes: Indexes
+    database: Database, indexes: FaissIndexes
 ) -> None:
     fill(database, 30)
     drawn(database, indexes)
@@ -101,7 +103,7 @@ def test_after_many_new_tasks_all_settle_from_where_they_are(
 
 
 def test_what_is_gone_goes_and_what_is_embedded_anew_finds_another_place(
-    database: Database, indexes: Indexes
+    database: Database, indexes: FaissIndexes
 ) -> None:
     made = fill(database, 30)
     drawn(database, indexes)
@@ -117,7 +119,7 @@ def test_what_is_gone_goes_and_what_is_embedded_anew_finds_another_place(
     assert after[made[2].seq] == before[made[2].seq]
 
 
-def test_each_tenant_has_a_map_of_what_it_sees(database: Database, indexes: Indexes) -> None:
+def test_each_tenant_has_a_map_of_what_it_sees(database: Database, indexes: FaissIndexes) -> None:
     public = fill(database, 6, tenant=PUBLIC)
     ours = fill(database, 3, tenant="acme", start=20)
     fill(database, 3, tenant="rival", start=40)
@@ -136,7 +138,9 @@ def test_each_tenant_has_a_map_of_what_it_sees(database: Database, indexes: Inde
         assert own.tenant == "rival"
 
 
-def test_tasks_of_the_same_bytes_lie_on_one_another(database: Database, indexes: Indexes) -> None:
+def test_tasks_of_the_same_bytes_lie_on_one_another(
+    database: Database, indexes: FaissIndexes
+) -> None:
     fill(database, 10)
     with database.session() as session:
         twins = [ready_task(session, make_embedding(7), recipe="same") for _ in range(2)]
@@ -145,7 +149,7 @@ def test_tasks_of_the_same_bytes_lie_on_one_another(database: Database, indexes:
     assert found[twins[0].seq] == found[twins[1].seq]
 
 
-def test_a_space_that_was_left_loses_its_map(database: Database, indexes: Indexes) -> None:
+def test_a_space_that_was_left_loses_its_map(database: Database, indexes: FaissIndexes) -> None:
     [task] = fill(database, 1)
     assert drawn(database, indexes) == 1
     with database.session() as session:
@@ -155,7 +159,7 @@ def test_a_space_that_was_left_loses_its_map(database: Database, indexes: Indexe
         assert atlas.find(session, "acme", SPACE) is None
 
 
-def test_a_map_with_clusters_names_them(database: Database, indexes: Indexes) -> None:
+def test_a_map_with_clusters_names_them(database: Database, indexes: FaissIndexes) -> None:
     fill(database, 60)
     drawn(database, indexes)
     with database.session(read_only=True) as session:
@@ -170,7 +174,7 @@ def test_a_map_with_clusters_names_them(database: Database, indexes: Indexes) ->
 
 
 def test_a_worker_that_is_to_stop_leaves_the_other_maps(
-    database: Database, indexes: Indexes
+    database: Database, indexes: FaissIndexes
 ) -> None:
     fill(database, 3)
     assert refresh(database, indexes, threads=1, stop=lambda: True) == 0

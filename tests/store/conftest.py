@@ -7,7 +7,8 @@ import pytest
 
 from app.settings import shared_directory
 from app.store.blobs import BlobStore, open_blobs
-from app.store.indexes import Indexes
+from app.store.indexes import open_indexes
+from app.store.search import Indexes
 from app.store.session import Database
 from tests.engines import Engines
 
@@ -33,5 +34,5 @@ def blobs(engines: Engines) -> BlobStore:
 
 
 @pytest.fixture
-def indexes(tmp_path: Path) -> Indexes:
-    return Indexes(tmp_path / "index")
+def indexes(database: Database, tmp_path: Path) -> Indexes:
+    return open_indexes("auto", tmp_path / "index", database)

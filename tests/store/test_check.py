@@ -4,16 +4,16 @@ import io
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text, update
+from sqlalchemy import select, text, update
 
 from app.embedding.parts import Population
-from app.store import tasks
+from app.store import points, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.check import Report, check
-from app.store.indexes import Indexes
+from app.store.indexes import FaissIndexes, open_indexes
 from app.store.session import Database
-from app.store.tables import Embedding, EmbeddingArrays
-from tests.engines import Engines
+from app.store.tables import Embedding, EmbeddingArrays, SearchIndex
+from tests.engines import SERVERS, Engines
 from tests.store.samples import make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
 
@@ -37,13 +37,13 @@ class Kept:
         self.search()
 
     def search(self) -> None:
-        indexes = Indexes(self.index_dir)
+        indexes = FaissIndexes(self.index_dir)
         with self.database.session(read_only=True) as session:
             indexes.by_parts(session, "space", POPULATION)
             indexes.by_logs(session, "space")
 
     def check(self, *, deep: bool = False, repair: bool = False) -> Report:
-        with self.database.session(read_only=True) as session:
+        with self.database.session(read_only=not repair) as session:
             return check(session, self.blobs, self.index_dir, deep=deep, repair=repair)
 
     def damage(self, blob: Blob, data: bytes) -> None:
@@ -70,6 +70,35 @@ def test_a_store_that_fits_together_has_no_findings(kept: Kept, deep: bool) -> N
     report = kept.check(deep=deep)
     assert report.findings == []
     assert report.checked == {"archives": 2, "embeddings": 2, "index rows": 4}
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_an_index_in_the_database_with_other_numbers_is_found(
+    kept: Kept, engines: Engines, deep: bool
+) -> None:
+    if engines.name != SERVERS:
+        pytest.skip("SQLite keeps none")
+    indexes = open_indexes("pgvector", kept.index_dir, kept.database)
+    with kept.database.session(read_only=True) as session:
+        for population in (None, POPULATION):
+            indexes.followed(session, "space", population)
+    report = kept.check(deep=deep)
+    assert (report.findings, report.checked["index rows"]) == ([], 8)
+    with kept.database.session() as session:
+        logs, parts = session.scalars(select(SearchIndex).order_by(SearchIndex.seq))
+        of_logs, of_parts = (points.points_of(session, index) for index in (logs, parts))
+        first = kept.tasks[0].embedding_seq
+        session.execute(of_logs.delete().where(of_logs.c.embedding_seq == first))
+        codes = session.scalar(select(of_parts.c.codes).where(of_parts.c.embedding_seq == first))
+        changed = bytes([codes[0] ^ 0x40]) + codes[1:]
+        session.execute(
+            of_parts.update().where(of_parts.c.embedding_seq == first).values(codes=changed)
+        )
+    lacking, wrong = kept.check(deep=deep).findings
+    assert "lacks 1 embeddings and holds 0" in lacking.detail
+    assert "lacks 0 embeddings and holds 1" in wrong.detail
+    assert [finding.mended for finding in kept.check(deep=deep, repair=True).findings] == [True] * 2
+    assert kept.check(deep=deep).findings == []
 
 
 def test_a_lost_archive_is_found(kept: Kept) -> None:

@@ -7,6 +7,7 @@ store holds, filters in plain Python, and has nothing of the search; the distanc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
@@ -20,11 +21,15 @@ from app.embedding.parts import Population, row_of
 from app.embedding.vector import TaskEmbedding
 from app.store import embeddings, reference
 from app.store.embeddings import Matrix
-from app.store.indexes import Indexes
-from app.store.neighbours import Filters, neighbours
+from app.store.indexes import open_indexes
+from app.store.neighbours import Filters, Ranking, neighbours
 from app.store.parts_index import PartsIndex
+from app.store.pgvector import PgvectorIndexes
+from app.store.search import Indexes
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task
+from tests.conftest import engine_names
+from tests.engines import EMBEDDED, SERVERS, emptied
 from tests.store.conftest import MIGRATIONS
 from tests.store.samples import make_embedding, ready_task, ship
 
@@ -50,17 +55,20 @@ def made(seed: int) -> TaskEmbedding:
 
 @dataclass(frozen=True)
 class Engine:
-    """`compared` tasks at most are compared without being proposed by FAISS first; `recall`: the
-    share of the nearest that has to be found."""
+    """`compared` tasks at most are compared without being proposed by an index first; `recall`:
+    the share of the nearest that has to be found."""
 
+    on: str
     search_candidates: int
     compared: int
     recall: float
 
 
 ENGINES = {
-    "exhaustive": Engine(search_candidates=EVERY, compared=EVERY, recall=1.0),
-    "faiss": Engine(search_candidates=FEW, compared=FEW // 2, recall=0.8),
+    "exhaustive": Engine(EMBEDDED, search_candidates=EVERY, compared=EVERY, recall=1.0),
+    "faiss": Engine(EMBEDDED, search_candidates=FEW, compared=FEW // 2, recall=0.8),
+    "postgresql": Engine(SERVERS, search_candidates=EVERY, compared=EVERY, recall=1.0),
+    "pgvector": Engine(SERVERS, search_candidates=FEW, compared=FEW, recall=0.8),
 }
 
 
@@ -122,10 +130,22 @@ class Crowd:
 
 
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
-    """Every tenth task has the bytes of task 3."""
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     directory: Path = tmp_path_factory.mktemp("crowd")
-    database = Database(f"sqlite:///{directory / 'store.sqlite'}")
+    with crowd(f"sqlite:///{directory / 'store.sqlite'}", directory) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def servers(postgresql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
+    with crowd(emptied(postgresql), tmp_path_factory.mktemp("crowd")) as made:
+        yield made
+
+
+@contextmanager
+def crowd(url: str, directory: Path) -> Iterator[Crowd]:
+    """Every tenth task has the bytes of task 3."""
+    database = Database(url)
     database.migrate(MIGRATIONS)
     shipped = {f"shipped {seed}": made(9_000 + seed) for seed in range(LIBRARY)}
     ship(directory, shipped)
@@ -167,20 +187,44 @@ def crowd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Crowd]:
     database.dispose()
 
 
+@dataclass(frozen=True)
+class Searched:
+    """An engine whose indexes have taken in all tasks."""
+
+    engine: Engine
+    crowd: Crowd
+    indexes: Indexes
+
+    def ask(self, asked: TaskEmbedding, metric: str, case: Case) -> Ranking:
+        with self.crowd.database.session(read_only=True) as session:
+            return neighbours(
+                session,
+                self.indexes,
+                case.tenant,
+                asked,
+                k=case.k,
+                metric=metric,
+                filters=case.filters,
+                search_candidates=self.engine.search_candidates,
+            )
+
+
 @pytest.fixture(scope="module", params=ENGINES)
 def searched(
-    request: pytest.FixtureRequest, crowd: Crowd, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Engine, Indexes]]:
-    """An engine whose indexes have taken in all tasks."""
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Searched]:
     engine = ENGINES[request.param]
+    if engine.on not in engine_names(request.config, both=True):
+        pytest.skip("not asked for")
+    crowd: Crowd = request.getfixturevalue(engine.on)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(PartsIndex.__init__.__kwdefaults__, "exhaustive", engine.compared)
-        indexes = Indexes(tmp_path_factory.mktemp("index"))
+        indexes = open_indexes("auto", tmp_path_factory.mktemp("index"), crowd.database)
         with crowd.database.session(read_only=True) as session:
-            indexes.by_logs(session, "space")
-            indexes.by_parts(session, "space", crowd.population)
+            for population in (None, crowd.population):
+                indexes.followed(session, "space", population)
         indexes.wait()
-        yield engine, indexes
+        yield Searched(engine, crowd, indexes)
 
 
 def by_hand(crowd: Crowd, case: Case, metric: str) -> list[tuple[float, str]]:
@@ -207,22 +251,10 @@ def by_hand(crowd: Crowd, case: Case, metric: str) -> list[tuple[float, str]]:
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", CASES)
-def test_answers_are_those_of_a_ranking_by_hand(
-    crowd: Crowd, searched: tuple[Engine, Indexes], name: str, metric: str
-) -> None:
-    case, (engine, indexes) = CASES[name], searched
-    with crowd.database.session(read_only=True) as session:
-        found = neighbours(
-            session,
-            indexes,
-            case.tenant,
-            made(case.asked),
-            k=case.k,
-            metric=metric,
-            filters=case.filters,
-            search_candidates=engine.search_candidates,
-        )
-    expected = by_hand(crowd, case, metric)
+def test_answers_are_those_of_a_ranking_by_hand(searched: Searched, name: str, metric: str) -> None:
+    case = CASES[name]
+    found = searched.ask(made(case.asked), metric, case)
+    expected = by_hand(searched.crowd, case, metric)
     told = {neighbour.task.name: neighbour.distance for neighbour in found.neighbours}
     true = {name: distance for distance, name in expected}
     assert len(told) == min(case.k, len(expected))
@@ -230,23 +262,13 @@ def test_answers_are_those_of_a_ranking_by_hand(
     in_order = [name for _, name in expected if name in told]
     assert list(told) == in_order
     nearest = {name for _, name in expected[: case.k]}
-    assert len(nearest & told.keys()) >= round(engine.recall * len(nearest))
+    assert len(nearest & told.keys()) >= round(searched.engine.recall * len(nearest))
     assert found.unindexed == 0
 
 
-def test_both_ways_of_searching_are_what_they_say(
-    crowd: Crowd, searched: tuple[Engine, Indexes]
-) -> None:
-    engine, indexes = searched
-    for metric in ("combined", "cosine"):
-        with crowd.database.session(read_only=True) as session:
-            found = neighbours(
-                session,
-                indexes,
-                "acme",
-                made(7),
-                k=10,
-                metric=metric,
-                search_candidates=engine.search_candidates,
-            )
-        assert found.exact == (engine.compared == EVERY)
+@pytest.mark.parametrize("metric", ["combined", "cosine"])
+def test_every_way_of_searching_is_what_it_says(searched: Searched, metric: str) -> None:
+    found = searched.ask(made(7), metric, Case())
+    assert found.exact == (searched.engine.compared == EVERY)
+    of_database = isinstance(searched.indexes, PgvectorIndexes)
+    assert of_database == (searched.engine.on == SERVERS)

@@ -13,7 +13,7 @@ from app.embedding.distance import COMBINED
 from app.embedding.parts import Parts, Population, row_of
 from app.errors import DifferentSpaces
 from app.store import embeddings, indexes, tasks
-from app.store.indexes import Indexes
+from app.store.indexes import FaissIndexes
 from app.store.logs_index import LogsIndex
 from app.store.parts_index import PartsIndex
 from app.store.session import Database
@@ -47,7 +47,7 @@ def live(index: PartsIndex | LogsIndex) -> list[int]:
 @pytest.fixture(params=["parts", "logs"])
 def held(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Held:
     """The embeddings that the index of a process holds once it was asked for."""
-    ours = Indexes(tmp_path / "index")
+    ours = FaissIndexes(tmp_path / "index")
 
     def look() -> list[int]:
         with database.session(read_only=True) as session:
@@ -77,7 +77,7 @@ def test_an_index_follows_the_database(database: Database, held: Held) -> None:
 
 
 def test_processes_on_one_store_agree_at_once(database: Database, tmp_path: Path) -> None:
-    ours, theirs = Indexes(tmp_path / "index"), Indexes(tmp_path / "index")
+    ours, theirs = FaissIndexes(tmp_path / "index"), FaissIndexes(tmp_path / "index")
     made = fill(database, 0, 1)
     for step in range(3):
         found = []
@@ -97,7 +97,7 @@ def test_a_restored_database_is_noticed_at_the_next_start(
     """A seq may stand for another embedding than it did."""
     made = fill(database, 0, 1, 2)
     with database.session(read_only=True) as session:
-        Indexes(tmp_path / "index").by_parts(session, "space", POPULATION)
+        FaissIndexes(tmp_path / "index").by_parts(session, "space", POPULATION)
     with database.session() as session:
         session.execute(
             update(Embedding)
@@ -110,7 +110,7 @@ def test_a_restored_database_is_noticed_at_the_next_start(
             .values(vector=make_embedding(7).vector.tobytes())
         )
     with database.session(read_only=True) as session:
-        index, _ = Indexes(tmp_path / "index").by_parts(session, "space", POPULATION)
+        index, _ = FaissIndexes(tmp_path / "index").by_parts(session, "space", POPULATION)
         assert live(index) == seqs_of(made)
         rows = embeddings.matrix(session, seqs_of(made), "parts")
     parts = Parts.of(rows, EPSILON, POPULATION)
@@ -127,7 +127,7 @@ def test_many_new_ones_are_taken_in_beside_and_ranked_meanwhile(
     monkeypatch.setattr(indexes, "RANKED_UNINDEXED", 3)
     started: list[object] = []
     monkeypatch.setattr(indexes.Follower, "_start_beside", lambda *_: started.append(1))
-    ours = Indexes(tmp_path / "index")
+    ours = FaissIndexes(tmp_path / "index")
     made = fill(database, 0, 1, 2)
     with database.session(read_only=True) as session:
         ours.by_parts(session, "space", POPULATION)
@@ -153,7 +153,7 @@ def test_an_index_that_cannot_be_written_serves_as_it_is(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ours = Indexes(tmp_path / "index")
+    ours = FaissIndexes(tmp_path / "index")
     made = fill(database, 0, 1)
     with database.session(read_only=True) as session:
         ours.by_parts(session, "space", POPULATION)
@@ -177,7 +177,7 @@ def test_an_index_that_cannot_be_written_serves_as_it_is(
 
 def test_another_population_makes_another_index(database: Database, tmp_path: Path) -> None:
     fill(database, 0, 1)
-    ours = Indexes(tmp_path / "index")
+    ours = FaissIndexes(tmp_path / "index")
     other = Population(POPULATION.label + np.float32(0.5), POPULATION.domain)
     with database.session(read_only=True) as session:
         first, _ = ours.by_parts(session, "space", POPULATION)
@@ -192,12 +192,12 @@ SERVICE = """
 import itertools, sys
 from pathlib import Path
 from app.store import tasks
-from app.store.indexes import Indexes
+from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from tests.store.samples import make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
 
-database, ours = Database(sys.argv[1]), Indexes(Path(sys.argv[2]))
+database, ours = Database(sys.argv[1]), FaissIndexes(Path(sys.argv[2]))
 kept = []
 print("up", flush=True)
 for seed in itertools.count(1_000 * int(sys.argv[3])):
@@ -220,7 +220,7 @@ def test_whoever_adds_and_searches_is_killed_and_the_next_finds_all(
         directory = tmp_path / "index"
         seconds = generator.uniform(0.2, 0.6)
         run_and_kill(SERVICE, url, str(directory), str(life), seconds=seconds)
-        ours = Indexes(directory)
+        ours = FaissIndexes(directory)
         with database.session(read_only=True) as session:
             present = [seq for seq, _ in embeddings.added(session, "space", 0)]
             by_parts, left_out = ours.by_parts(session, "space", POPULATION)
@@ -228,7 +228,9 @@ def test_whoever_adds_and_searches_is_killed_and_the_next_finds_all(
             assert live(by_parts) == live(by_logs) == present
             assert left_out.count == 0
             for index, population in ((by_parts, POPULATION), (by_logs, None)):
-                anew, _ = Indexes(tmp_path / f"anew {life}").followed(session, "space", population)
+                anew, _ = FaissIndexes(tmp_path / f"anew {life}").followed(
+                    session, "space", population
+                )
                 points = (each.points(np.array(present)) for each in (index, anew))
                 np.testing.assert_allclose(*points, atol=1e-3)  # float16, in another order
     assert len(present) > 4

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,11 +13,18 @@ from app.embedding.parts import Parts, Population, row_of
 from app.embedding.vector import Noise, TaskEmbedding
 from app.errors import DifferentSpaces, InvalidRequest
 from app.store import jobs, reference, tasks
-from app.store.indexes import Indexes
-from app.store.neighbours import Filters, Query, Ranking, neighbours
+from app.store import neighbours as searched
+from app.store.neighbours import Filters, Query, Ranking
+from app.store.search import Indexes
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task, now
 from tests.store.samples import MORE, accept_task, make_embedding, ready_task, ship
+
+
+def neighbours(*asked: Any, **how: Any) -> Ranking:
+    """Asked twice: where no index was there the first time, one is now."""
+    searched.neighbours(*asked, **how)
+    return searched.neighbours(*asked, **how)
 
 
 def names(ranking: Ranking) -> list[str]:
@@ -53,7 +61,7 @@ def test_neighbours_are_those_of_exhaustive_exact_ranking(
     expected = one_to_many(rows[0], rows, metric, epsilon=1e-9, population=population)
     with database.session() as session:  # whose tasks are not what this is about
         session.execute(delete(Task).where(Task.tenant == PUBLIC))
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         ranking = neighbours(
             session,
             indexes,
@@ -76,7 +84,7 @@ def test_the_default_metric_is_combined_where_the_space_has_a_population(
     fill(database, 12)
 
     def nearest(metric: str | None = None) -> Ranking:
-        with database.session(read_only=True) as session:
+        with database.session() as session:
             return neighbours(
                 session,
                 indexes,
@@ -111,7 +119,7 @@ def test_tenants_see_their_own_and_the_library_only(database: Database, indexes:
     for tenant in ("acme", "rival", PUBLIC):
         fill(database, 3, tenant=tenant)
     for search_candidates in (100, 1):
-        with database.session(read_only=True) as session:
+        with database.session() as session:
             ranking = neighbours(
                 session,
                 indexes,
@@ -133,7 +141,7 @@ def test_a_task_with_the_same_bytes_stands_at_distance_zero(
         ready_task(session, make_embedding(1), recipe="same", name="third")
         ready_task(session, make_embedding(2), name="other")
     assert task.embedding_seq is not None
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         ranking = neighbours(
             session,
             indexes,
@@ -154,7 +162,7 @@ def test_only_embedded_tasks_that_are_kept_are_neighbours(
     with database.session() as session:
         accept_task(session, name="not embedded yet")
         tasks.get_own_task(session, "acme", made[1].id).expires_at = now()
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         ranking = neighbours(
             session, indexes, "acme", make_embedding(9), k=10, search_candidates=100
         )
@@ -172,7 +180,7 @@ def test_a_task_stays_a_neighbour_while_more_images_of_it_are_embedded(
         )
         jobs.start_job(session, embedding.id, max_attempts=3)
         assert (queued.task.status, embedding.task.status) == ("queued", "embedding")
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         ranking = neighbours(
             session, indexes, "acme", make_embedding(9), k=10, search_candidates=100
         )
@@ -184,7 +192,7 @@ def test_a_tag_narrows_the_search(database: Database, indexes: Indexes) -> None:
     with database.session() as session:
         ready_task(session, make_embedding(7), name="tagged", tags=("glyphs", "flags"))
     for search_candidates in (100, 1):
-        with database.session(read_only=True) as session:
+        with database.session() as session:
             ranking = neighbours(
                 session,
                 indexes,
@@ -202,7 +210,7 @@ def test_more_tasks_than_are_compared_are_proposed_and_the_answer_says_so(
 ) -> None:
     fill(database, 30)
     near = replace(make_embedding(4), vector=make_embedding(4).vector * np.float32(1.01))
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         few, every = (
             neighbours(session, indexes, "acme", near, k=2, search_candidates=count)
             for count in (10, 30)
@@ -216,7 +224,7 @@ def test_the_noise_floor_of_a_pair_is_the_larger_one(database: Database, indexes
     with database.session() as session:
         ready_task(session, make_embedding(1, noise_floor=0.2), name="noisy")
         ready_task(session, make_embedding(2, noise_floor=0.001), name="quiet")
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         ranking = neighbours(
             session,
             indexes,
@@ -239,7 +247,7 @@ def test_floors_are_those_of_the_metric_where_both_are_known(
         ready_task(session, make_embedding(1, noise=known), name="known")
         ready_task(session, make_embedding(2, noise=Noise({"cosine": 0.01})), name="of before")
     with_library(database, tmp_path, range(100, 102))
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         asked = make_embedding(3, noise=known)
         ranking = neighbours(
             session, indexes, "acme", asked, k=4, metric=metric, search_candidates=100
@@ -274,7 +282,7 @@ def test_a_neighbour_tells_whether_the_next_one_is_farther_beyond_the_noise(
         for number, embedding in enumerate(made):
             noise = Noise({"cosine": floor})
             ready_task(session, replace(embedding, noise=noise), name=f"acme {number}")
-    with database.session(read_only=True) as session:
+    with database.session() as session:
         first, every = (
             neighbours(session, indexes, "acme", asked, k=k, search_candidates=100) for k in (2, 6)
         )

@@ -8,8 +8,8 @@ import pytest
 from sqlalchemy import func, select
 
 from app.store import embeddings, reference, tasks
-from app.store.indexes import Indexes
 from app.store.neighbours import neighbours
+from app.store.search import Indexes
 from app.store.session import Database
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task
 from tests.store.samples import make_embedding, ship, without

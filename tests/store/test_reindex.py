@@ -10,10 +10,10 @@ from sqlalchemy import func, select
 from app.errors import Conflict
 from app.store import embeddings, jobs, reindex, spaces, tasks
 from app.store.blobs import BlobStore
-from app.store.indexes import Indexes
 from app.store.jobs import Start
 from app.store.neighbours import neighbours
 from app.store.reindex import Begun
+from app.store.search import Indexes
 from app.store.session import Database
 from app.store.spaces import SpaceCount
 from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task
