@@ -1,11 +1,11 @@
 """One compute thread a process: the suite runs as many processes as there are cores.
 
-Tests that ask for `engines` run on those in this process. Tests of the store, those that are marked
-`both_engines`, and all where --engines says so, run on servers too.
+Tests that ask for `engines` run on those in this process, tests of the store on servers too. Marked
+ones run on those that the mark names and on no others; all run where --engines says.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -32,19 +32,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def engine_names(config: pytest.Config, *, both: bool) -> list[str]:
+def asked_for(config: pytest.Config, engines: Iterable[str]) -> list[str]:
+    """Those of the engines that --engines leaves."""
     asked = config.getoption("--engines")
-    if asked == "both" or (asked is None and both):
-        return [EMBEDDED, SERVERS]
-    return [asked or EMBEDDED]
+    return [name for name in engines if asked in (None, "both", name)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if "engines" in metafunc.fixturenames:
-        of_store = metafunc.definition.path.parent.name == "store"
-        both = of_store or metafunc.definition.get_closest_marker("both_engines") is not None
-        names = engine_names(metafunc.config, both=both)
-        metafunc.parametrize("engines", names, indirect=True)
+    if "engines" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker("engines")
+    engines: tuple[str, ...] = marker.args if marker else (EMBEDDED, SERVERS)
+    usually_both = marker or metafunc.definition.path.parent.name == "store"
+    if metafunc.config.getoption("--engines") is None and not usually_both:
+        engines = (EMBEDDED,)
+    metafunc.parametrize("engines", asked_for(metafunc.config, engines), indirect=True)
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -51,6 +51,9 @@ class Engine(Protocol):
 
     def enqueue(self, job_id: str, kind: str) -> None:
         """Sees to it that the job runs: nothing to do where it is pending already."""
+
+    def take_over(self, executor_ids: Sequence[str]) -> None:
+        """What those left pending, who are dead, goes back to its queue, for whoever is free."""
 
     def forget_ended(self, before: datetime) -> None:
         """Drops the records of work that ended earlier than that."""
@@ -107,6 +110,11 @@ class DbosEngine:
             DBOS.delete_workflow(job_id)
         with SetWorkflowID(job_id):
             DBOS.enqueue_workflow(_QUEUES.get(kind, _QUEUE), self._workflow, job_id)
+
+    def take_over(self, executor_ids: Sequence[str]) -> None:
+        # Of the server that DBOS has for its own console, which nobody is to run for this. Several
+        # may ask at once: what is taken up again belongs to the dead no more.
+        DBOS._recover_pending_workflows(list(executor_ids))
 
     def forget_ended(self, before: datetime) -> None:
         while ended := DBOS.list_workflows(

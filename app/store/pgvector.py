@@ -30,7 +30,7 @@ from app.store import embeddings, points, reference
 from app.store.parts_index import REFITTED, Likened, parts_key
 from app.store.points import LOGS, Kind, LogPoints, PartPoints
 from app.store.search import Points, Search, Unindexed, Visible
-from app.store.session import Database, try_hold
+from app.store.session import Database
 from app.store.space_index import Found, proposals
 from app.store.tables import PUBLIC, Embedding, SearchIndex, Task, now
 from app.store.vectors import Matrix, Rows, nearest
@@ -100,6 +100,9 @@ class PgvectorIndexes:
         self, session: Session, space_id: str, population: Population | None
     ) -> tuple[Points | None, Unindexed]:
         index, unindexed = self._opened(session, space_id, population)
+        if index is None:  # to this session: one may have been made just now
+            with self._database.session(read_only=True) as later:
+                index, unindexed = self._opened(later, space_id, population)
         return None if index is None else _Held(self._database, index), unindexed
 
     def wait(self) -> None:
@@ -188,8 +191,8 @@ class _Builder:
 
     def try_to_build(self) -> None:
         try:
-            with self._database.session() as alone:
-                if try_hold(alone, f"search index {' '.join(self.makes)}"):
+            with self._database.alone(f"search index {' '.join(self.makes)}") as is_alone:
+                if is_alone:
                     self._build()
         except (DBAPIError, Unavailable) as error:
             log_event(

@@ -65,6 +65,19 @@ class Database:
         finally:
             engine.dispose()
 
+    @contextmanager
+    def alone(self, what: str) -> Iterator[bool]:
+        """Whether no other process is at that: if so, none will be until this is over.
+
+        Without a unit of work: what is done takes its own. Of SQLite nobody asks, whose file has
+        one worker.
+        """
+        if self._writer.dialect.name != "postgresql":
+            yield True
+            return
+        with self.session() as session:
+            yield bool(session.scalar(select(func.pg_try_advisory_xact_lock(_key(what)))))
+
     def dispose(self) -> None:
         self._writer.dispose()
 
@@ -76,11 +89,6 @@ def hold(session: Session, what: str) -> None:
     """
     if session.get_bind().dialect.name == "postgresql":
         session.execute(select(func.pg_advisory_xact_lock(_key(what))))
-
-
-def try_hold(session: Session, what: str) -> bool:
-    """`hold` where nobody else does; whether it was so. For PostgreSQL only."""
-    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(_key(what)))))
 
 
 def _key(what: str) -> int:

@@ -2,26 +2,24 @@ from __future__ import annotations
 
 import csv
 import io
-from pathlib import Path
 
 import pytest
 
 from app.jobs.atlas import refresh
-from app.store.indexes import FaissIndexes
 from tests.api.conftest import LIBRARY_SPACE, SPACE, Service, assert_problem
 
+pytestmark = pytest.mark.engines("embedded", "servers")
 
-def draw(service: Service, directory: Path) -> None:
-    refresh(
-        service.resources.database, FaissIndexes(directory / "drawn"), threads=1, stop=lambda: False
-    )
+
+def draw(service: Service) -> None:
+    refresh(service.resources.database, service.resources.indexes, threads=1, stop=lambda: False)
 
 
 @pytest.fixture
-def drawn(service: Service, tmp_path: Path) -> list[str]:
+def drawn(service: Service) -> list[str]:
     """Ids of seven tasks on the map, the oldest first."""
     ids = [service.ready(seed=seed, tags=["odd"] if seed % 2 else []) for seed in range(7)]
-    draw(service, tmp_path)
+    draw(service)
     return ids
 
 

@@ -11,6 +11,8 @@ import pytest
 from app.api.jobs import stop_streams
 from tests.api.conftest import Service, assert_problem
 
+pytestmark = pytest.mark.engines("embedded", "servers")
+
 
 def events(text: str) -> list[dict[str, Any]]:
     data = [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")]

@@ -23,6 +23,8 @@ from tests.api.conftest import (
     embedding_of,
 )
 
+pytestmark = pytest.mark.engines("embedded", "servers")
+
 
 def test_neighbours_are_ranked_by_exact_distance_and_leave_the_task_out(service: Service) -> None:
     asked = service.ready(seed=0)

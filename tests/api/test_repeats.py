@@ -6,6 +6,8 @@ import pytest
 
 from tests.api.conftest import SPACE, Service, archive_of, assert_problem, embedding_of
 
+pytestmark = pytest.mark.engines("embedded", "servers")
+
 
 def test_the_same_key_and_request_get_the_same_answer_and_one_task(service: Service) -> None:
     first = service.send(key="k1", name="animals")

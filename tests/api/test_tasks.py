@@ -23,6 +23,8 @@ from tests.api.conftest import (
     embedding_of,
 )
 
+pytestmark = pytest.mark.engines("embedded", "servers")
+
 
 def test_an_archive_becomes_a_queued_task_with_job_outbox_row_and_blob(service: Service) -> None:
     answer = service.send(name="animals", tags=["pets", "farm"], label_kind="single_label")

@@ -10,7 +10,8 @@ from app.embedding.vector import TaskEmbedding
 from app.jobs.atlas import refresh
 from app.store import atlas, embeddings, tasks
 from app.store.atlas import Place
-from app.store.indexes import FaissIndexes
+from app.store.indexes import open_indexes
+from app.store.search import Indexes
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task, now
 from tests.store.samples import make_embedding, ready_task
@@ -19,8 +20,8 @@ SPACE = "space"
 
 
 @pytest.fixture
-def indexes(tmp_path: Path) -> FaissIndexes:
-    return FaissIndexes(tmp_path / "index")
+def indexes(database: Database, tmp_path: Path) -> Indexes:
+    return open_indexes("auto", tmp_path / "index", database)
 
 
 def of_kind(kind: int, seed: int) -> TaskEmbedding:
@@ -47,7 +48,7 @@ def fill(database: Database, count: int, *, tenant: str = "acme", start: int = 0
         ]
 
 
-def drawn(database: Database, indexes: FaissIndexes) -> int:
+def drawn(database: Database, indexes: Indexes) -> int:
     return refresh(database, indexes, threads=1, stop=lambda: False)
 
 
@@ -62,7 +63,7 @@ def positions(found: dict[int, Place]) -> dict[int, tuple[float, float]]:
 
 
 def test_a_map_is_drawn_once_and_again_only_after_a_change(
-    database: Database, indexes: FaissIndexes
+    database: Database, indexes: Indexes
 ) -> None:
     made = fill(database, 30)
     assert drawn(database, indexes) == 1
@@ -73,9 +74,7 @@ def test_a_map_is_drawn_once_and_again_only_after_a_change(
     assert drawn(database, indexes) == 0
 
 
-def test_new_tasks_leave_the_others_where_they_are(
-    database: Database, indexes: FaissIndexes
-) -> None:
+def test_new_tasks_leave_the_others_where_they_are(database: Database, indexes: Indexes) -> None:
     fill(database, 30)
     drawn(database, indexes)
     before = positions(places(database))
@@ -87,7 +86,7 @@ def test_new_tasks_leave_the_others_where_they_are(
 
 
 def test_after_many_new_tasks_all_settle_from_where_they_are(
-    database: Database, indexes: FaissIndexes
+    database: Database, indexes: Indexes
 ) -> None:
     fill(database, 30)
     drawn(database, indexes)
@@ -103,7 +102,7 @@ def test_after_many_new_tasks_all_settle_from_where_they_are(
 
 
 def test_what_is_gone_goes_and_what_is_embedded_anew_finds_another_place(
-    database: Database, indexes: FaissIndexes
+    database: Database, indexes: Indexes
 ) -> None:
     made = fill(database, 30)
     drawn(database, indexes)
@@ -119,7 +118,7 @@ def test_what_is_gone_goes_and_what_is_embedded_anew_finds_another_place(
     assert after[made[2].seq] == before[made[2].seq]
 
 
-def test_each_tenant_has_a_map_of_what_it_sees(database: Database, indexes: FaissIndexes) -> None:
+def test_each_tenant_has_a_map_of_what_it_sees(database: Database, indexes: Indexes) -> None:
     public = fill(database, 6, tenant=PUBLIC)
     ours = fill(database, 3, tenant="acme", start=20)
     fill(database, 3, tenant="rival", start=40)
@@ -138,9 +137,7 @@ def test_each_tenant_has_a_map_of_what_it_sees(database: Database, indexes: Fais
         assert own.tenant == "rival"
 
 
-def test_tasks_of_the_same_bytes_lie_on_one_another(
-    database: Database, indexes: FaissIndexes
-) -> None:
+def test_tasks_of_the_same_bytes_lie_on_one_another(database: Database, indexes: Indexes) -> None:
     fill(database, 10)
     with database.session() as session:
         twins = [ready_task(session, make_embedding(7), recipe="same") for _ in range(2)]
@@ -149,7 +146,7 @@ def test_tasks_of_the_same_bytes_lie_on_one_another(
     assert found[twins[0].seq] == found[twins[1].seq]
 
 
-def test_a_space_that_was_left_loses_its_map(database: Database, indexes: FaissIndexes) -> None:
+def test_a_space_that_was_left_loses_its_map(database: Database, indexes: Indexes) -> None:
     [task] = fill(database, 1)
     assert drawn(database, indexes) == 1
     with database.session() as session:
@@ -159,7 +156,7 @@ def test_a_space_that_was_left_loses_its_map(database: Database, indexes: FaissI
         assert atlas.find(session, "acme", SPACE) is None
 
 
-def test_a_map_with_clusters_names_them(database: Database, indexes: FaissIndexes) -> None:
+def test_a_map_with_clusters_names_them(database: Database, indexes: Indexes) -> None:
     fill(database, 60)
     drawn(database, indexes)
     with database.session(read_only=True) as session:
@@ -174,7 +171,7 @@ def test_a_map_with_clusters_names_them(database: Database, indexes: FaissIndexe
 
 
 def test_a_worker_that_is_to_stop_leaves_the_other_maps(
-    database: Database, indexes: FaissIndexes
+    database: Database, indexes: Indexes
 ) -> None:
     fill(database, 3)
     assert refresh(database, indexes, threads=1, stop=lambda: True) == 0

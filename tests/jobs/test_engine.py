@@ -17,9 +17,9 @@ from app.store.jobs import FINETUNE
 from app.store.tasks import EMBED_TASK
 from tests.engines import Engines
 
-pytestmark = pytest.mark.both_engines
+pytestmark = pytest.mark.engines("embedded", "servers")
 
-Start = Callable[[Callable[[str], None]], DbosEngine]
+Start = Callable[..., DbosEngine]
 
 
 @pytest.fixture
@@ -33,10 +33,12 @@ def start(settings: Settings) -> Iterator[Start]:
     """Starts an engine on one and the same database; a started one is stopped first."""
     running: list[DbosEngine] = []
 
-    def start(work: Callable[[str], None]) -> DbosEngine:
+    def start(work: Callable[[str], None], executor_id: str = "one") -> DbosEngine:
         while running:
             running.pop().stop()
-        engine = DbosEngine(settings.engine_url, executor_id="one", poll_interval_seconds=0.02)
+        engine = DbosEngine(
+            settings.engine_url, executor_id=executor_id, poll_interval_seconds=0.02
+        )
         engine.start(work)
         running.append(engine)
         return engine
@@ -123,6 +125,20 @@ def test_job_handed_back_is_resumed_by_the_next_start_and_not_before(start: Star
     idle = Calls()
     start(idle)
     assert idle.wait_for(0) == []
+
+
+def test_work_of_an_executor_that_never_comes_back_goes_to_one_that_is_there(
+    start: Start, settings: Settings
+) -> None:
+    leaving = Calls(ends_with=HandBack())
+    start(leaving).enqueue("a", EMBED_TASK)
+    leaving.wait_for(1)
+    taking = Calls()
+    engine = start(taking, executor_id="two")
+    assert taking.wait_for(0) == []
+    for _ in range(2):
+        engine.take_over(["one"])
+    assert taking.wait_for(1) == ["a"]
 
 
 def test_job_whose_work_raised_can_be_handed_over_again(start: Start) -> None:

@@ -13,7 +13,7 @@ from app.store.check import Report, check
 from app.store.indexes import FaissIndexes, open_indexes
 from app.store.session import Database
 from app.store.tables import Embedding, EmbeddingArrays, SearchIndex
-from tests.engines import SERVERS, Engines
+from tests.engines import Engines
 from tests.store.samples import make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
 
@@ -72,12 +72,9 @@ def test_a_store_that_fits_together_has_no_findings(kept: Kept, deep: bool) -> N
     assert report.checked == {"archives": 2, "embeddings": 2, "index rows": 4}
 
 
+@pytest.mark.engines("servers")
 @pytest.mark.parametrize("deep", [False, True])
-def test_an_index_in_the_database_with_other_numbers_is_found(
-    kept: Kept, engines: Engines, deep: bool
-) -> None:
-    if engines.name != SERVERS:
-        pytest.skip("SQLite keeps none")
+def test_an_index_in_the_database_with_other_numbers_is_found(kept: Kept, deep: bool) -> None:
     indexes = open_indexes("pgvector", kept.index_dir, kept.database)
     with kept.database.session(read_only=True) as session:
         for population in (None, POPULATION):
@@ -164,9 +161,8 @@ def test_indexes_that_nothing_needs_any_more_are_found(kept: Kept) -> None:
     assert kept.check().findings == []
 
 
+@pytest.mark.engines("embedded")  # PostgreSQL looks after its own pages
 def test_a_damaged_database_file_is_found(kept: Kept, url: str) -> None:
-    if not url.startswith("sqlite"):
-        pytest.skip("PostgreSQL looks after its own pages")
     root = text("SELECT rootpage FROM sqlite_schema WHERE name = 'tasks'")
     with kept.database.session(read_only=True) as session:
         page = session.scalar(root)

@@ -28,7 +28,7 @@ from app.store.pgvector import PgvectorIndexes
 from app.store.search import Indexes
 from app.store.session import Database
 from app.store.tables import PUBLIC, Task
-from tests.conftest import engine_names
+from tests.conftest import asked_for
 from tests.engines import EMBEDDED, SERVERS, emptied
 from tests.store.conftest import MIGRATIONS
 from tests.store.samples import make_embedding, ready_task, ship
@@ -214,7 +214,7 @@ def searched(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Searched]:
     engine = ENGINES[request.param]
-    if engine.on not in engine_names(request.config, both=True):
+    if not asked_for(request.config, [engine.on]):
         pytest.skip("not asked for")
     crowd: Crowd = request.getfixturevalue(engine.on)
     with pytest.MonkeyPatch.context() as patch:

@@ -57,12 +57,10 @@ def fill(database: Database, *seeds: int, space_id: str = "space") -> list[Task]
 
 def build(
     database: Database, indexes: PgvectorIndexes, population: Population | None = POPULATION
-) -> Unindexed:
-    """What the first search, which has it made, does not find in it."""
+) -> None:
     with database.session(read_only=True) as session:
-        _, unindexed = indexes.followed(session, "space", population)
+        indexes.followed(session, "space", population)
     indexes.wait()
-    return unindexed
 
 
 def every_index(database: Database) -> list[SearchIndex]:
@@ -81,28 +79,33 @@ def present(database: Database) -> list[int]:
         return [seq for seq, _ in embeddings.added(session, "space", 0)]
 
 
-def nearest_seqs(database: Database, indexes: PgvectorIndexes, seed: int) -> list[int]:
+def ask(database: Database, indexes: PgvectorIndexes, seed: int) -> tuple[list[int], Unindexed]:
     with database.session(read_only=True) as session:
         ranker = Ranker.of(
             row_of(make_embedding(seed)), "combined", epsilon=EPSILON, population=POPULATION
         )
         visible = Visible("acme", seen_in("acme", "space"))
         search, unindexed = indexes.searching(session, "space", ranker, visible, 100)
-        assert unindexed == Unindexed()
-        return search(10, False).seqs.tolist()
+        return search(10, False).seqs.tolist(), unindexed
+
+
+def nearest_seqs(database: Database, indexes: PgvectorIndexes, seed: int) -> list[int]:
+    seqs, unindexed = ask(database, indexes, seed)
+    assert unindexed == Unindexed()
+    return seqs
 
 
 def test_the_first_search_has_an_index_made_and_ranks_without_it(
     database: Database, indexes: PgvectorIndexes
 ) -> None:
     with pytest.raises(DifferentSpaces):
-        build(database, indexes)
+        ask(database, indexes, 0)
     made = [task.embedding_seq for task in fill(database, 0, 1, 2)]
-    assert build(database, indexes) == Unindexed(tuple(made), 3)
+    assert ask(database, indexes, 0) == ([], Unindexed(tuple(made), 3))
     [index] = every_index(database)
     assert index.completed_at is not None
     assert held(database, index) == made
-    assert build(database, indexes) == Unindexed()
+    assert sorted(nearest_seqs(database, indexes, 0)) == made
     assert len(every_index(database)) == 1
 
 
@@ -137,8 +140,9 @@ def test_of_many_embeddings_an_index_is_made_beside_the_search(
     monkeypatch.setattr(pgvector, "AT_ONCE", 4)
     monkeypatch.setattr(pgvector, "RANKED_UNINDEXED", 3)
     made = [task.embedding_seq for task in fill(database, *range(9))]
-    assert build(database, indexes) == Unindexed(tuple(made[:3]), 9)
-    assert build(database, indexes) == Unindexed()
+    assert ask(database, indexes, 0) == ([], Unindexed(tuple(made[:3]), 9))
+    indexes.wait()
+    assert sorted(nearest_seqs(database, indexes, 0)) == made
     assert held(database, every_index(database)[0]) == made
 
 
@@ -208,7 +212,8 @@ def test_other_axes_are_looked_for_once_there_are_many_times_as_many(
     fill(database, 0, 1, 2)
     build(database, indexes)
     fill(database, *range(3, 7))
-    assert build(database, indexes) == Unindexed()  # the first one serves meanwhile
+    assert sorted(nearest_seqs(database, indexes, 0)) == present(database)  # by the first one
+    indexes.wait()
     first, second = every_index(database)
     assert (first.fitted, second.fitted) == (3, 7)
     fill(database, 9)
