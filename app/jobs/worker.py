@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 EMBEDDED = "embedded"
 HEARTBEAT_SECONDS = 2.0
+LEASE_SECONDS = 10.0  # so long may a worker be silent before others take its jobs
 LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
 RECONCILE_SECONDS = 60.0  # so long does a job wait that is to be tried again
 HOUSEKEEPING_SECONDS = 3600.0
@@ -68,7 +69,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     database.migrate(shared_directory("migrations"))
     worker_id = own_id(settings)
     with database.session() as session:
-        workers.remove(session, worker_id)  # a killed predecessor's: nobody is ready yet
+        workers.retire(session, worker_id)  # a killed predecessor: nobody is ready yet
 
     # Torch takes seconds to import: not before the lock is held and signals are heard.
     import torch
@@ -135,13 +136,13 @@ def _work(settings: Settings, device: str, database: Database) -> None:
 
     _in_background(stopping, settings, database)
 
-    _dispatch_until(stopping, settings, database, blobs, engine)
+    _dispatch_until(stopping, settings, database, blobs, engine, worker_id)
 
     in_order = at_work.wait_until_none(settings.shutdown_grace_seconds)
     engine.stop()
     heart.join()
     with database.session() as session:
-        workers.remove(session, worker_id)
+        workers.retire(session, worker_id)
     log_event("worker.stopped", pid=os.getpid(), in_order=in_order)
     if not in_order:
         # The job sits in a batch that does not end, and Python would wait for its thread.
@@ -165,8 +166,9 @@ def _dispatch_until(
     database: Database,
     blobs: BlobStore,
     engine: Engine,
+    worker_id: str,
 ) -> None:
-    reconcile_at = clean_at = time.monotonic()
+    reconcile_at = clean_at = look_at = time.monotonic()
     while not stopping.is_set():
         pause_seconds = settings.poll_interval_seconds
         try:
@@ -175,12 +177,16 @@ def _dispatch_until(
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
                 reconcile(database, engine)
                 sweep_embeddings(database)
+            if settings.engine_is_shared and time.monotonic() >= look_at:
+                look_at = time.monotonic() + HEARTBEAT_SECONDS
+                take_over(database, engine, worker_id)
             if time.monotonic() >= clean_at:
                 clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
                 housekeep(settings, database, blobs, engine)
         except Exception:  # the database may be back at the next turn
             log_event("worker.dispatch_failed", level=logging.ERROR, exc_info=True)
             pause_seconds = PAUSE_AFTER_ERROR_SECONDS
+            look_at = time.monotonic() + LEASE_SECONDS  # the others could not beat either
         stopping.wait(pause_seconds)
 
 
@@ -203,17 +209,26 @@ def _in_background(stopping: threading.Event, settings: Settings, database: Data
     ):
         if seconds:
             threading.Thread(
-                target=_repeat_until, args=(stopping, seconds, work, name), name=name, daemon=True
+                target=_repeat_until,
+                args=(stopping, seconds, database, work, name),
+                name=name,
+                daemon=True,
             ).start()
 
 
 def _repeat_until(
-    stopping: threading.Event, interval_seconds: float, work: Callable[[], object], name: str
+    stopping: threading.Event,
+    interval_seconds: float,
+    database: Database,
+    work: Callable[[], object],
+    name: str,
 ) -> None:
-    """What is at work is left at the end."""
+    """What is at work is left at the end; one worker at a time is at it."""
     while not stopping.wait(interval_seconds):
         try:
-            work()
+            with database.alone(name) as is_alone:
+                if is_alone:
+                    work()
         except Exception:  # what was wrong may be over at the next turn
             log_event(f"{name}.failed", level=logging.ERROR, exc_info=True)
 
@@ -236,6 +251,22 @@ def dispatch(database: Database, engine: Engine) -> None:
         for job_id, kind in jobs.kinds(session, [row.job_id for row in rows]):
             engine.enqueue(job_id, kind)
         jobs.delete_outbox(session, rows)
+
+
+def take_over(database: Database, engine: Engine, own_id: str) -> None:
+    """Has the jobs of dead workers done by those that are alive.
+
+    In this order: after a crash in between, another one does the same again.
+    """
+    with database.session(read_only=True) as session:
+        dead = [each for each in workers.silent(session, LEASE_SECONDS) if each != own_id]
+    if not dead:
+        return
+    engine.take_over(dead)
+    with database.session() as session:
+        for worker_id in dead:
+            workers.remove_silent(session, worker_id, LEASE_SECONDS)
+    log_event("worker.taken_over", level=logging.WARNING, workers=dead)
 
 
 class _AtWork:
@@ -286,7 +317,11 @@ def _beat(database: Database, worker_id: str, stopping: threading.Event) -> None
     while not stopping.wait(HEARTBEAT_SECONDS):
         try:
             with database.session() as session:
-                workers.beat(session, worker_id)
+                counts = workers.beat(session, worker_id)
+            if not counts:
+                # Others have its jobs, and tokens keep it from writing to them: to begin anew.
+                log_event("worker.taken_for_dead", level=logging.ERROR)
+                stopping.set()
         except Exception:
             log_event("worker.heartbeat_failed", level=logging.WARNING, exc_info=True)
 

@@ -1,29 +1,69 @@
-"""Workers that are up, by their heartbeat."""
+"""Workers that are up, by their heartbeat.
+
+Beats are told by the database's clock, which all machines share; a SQLite file is one machine's.
+"""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Interval,
+    delete,
+    func,
+    literal,
+    select,
+    update,
+)
 from sqlalchemy.orm import Session
 
-from app.store.tables import Worker, now
+from app.store.tables import UtcDateTime, Worker, now
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def register(session: Session, worker: Worker) -> None:
     """A worker of the same id, gone or not, gives way."""
     session.merge(worker)
+    session.flush()
+    beat(session, worker.id)
 
 
-def beat(session: Session, worker_id: str) -> None:
-    session.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=now()))
+def beat(session: Session, worker_id: str) -> bool:
+    """Whether the worker still counts: one that was silent for too long is taken for dead."""
+    mine = update(Worker).where(Worker.id == worker_id)
+    result = session.execute(mine.values(heartbeat_at=_clock(session)))
+    return isinstance(result, CursorResult) and result.rowcount == 1
+
+
+def retire(session: Session, worker_id: str) -> None:
+    """As one whose heart has not beaten for long: nobody counts on it, others may take over from
+    it."""
+    session.execute(update(Worker).where(Worker.id == worker_id).values(heartbeat_at=_LONG_AGO))
 
 
 def alive(session: Session, within_seconds: float) -> list[Worker]:
     """Those whose heart beat that recently, the longest-serving first."""
-    recent = Worker.heartbeat_at > now() - timedelta(seconds=within_seconds)
+    recent = Worker.heartbeat_at > _clock(session, -within_seconds)
     return list(session.scalars(select(Worker).where(recent).order_by(Worker.started_at)))
 
 
-def remove(session: Session, worker_id: str) -> None:
-    session.execute(delete(Worker).where(Worker.id == worker_id))
+def silent(session: Session, for_seconds: float) -> list[str]:
+    """Ids of those whose heart has not."""
+    long_ago = Worker.heartbeat_at <= _clock(session, -for_seconds)
+    return list(session.scalars(select(Worker.id).where(long_ago)))
+
+
+def remove_silent(session: Session, worker_id: str, for_seconds: float) -> None:
+    """Unless its heart beat again meanwhile."""
+    long_ago = Worker.heartbeat_at <= _clock(session, -for_seconds)
+    session.execute(delete(Worker).where(Worker.id == worker_id, long_ago))
+
+
+def _clock(session: Session, seconds: float = 0.0) -> ColumnElement[datetime]:
+    delta = timedelta(seconds=seconds)
+    if session.get_bind().dialect.name == "postgresql":
+        return func.clock_timestamp(type_=UtcDateTime) + literal(delta, Interval)
+    return literal(now() + delta, UtcDateTime)

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import threading
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,10 +18,10 @@ from app.jobs.engine import DbosEngine
 from app.jobs.housekeeping import housekeep, reconcile
 from app.jobs.worker import dispatch
 from app.settings import Settings
-from app.store import archives, embeddings, jobs, tasks
+from app.store import archives, embeddings, jobs, tasks, workers
 from app.store.blobs import BlobStore
 from app.store.session import Database
-from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, now
+from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, Worker, now
 from tests.jobs.conftest import PROBE, TENANT
 from tests.store.samples import make_embedding, ready_task
 
@@ -29,11 +31,15 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.pending: list[str] = []
+        self.taken_over: list[str] = []
         self.fails = False
 
     def start(self, work: object) -> None: ...
 
     def stop(self) -> None: ...
+
+    def take_over(self, executor_ids: Sequence[str]) -> None:
+        self.taken_over += executor_ids
 
     def forget_ended(self, before: object) -> None: ...
 
@@ -181,7 +187,7 @@ def test_jobs_to_be_tried_again_are_looked_for_more_often_than_the_house_is_kept
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.0)
     monkeypatch.setattr(worker, "reconcile", lambda *_: note("reconcile"))
     monkeypatch.setattr(worker, "housekeep", lambda *_: note("housekeep"))
-    worker._dispatch_until(stopping, settings, database, blobs, FakeEngine())
+    worker._dispatch_until(stopping, settings, database, blobs, FakeEngine(), "one")
     assert done == ["reconcile", "housekeep", "reconcile", "reconcile"]
 
 
@@ -239,6 +245,41 @@ def test_housekeeping_deletes_tasks_that_were_not_to_be_kept(
     with database.session(read_only=True) as session:
         assert len(session.scalars(select(Task)).all()) == 1
         assert len(session.scalars(select(Job)).all()) == 1
+
+
+def test_dead_workers_are_taken_over_from_once_and_never_oneself(database: Database) -> None:
+    with database.session() as session:
+        for name in ("one", "dead", "alive"):
+            fields = {"probe": PROBE, "space_id": "space", "device": "cpu", "code_version": ""}
+            workers.register(session, Worker(id=name, **fields))
+        for name in ("one", "dead"):
+            workers.retire(session, name)
+    engine = FakeEngine()
+    for _ in range(2):
+        worker.take_over(database, engine, "one")
+    assert engine.taken_over == ["dead"]
+    with database.session(read_only=True) as session:
+        assert [each.id for each in workers.alive(session, 60)] == ["alive"]
+
+
+def test_a_worker_that_was_taken_for_dead_stops(database: Database) -> None:
+    stopping = threading.Event()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(worker, "HEARTBEAT_SECONDS", 0.01)
+        worker._beat(database, "nobody knows it", stopping)
+    assert stopping.is_set()
+
+
+def test_the_id_of_a_worker_is_that_of_its_data_directory(tmp_path: Path) -> None:
+    alone = Settings(data_dir=tmp_path / "alone")
+    beside, other = (
+        Settings(data_dir=tmp_path / name, jobs_url="postgresql+psycopg://host/name")
+        for name in ("beside", "other")
+    )
+    for settings in (beside, other):
+        settings.data_dir.mkdir()
+    assert worker.own_id(alone) == worker.EMBEDDED
+    assert worker.own_id(beside) == worker.own_id(beside) != worker.own_id(other)
 
 
 def test_second_worker_on_one_data_directory_is_refused(

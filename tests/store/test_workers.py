@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+import pytest
+
 from app.store import workers
 from app.store.session import Database
 from app.store.tables import Worker, now
@@ -21,15 +23,39 @@ def alive(database: Database) -> list[str]:
 def test_a_worker_is_alive_while_its_heart_beats(database: Database) -> None:
     with database.session() as session:
         workers.register(session, make_worker("a"))
-        workers.register(session, make_worker("b", heartbeat_at=now() - timedelta(seconds=60)))
+        workers.register(session, make_worker("b"))
+        workers.retire(session, "b")
     assert alive(database) == ["a"]
     with database.session() as session:
-        workers.beat(session, "b")
-        workers.beat(session, "gone")
+        assert workers.beat(session, "b")
+        assert not workers.beat(session, "gone")
     assert alive(database) == ["a", "b"]
+
+
+def test_a_silent_worker_is_removed_unless_its_heart_beats_again(database: Database) -> None:
     with database.session() as session:
-        workers.remove(session, "a")
-    assert alive(database) == ["b"]
+        for name in "abc":
+            workers.register(session, make_worker(name))
+        for name in "ab":
+            workers.retire(session, name)
+    with database.session(read_only=True) as session:
+        silent = workers.silent(session, for_seconds=10)
+    assert silent == ["a", "b"]
+    with database.session() as session:
+        workers.beat(session, "b")
+        for name in silent:
+            workers.remove_silent(session, name, for_seconds=10)
+    assert alive(database) == ["b", "c"]
+
+
+@pytest.mark.engines("servers")
+def test_where_the_database_has_a_clock_that_of_a_machine_does_not_count(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.session() as session:
+        workers.register(session, make_worker("a"))
+    monkeypatch.setattr("app.store.workers.now", lambda: now() + timedelta(days=1))
+    assert alive(database) == ["a"]
 
 
 def test_a_worker_that_comes_back_takes_its_own_place(database: Database) -> None:

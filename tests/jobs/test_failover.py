@@ -1,0 +1,105 @@
+"""Two workers as on two machines, one PostgreSQL and one bucket: what one leaves the other does."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, select, text
+
+from app.jobs.supervisor import child_environment
+from app.settings import Settings
+from app.store import tasks, workers
+from app.store.blobs import open_blobs
+from app.store.session import Database
+from app.store.tables import Job
+from tests.images import labelled_zip
+from tests.jobs.conftest import PROBE, TENANT
+from tests.jobs.held import HOLD, WORKER_COMMAND
+
+PATIENCE_SECONDS = 180
+
+pytestmark = pytest.mark.engines("servers")
+
+
+@pytest.fixture
+def hold(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """While it is there, jobs stay half way."""
+    path = tmp_path / "hold"
+    path.touch()
+    monkeypatch.setenv(HOLD, str(path))
+    return path
+
+
+@contextmanager
+def machine(settings: Settings, data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
+    own = settings.model_copy(update={"data_dir": data_dir})
+    process = subprocess.Popen(
+        WORKER_COMMAND, env=child_environment(own, os.environ), stdin=subprocess.PIPE
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    give_up_at = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < give_up_at
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(("number", "attempts"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
+def test_the_job_of_a_worker_that_never_comes_back_is_done_once_by_another(
+    settings: Settings,
+    database: Database,
+    hold: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    attempts: int,
+) -> None:
+    def job() -> Job:
+        with database.session(read_only=True) as session:
+            return session.scalars(select(Job)).one()
+
+    def at_work() -> str:
+        engine = create_engine(settings.engine_url)
+        with engine.connect() as connection:
+            query = text("SELECT executor_id FROM dbos.workflow_status")
+            found = connection.scalars(query).one()
+        engine.dispose()
+        return str(found)
+
+    def alive() -> set[str]:
+        with database.session(read_only=True) as session:
+            return {worker.id for worker in workers.alive(session, 10)}
+
+    blob = open_blobs(settings.blobs_at).put(io.BytesIO(labelled_zip(2, 10)))
+    directories = [tmp_path / name for name in ("here", "there")]
+    with ExitStack() as machines:
+        running = [machines.enter_context(machine(settings, each)) for each in directories]
+        wait_until(lambda: len(alive()) == 2)
+        with database.session() as session:
+            tasks.create_task(
+                session, TENANT, name="t", tags=[], label_kind="auto", probe=PROBE, archive=blob
+            )
+        wait_until(lambda: job().phase == "fisher")
+        first = at_work()
+        names = [(directory / "worker.id").read_text() for directory in directories]
+        leaving = running[names.index(first)]
+        leaving.send_signal(number)
+        leaving.wait(PATIENCE_SECONDS)
+        hold.unlink()
+        wait_until(lambda: job().finished_at is not None)
+        assert (job().state, job().attempts) == ("succeeded", attempts)
+        assert at_work() in set(names) - {first}
+        wait_until(lambda: alive() == set(names) - {first})
