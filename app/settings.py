@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
@@ -93,6 +93,13 @@ class Settings(BaseSettings):
         if url and not on_disk and not (parts.scheme == "s3" and parts.netloc):
             raise ValueError("write it as s3://BUCKET/PREFIX or file:///DIRECTORY")
         return url
+
+    @field_validator("vector_index")
+    @classmethod
+    def _is_of_the_database(cls, choice: VectorIndex, info: ValidationInfo) -> VectorIndex:
+        if choice == "pgvector" and not _is_server(info.data.get("database_url", "")):
+            raise ValueError("pgvector needs a TASK2VEC_DATABASE_URL on PostgreSQL")
+        return choice
 
     @cached_property
     def store_url(self) -> str:

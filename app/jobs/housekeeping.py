@@ -44,7 +44,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         keys = idempotency.expire(session, settings.idempotency_retention_hours)
         embeddings.forget_graves(session, now() - GRAVE_RETENTION)
         predictions.expire(session, now() - PREDICTION_RETENTION)
-        pgvector.sweep(session)
+        pgvector.sweep(session, searched=settings.vector_index != "faiss")
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:
             tasks.delete_task(session, task)

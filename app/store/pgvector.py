@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 from sqlalchemy import Row, Select, exists, select, text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import NotSupportedError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.embedding.codes import CodedParts
@@ -25,7 +25,6 @@ from app.embedding.distance import Ranker
 from app.embedding.parts import Parts, Population, Weights
 from app.embedding.projection import SAMPLE, Projection, unit
 from app.embedding.vector import Vector
-from app.errors import Unavailable
 from app.store import embeddings, points, reference
 from app.store.parts_index import REFITTED, Likened, parts_key
 from app.store.points import LOGS, Kind, LogPoints, PartPoints
@@ -53,7 +52,7 @@ def is_available(database: Database) -> bool:
             if session.get_bind().dialect.name != "postgresql":
                 return False
             session.execute(text(_EXTENSION))
-    except DBAPIError as error:
+    except (NotSupportedError, ProgrammingError) as error:  # not there; not allowed
         log_event("pgvector.missing", level=logging.WARNING, detail=str(error.orig))
         return False
     return True
@@ -64,7 +63,7 @@ class PgvectorIndexes:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._mutex = threading.Lock()
+        self._mutex, self._at_once = threading.Lock(), threading.Lock()
         self._beside: dict[tuple[str, str], threading.Thread] = {}
 
     def searching(
@@ -121,10 +120,14 @@ class PgvectorIndexes:
             first = embeddings.added(session, space_id, 0, RANKED_UNINDEXED)
             count = embeddings.count(session, space_id)
             builder = _Builder(self._database, space_id, key, space.epsilon, population)
-            if count <= AT_ONCE:
-                builder.try_to_build()
-            else:
+            if count > AT_ONCE:
                 self._start_beside(builder)
+            # One at a time: it takes connections, and every search that waited would have one too.
+            elif self._at_once.acquire(blocking=False):
+                try:
+                    builder.try_to_build()
+                finally:
+                    self._at_once.release()
             return None, Unindexed(tuple(seq for seq, _ in first), count)
         if _is_outgrown(session, index):
             self._start_beside(_Builder(self._database, space_id, key, index.epsilon, population))
@@ -194,7 +197,7 @@ class _Builder:
             with self._database.alone(f"search index {' '.join(self.makes)}") as is_alone:
                 if is_alone:
                     self._build()
-        except (DBAPIError, Unavailable) as error:
+        except SQLAlchemyError as error:
             log_event(
                 "index.behind",
                 level=logging.ERROR,
@@ -311,12 +314,13 @@ def count_wrong(session: Session, index: SearchIndex, seqs: Rows) -> int:
     return wrong
 
 
-def sweep(session: Session) -> int:
-    """Drops indexes by which nothing is found any more; how many."""
+def sweep(session: Session, *, searched: bool) -> int:
+    """Drops indexes by which nothing is found any more, none at all unless they are `searched`;
+    how many."""
     if session.get_bind().dialect.name != "postgresql":
         return 0
     every = session.scalars(select(SearchIndex)).all()
-    gone = [index for index in every if _is_over(session, index)]
+    gone = [index for index in every if not searched or _is_over(session, index)]
     for index in gone:
         points.drop(session, index)
     return len(gone)

@@ -220,10 +220,10 @@ def test_other_axes_are_looked_for_once_there_are_many_times_as_many(
     for index in (first, second):  # a search that began before may still be at the first
         assert held(database, index) == present(database)
     with database.session() as session:
-        assert pgvector.sweep(session) == 0
+        assert pgvector.sweep(session, searched=True) == 0
         session.execute(update(SearchIndex).values(completed_at=now() - timedelta(hours=2)))
     with database.session() as session:
-        assert pgvector.sweep(session) == 1
+        assert pgvector.sweep(session, searched=True) == 1
     assert [index.id for index in every_index(database)] == [second.id]
     assert nearest_seqs(database, indexes, 9)[0] == present(database)[-1]
 
@@ -235,9 +235,13 @@ def test_an_index_of_another_library_goes_with_it(
     for population in (None, OTHER, POPULATION):
         build(database, indexes, population)
     with database.session() as session:
-        assert pgvector.sweep(session) == 1
+        assert pgvector.sweep(session, searched=True) == 1
     kinds = [index.key for index in every_index(database)]
     assert kinds == ["logs", parts_key(POPULATION)]
+    with database.session() as session:
+        assert pgvector.sweep(session, searched=False) == 2
+    fill(database, 2)
+    assert every_index(database) == []
 
 
 @pytest.mark.parametrize("metric", METRICS)
