@@ -13,7 +13,7 @@ from sqlalchemy.exc import OperationalError
 from app.catalogue import DeviceCard, RecipeCard
 from app.embedding.probe import choose_device
 from app.embedding.unlabelled import read_images
-from app.errors import TooLarge
+from app.errors import TooLarge, Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.progress import PREDICTING, Progress
 from app.limits import archive_limits
@@ -79,8 +79,8 @@ def classify(start: Start, bench: Workbench) -> None:
     }
     with bench.database.session() as session:
         predictions.finish(session, start.job_id, start.token, result)
-    # Where the database is busy, housekeeping does it.
-    with suppress(OperationalError), bench.database.session() as session:
+    # Where the database is busy, or the store is away, housekeeping does it.
+    with suppress(OperationalError, Unavailable), bench.database.session() as session:
         archives.delete_unneeded(session, bench.blobs, [row.sha256])
 
 

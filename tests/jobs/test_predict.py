@@ -118,9 +118,9 @@ def test_the_images_go_with_the_job_and_the_answer_a_day_later(
         assert archives.unneeded(session, [row.sha256]) == []
     monkeypatch.setattr("app.jobs.housekeeping.UPLOAD_SECONDS", -1.0)
     clean()
-    assert bench.blobs.exists(row.sha256), "it is still to be looked at"
+    assert bench.blobs.size_bytes(row.sha256) is not None, "it is still to be looked at"
     run_job(row.job.id, bench)
-    assert not bench.blobs.exists(row.sha256)
+    assert bench.blobs.size_bytes(row.sha256) is None
     clean()
     assert read(bench, row).result
     with bench.database.session() as session:
@@ -216,7 +216,7 @@ def test_handed_back_or_killed_it_is_answered_by_the_next_worker(
         with pytest.raises(HandBack):
             run_job(row.job.id, leaving)
     assert (read(bench, row).job.state, read(bench, row).job.attempts) == ("queued", 0)
-    assert bench.blobs.exists(row.sha256)
+    assert bench.blobs.size_bytes(row.sha256) is not None
     with monkeypatch.context() as patch:
         at_phase(patch, phase, die)
         with pytest.raises(Killed):
