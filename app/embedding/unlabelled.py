@@ -6,6 +6,7 @@ images may lie anywhere in it.
 
 from __future__ import annotations
 
+import hashlib
 import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from app.embedding.archive import ArchiveLimits, Member, inspect_archive, read_members
 from app.embedding.decoding import decode_members
 from app.embedding.image import Pixels, image_format
-from app.embedding.layout import list_files
+from app.embedding.layout import Listing, list_files
 from app.embedding.spool import spooled
 from app.errors import Refused, TooLarge
 
@@ -61,17 +62,22 @@ def read_images(
     decoders: int | None = None,
     on_progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> UnlabelledImages:
-    """The images of an archive (seekable), or of the single image that `file` is, called `name`.
+    """The images of an archive (seekable), or of the single image that `file` is, called `name`
+    whatever that would mean in an archive.
 
     `on_progress` as in `read_labelled_images`. Raises Refused where no image can be read, and what
     `read_members` raises.
     """
+    single = _is_image(file)
 
     def members() -> Iterator[Member]:
-        return _single(file, name) if _is_image(file) else read_members(file, limits)
+        return _single(file, name) if single else read_members(file, limits)
 
     listed = count(1)
-    listing = list_files(members(), limits, lambda: on_progress(0, next(listed)))
+    if single:
+        listing = Listing(images={name: hashlib.file_digest(file, "sha256").hexdigest()})
+    else:
+        listing = list_files(members(), limits, lambda: on_progress(0, next(listed)))
     refused = listing.skipped | dict.fromkeys(
         listing.labels_files, "a labels file: labels are not read here"
     )
@@ -97,7 +103,7 @@ def read_images(
         if digest not in unreadable
     }
     if not rows:
-        raise _no_image(refused)
+        raise _unreadable(name, refused[name]) if single else _no_image(refused)
     return UnlabelledImages(pixels, rows, dict(sorted(refused.items())))
 
 
@@ -111,6 +117,14 @@ def _is_image(file: BinaryIO) -> bool:
 def _single(file: BinaryIO, name: str) -> Iterator[Member]:
     file.seek(0)
     yield Member(name, file.read())
+
+
+def _unreadable(name: str, why: str) -> Refused:
+    return Refused(
+        "no-readable-image",
+        f"The image {name!r} cannot be read: {why}.",
+        "Send another copy of it, or another image (JPEG, PNG, WebP, BMP, GIF or TIFF).",
+    )
 
 
 def _no_image(refused: dict[str, str]) -> Refused:

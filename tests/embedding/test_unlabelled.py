@@ -66,11 +66,23 @@ def test_what_is_no_image_is_listed_with_its_reason_and_the_rest_is_read() -> No
     assert "labels file" in found.refused["labels.csv"]
 
 
-def test_a_plain_image_is_a_set_of_one() -> None:
+@pytest.mark.parametrize("name", ["red.png", ".cover.jpg", "labels.csv", "Thumbs.db"])
+def test_a_plain_image_is_a_set_of_one_whatever_its_name(name: str) -> None:
     inspect_images(io.BytesIO(RED), ArchiveLimits())
-    found = read(RED, "red.png")
-    assert found.rows == {"red.png": 0}
+    found = read(RED, name)
+    assert (found.rows, found.refused) == ({name: 0}, {})
     assert np.array_equal(found.pixels[0], decode_image(RED, SIZE, 10_000))
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [(RED[:40], "header"), (png("red", 200), "more than 10,000")],
+    ids=["cut", "huge"],
+)
+def test_a_plain_image_that_cannot_be_read_is_refused_as_one(data: bytes, why: str) -> None:
+    with pytest.raises(Refused, match=f"The image 'red.png' cannot be read: .*{why}") as refused:
+        read(data, "red.png")
+    assert refused.value.code == "no-readable-image"
 
 
 @pytest.mark.parametrize(
