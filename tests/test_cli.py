@@ -555,6 +555,7 @@ def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Pat
         ("finetune", "a", "b", "--out", "x", "--no-wait"),
         ("predict", "a", "/does/not/exist"),
         ("predict", "a", "pyproject.toml", "--out", "/does/not/exist/x.csv"),
+        ("predict", "a", "pyproject.toml", "--threshold", "1"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_in_one_line(command: tuple[str, ...]) -> None:

@@ -122,7 +122,8 @@ def predict(
     ],
     top: Annotated[int, typer.Option("-k", min=1, help="Classes listed of an image.")] = 5,
     threshold: Annotated[
-        float, typer.Option(min=0, max=1, help="Of several labels: list those more probable.")
+        float,
+        typer.Option(min=0, help="Of several labels: list those more probable; below 1."),
     ] = 0.5,
     out: Annotated[
         Path | None, typer.Option(metavar="FILE.csv", help="Where the table is put.")
@@ -134,6 +135,8 @@ def predict(
     """Classify the images at PATH by the model of RUN; they are not kept."""
     if out is not None and not out.parent.is_dir():
         raise typer.BadParameter(f"There is no folder {out.parent} for --out.")
+    if not threshold < 1:
+        raise typer.BadParameter("--threshold is below 1: nothing is more probable than that.")
     asked = {"k": top, "threshold": threshold}
     with Client(server, key) as client:
         accepted = upload(client, f"/v1/finetunes/{quote(run, safe='')}/predictions", path, asked)
