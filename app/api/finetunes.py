@@ -210,9 +210,14 @@ def post_candidate(
         replayed = post.replayed(session, asked.model_dump_json())
         if replayed is not None:
             return replayed
-        card = _registered(reached, store.get(session, tenant, finetune_id), asked.name)
+        path = _registrable(reached, store.get(session, tenant, finetune_id))
+    with path.open("rb") as file:  # no unit of work waits for so many bytes
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
 
     def register(session: Session) -> Answer:
+        row = store.get(session, tenant, finetune_id)
+        _registrable(reached, row)
+        card = _registered(row, asked.name, digest)
         store.register(session, tenant, finetune_id, card)
         return Answer(201, card.model_dump(mode="json"))
 
@@ -220,17 +225,21 @@ def post_candidate(
         return post.once(session, lambda: register(session), asked.model_dump_json())
 
 
-def _registered(reached: Resources, row: Finetune, name: str | None) -> CandidateCard:
-    """What was counted of the candidate that the run began with holds of its model too; what was
-    published of it does not."""
-    with require_file(reached, row, "model").open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+def _registrable(reached: Resources, row: Finetune) -> FilePath:
+    """The run's model; Conflict where it has none, or will not last."""
+    path = require_file(reached, row, "model")
     if row.task.expires_at is not None:
         raise Conflict(
             "task-not-kept",
             f"The task {row.task.id!r} goes by itself: its images were only asked about.",
             "Upload them as a task, and train the candidate on it.",
         )
+    return path
+
+
+def _registered(row: Finetune, name: str | None, digest: str) -> CandidateCard:
+    """What was counted of the candidate that the run began with holds of its model too; what was
+    published of it does not."""
     parent = CandidateCard.model_validate(row.candidate, strict=False)
     return parent.model_copy(
         update={
