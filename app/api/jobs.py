@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, NamedTuple
 
 import anyio
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Path, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
@@ -17,8 +17,9 @@ from app.api.problems import problems
 from app.api.resources import Reached, Reading, Writing
 from app.api.schemas import JobAnswer, JobPage, JobProgress, JobState, NeighboursAnswer
 from app.api.tasks import Cursor, Limit
+from app.api.uploads import forget_unneeded
 from app.errors import NotFound
-from app.store import embeddings
+from app.store import embeddings, predictions
 from app.store import jobs as store
 from app.store.tables import Job, now
 
@@ -65,9 +66,18 @@ def get_job(
 
 
 @router.delete("/jobs/{job_id}", response_model=JobAnswer, responses=problems(404))
-def cancel_job(job_id: JobIdPath, tenant: Tenant, session: Writing) -> JobAnswer:
+def cancel_job(
+    reached: Reached,
+    job_id: JobIdPath,
+    tenant: Tenant,
+    session: Writing,
+    after_commit: BackgroundTasks,
+) -> JobAnswer:
     """A queued job ends at once, a running one within its present batch, an ended one stays."""
-    return _answer(store.request_cancel(session, tenant, job_id))
+    job = store.request_cancel(session, tenant, job_id)
+    if job.kind == store.PREDICT:
+        after_commit.add_task(forget_unneeded, reached, predictions.images_of(session, job_id))
+    return _answer(job)
 
 
 class _Seen(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
 
 from app.api import formats
 from app.api.auth import Tenant
@@ -22,7 +22,7 @@ from app.api.schemas import (
     PredictionAsked,
     RefusedFile,
 )
-from app.api.uploads import Upload, upload, upload_body
+from app.api.uploads import Upload, forget_unneeded, upload, upload_body
 from app.embedding.unlabelled import inspect_images
 from app.errors import Conflict
 from app.store import archives, finetunes
@@ -52,6 +52,7 @@ def post_prediction(
     post: Post,
     sent: Annotated[Upload[PredictionAsked], upload(PredictionAsked, inspect=inspect_images)],
     session: Writing,
+    after_commit: BackgroundTasks,
 ) -> Response:
     """The images are kept until the job ends, its answer for a day from then."""
     images, asked = sent.archive, sent.content
@@ -68,6 +69,8 @@ def post_prediction(
         body = PredictionAccepted(id=row.id, job_id=row.job.id, links=links)
         return Answer(202, body.model_dump(), links["self"])
 
+    if post.key is not None:  # a repetition may bring them when the job has ended
+        after_commit.add_task(forget_unneeded, reached, [images.sha256])
     return post.once(session, accept, sent.fingerprint)
 
 

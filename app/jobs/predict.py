@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy.exc import OperationalError
 
 from app.catalogue import DeviceCard, RecipeCard
 from app.embedding.probe import choose_device
 from app.embedding.unlabelled import read_images
-from app.errors import TooLarge, Unavailable
+from app.errors import TooLarge
 from app.jobs.bench import Workbench
 from app.jobs.progress import PREDICTING, Progress
 from app.limits import archive_limits
-from app.store import archives, predictions
+from app.store import predictions
 from app.store.jobs import Start
 from app.training.model import read_model
 from app.training.predict import predict
@@ -31,7 +29,7 @@ Listed = list[tuple[int, float]]
 
 
 def classify(start: Start, bench: Workbench) -> None:
-    """Ends the job with what the model makes of every image; its images go."""
+    """Ends the job with what the model makes of every image."""
     settings = bench.settings
     with bench.database.session(read_only=True) as session:
         row = predictions.of_job(session, start.job_id)
@@ -79,9 +77,6 @@ def classify(start: Start, bench: Workbench) -> None:
     }
     with bench.database.session() as session:
         predictions.finish(session, start.job_id, start.token, result)
-    # Where the database is busy, or the store is away, housekeeping does it.
-    with suppress(OperationalError, Unavailable), bench.database.session() as session:
-        archives.delete_unneeded(session, bench.blobs, [row.sha256])
 
 
 def top(probabilities: npt.NDArray[np.float64], k: int) -> Iterator[Listed]:

@@ -6,6 +6,7 @@ import errno
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -28,7 +29,7 @@ from app.jobs.engine import HandBack
 from app.jobs.finetune import finetune
 from app.jobs.predict import classify
 from app.jobs.score import score
-from app.store import jobs
+from app.store import archives, jobs, predictions
 from app.store.blobs import UNAVAILABLE
 from app.store.intake import Intake
 from app.store.jobs import ASIDE, FINETUNE, PREDICT, SCORE, EndState, Start
@@ -56,6 +57,7 @@ def run_job(job_id: str, bench: Workbench) -> None:
         start = jobs.start_job(session, job_id, bench.settings.max_job_attempts)
     if start is None:
         log_event("job.skipped", job_id=job_id)
+        _forget_images(job_id, bench)
         return
     log_event("job.started", job_id=job_id, task_id=start.task_id, version=start.task_version)
     began = time.monotonic()
@@ -66,6 +68,8 @@ def run_job(job_id: str, bench: Workbench) -> None:
             raise
         log_event("job.taken_over", level=logging.WARNING, job_id=job_id)
         return
+    if start.kind == PREDICT:
+        _forget_images(job_id, bench)
     seconds = round(time.monotonic() - began, 3)
     log_event(
         f"{start.kind if start.kind in ASIDE else 'task'}.{state}",
@@ -104,6 +108,13 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
             )
         return state
     return "succeeded"
+
+
+def _forget_images(job_id: str, bench: Workbench) -> None:
+    """Of a job that has ended, what it was to classify; where that fails, housekeeping does it."""
+    with suppress(OperationalError, OSError), bench.database.session() as session:
+        digests = predictions.images_of(session, job_id)
+        archives.delete_unneeded(session, bench.blobs, digests)
 
 
 def _try_again(start: Start, bench: Workbench) -> None:

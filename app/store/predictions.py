@@ -55,6 +55,12 @@ def of_job(session: Session, job_id: str) -> Prediction:
     return session.scalars(query.options(joinedload(Prediction.finetune))).one()
 
 
+def images_of(session: Session, job_id: str) -> list[str]:
+    """Digests of what a job is to classify: none where it does something else, or is gone."""
+    query = select(Prediction.sha256).join(Prediction.job).where(Job.id == job_id)
+    return list(session.scalars(query))
+
+
 def finish(session: Session, job_id: str, token: int, result: dict[str, Any]) -> None:
     jobs.hold(session, job_id, token)  # the fence first: who lost the job leaves no answer behind
     of_job(session, job_id).result = result

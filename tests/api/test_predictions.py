@@ -160,7 +160,30 @@ def test_runs_and_answers_are_their_tenants_alone(service: Service, run: str) ->
     assert_problem(service.client.get(address), 404, "unknown-prediction")
 
 
-def test_a_job_can_be_taken_back_before_it_began(service: Service, run: str) -> None:
-    accepted = send(service, run).json()
+def test_a_job_can_be_taken_back_before_it_began_and_its_images_go(
+    service: Service, run: str
+) -> None:
+    before = service.blobs()
+    mine = archive_of({"a.png": png("pink")})
+    accepted = send(service, run, mine, key="once").json()
+    assert len(service.blobs()) == len(before) + 1
     assert service.client.delete(accepted["links"]["job"]).json()["state"] == "cancelled"
     assert service.client.get(accepted["links"]["self"]).json()["state"] == "cancelled"
+    assert service.blobs() == before
+    again = send(service, run, mine, key="once")
+    assert (again.json(), again.headers["idempotency-replayed"]) == (accepted, "true")
+    assert service.blobs() == before, "nobody waits for what was sent again"
+
+
+def test_images_that_are_waited_for_stay_when_they_are_sent_again(
+    service: Service, run: str
+) -> None:
+    mine = archive_of({"a.png": png("pink")})
+    first = send(service, run, mine, key="once").json()
+    kept = service.blobs()
+    second = send(service, run, mine).json()
+    send(service, run, mine, key="once")
+    service.client.delete(first["links"]["job"])
+    assert service.blobs() == kept, "the second job is still to look at them"
+    service.client.delete(second["links"]["job"])
+    assert len(service.blobs()) == len(kept) - 1

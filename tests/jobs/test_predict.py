@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import select, update
+from sqlalchemy.exc import OperationalError
 
 from app.embedding.archive import ArchiveLimits
 from app.embedding.dataset import read_labelled_images
@@ -228,7 +229,7 @@ def test_handed_back_or_killed_it_is_answered_by_the_next_worker(
 
 
 def test_it_can_be_taken_back(bench: Workbench, send, monkeypatch: pytest.MonkeyPatch) -> None:
-    row = send(make_zip(SHAPES))
+    row = send(make_zip(SHAPES | {"more.png": png()}))
 
     def cancel() -> None:
         with bench.database.session() as session:
@@ -238,6 +239,56 @@ def test_it_can_be_taken_back(bench: Workbench, send, monkeypatch: pytest.Monkey
     run_job(row.job.id, bench)
     row = read(bench, row)
     assert (row.job.state, row.result, row.job.task.status) == ("cancelled", None, "ready")
+    assert not bench.blobs.exists(row.sha256)
+
+
+def test_images_go_however_their_job_ends(
+    bench: Workbench, send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def end(row: Prediction, state: str) -> None:
+        assert bench.blobs.exists(row.sha256)
+        run_job(row.job.id, bench)
+        assert read(bench, row).job.state == state
+        assert not bench.blobs.exists(row.sha256), state
+
+    end(send(make_zip({"notes.txt": b"text"})), "refused")
+
+    taken_back = send(png("red"))
+    with bench.database.session() as session:
+        jobs.start_job(session, taken_back.job.id, 3)
+        jobs.request_cancel(session, TENANT, taken_back.job.id)
+    end(taken_back, "cancelled")
+
+    deadly = send(png("green"))
+    with bench.database.session() as session:
+        for _ in range(bench.settings.max_job_attempts):
+            jobs.start_job(session, deadly.job.id, 3)
+    end(deadly, "failed")
+
+    left = send(png("blue"))  # by a worker that died between the job's end and theirs
+    with bench.database.session() as session:
+        start = jobs.start_job(session, left.job.id, 3)
+        predictions.finish(session, left.job.id, start.token, {"images": []})
+    end(left, "succeeded")
+
+    def broken(*_: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr("app.jobs.predict.read_model", broken)
+    end(send(png("pink")), "failed")
+
+
+def test_an_end_whose_images_cannot_go_yet_stands(
+    bench: Workbench, send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def busy(*_: object) -> None:
+        raise OperationalError("", {}, Exception("database is locked"))
+
+    monkeypatch.setattr(archives, "delete_unneeded", busy)
+    row = send(png())
+    run_job(row.job.id, bench)
+    assert read(bench, row).job.state == "succeeded"
+    assert bench.blobs.exists(row.sha256)
 
 
 def test_who_lost_the_job_leaves_no_answer_behind(bench: Workbench, send) -> None:
