@@ -428,7 +428,8 @@ def test_a_runs_model_classifies_images_and_becomes_a_candidate(
     result = {
         "label_kind": "single_label",
         "classes": ["beak", "wing"],
-        "images": [["wing.png", [[1, 0.9], [0, 0.1]]]],
+        "rows": [[[1, 0.9], [0, 0.1]]],
+        "images": {"wing.png": 0},
         "refused": {"notes.txt": "no image"},
     }
     worker = answer_one(database, result, "succeeded")

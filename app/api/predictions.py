@@ -116,7 +116,7 @@ def _links(row: Prediction) -> dict[str, str]:
 
 
 def _answer(row: Prediction) -> PredictionAnswer:
-    result = row.result or {"label_kind": None, "classes": [], "images": [], "refused": {}}
+    result = row.result or {"label_kind": None, "classes": [], "images": {}, "refused": {}}
     kind = result["label_kind"]
     return PredictionAnswer(
         id=row.id,
@@ -129,7 +129,10 @@ def _answer(row: Prediction) -> PredictionAnswer:
         probabilities=kind and ("sigmoid" if kind == "multi_label" else "softmax"),
         calibration_error=(row.finetune.result or {}).get("verdict", {}).get("calibration"),
         classes=result["classes"],
-        images=[_image(name, listed, result["classes"]) for name, listed in result["images"]],
+        images=[
+            _image(name, result["rows"][place], result["classes"])
+            for name, place in result["images"].items()
+        ],
         refused=[RefusedFile(name=name, reason=why) for name, why in result["refused"].items()],
         job_id=row.job.id,
         created_at=row.created_at,

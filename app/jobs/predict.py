@@ -20,8 +20,9 @@ from app.store.jobs import Start
 from app.training.model import read_model
 from app.training.predict import predict
 
-MOST_LISTED = 2_000_000
-"""Probabilities of one answer, which is a row of the database."""
+MOST_LISTED = 1_000_000
+"""Probabilities of one answer, which is a row of the database: five of each file that an archive
+may hold."""
 DIGITS = 6
 
 Listed = list[tuple[int, float]]
@@ -54,6 +55,7 @@ def classify(start: Start, bench: Workbench) -> None:
             on_progress=lambda done, total: progress("reading", done, total),
         )
     several = model.label_kind == "multi_label"
+    files = np.bincount(list(images.rows.values()), minlength=len(images.pixels))
     listed: list[Listed] = []
     n_listed = 0
     for probabilities in predict(
@@ -64,15 +66,17 @@ def classify(start: Start, bench: Workbench) -> None:
         batch_size=recipe.batch_size,
         on_images=lambda done, total: progress(PREDICTING, done, total),
     ):
-        found = list(above(probabilities, row.threshold) if several else top(probabilities, row.k))
-        n_listed += sum(map(len, found))
-        if n_listed > MOST_LISTED:
-            raise _too_many(several)
-        listed += found
+        for found in above(probabilities, row.threshold) if several else top(probabilities, row.k):
+            n_files = int(files[len(listed)])
+            n_listed += n_files * len(found)
+            if n_listed > MOST_LISTED:
+                raise _too_many(several)
+            listed.append(found if n_files else [])  # none where it could not be read
     result: dict[str, Any] = {
         "label_kind": model.label_kind,
         "classes": list(model.classes),
-        "images": [[name, listed[place]] for name, place in images.rows.items()],
+        "rows": listed,
+        "images": images.rows,
         "refused": images.refused,
     }
     with bench.database.session() as session:

@@ -292,6 +292,9 @@ class Prediction(Base):
     """Images that a run's model is to classify, and what it made of them.
 
     The images (a blob) are needed until the job ends; the answer goes a while after that.
+
+    `result`  {label_kind, classes, rows: [[[class, probability], ...], ...], images: {name: row},
+              refused: {name: reason}}: files with the same bytes share a row
     """
 
     __tablename__ = "predictions"

@@ -18,13 +18,15 @@ from tests.images import png
 SINGLE = {
     "label_kind": "single_label",
     "classes": ["cat", "dog"],
-    "images": [["a.png", [[1, 0.75], [0, 0.25]]], ["=b.png", [[0, 0.5], [1, 0.5]]]],
+    "rows": [[[1, 0.75], [0, 0.25]], [[0, 0.5], [1, 0.5]]],
+    "images": {"a.png": 0, "=b.png": 1},
     "refused": {"c.txt": "not an image"},
 }
 MULTI = {
     "label_kind": "multi_label",
     "classes": ["light", "red"],
-    "images": [["a.png", [[1, 0.9], [0, 0.6]]], ["b.png", []]],
+    "rows": [[[1, 0.9], [0, 0.6]], []],
+    "images": {"a.png": 0, "b.png": 1},
     "refused": {},
 }
 

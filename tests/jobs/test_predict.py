@@ -68,8 +68,10 @@ def read(bench: Workbench, row: Prediction) -> Prediction:
 def listed(row: Prediction) -> dict[str, list[tuple[str, float]]]:
     result = row.result
     return {
-        name: [(result["classes"][number], probability) for number, probability in found]
-        for name, found in result["images"]
+        name: [
+            (result["classes"][number], probability) for number, probability in result["rows"][n]
+        ]
+        for name, n in result["images"].items()
     }
 
 
@@ -139,7 +141,8 @@ def test_what_cannot_be_read_is_listed_and_the_rest_answered(bench: Workbench, s
     run_job(row.job.id, bench)
     row = read(bench, row)
     assert row.job.state == "succeeded"
-    assert [(name, len(found)) for name, found in row.result["images"]] == [("a.png", 1)]
+    assert [(name, len(found)) for name, found in listed(row).items()] == [("a.png", 1)]
+    assert sorted(map(len, row.result["rows"])) == [0, 1], "nothing is told of what is none"
     assert list(row.result["refused"]) == ["b.png", "c.txt"]
 
 
@@ -158,13 +161,27 @@ def test_an_archive_without_images_is_refused_and_the_task_is_not(bench: Workben
     assert row.job.problem["report"]["files"][0]["path"] == "notes.txt"
 
 
-def test_an_answer_that_would_be_too_long_is_refused(
-    bench: Workbench, send, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(predict, "MOST_LISTED", 5)
-    row = send(make_zip({"a.png": png("red"), "b.png": png("blue")}))
+def test_files_with_the_same_bytes_share_a_row_of_the_answer(bench: Workbench, send) -> None:
+    row = send(make_zip({"a.png": png("red"), "b.png": png("blue"), "c.png": png("red")}))
     run_job(row.job.id, bench)
-    assert read(bench, row).job.problem["type"].endswith("too-many-probabilities")
+    result = read(bench, row).result
+    assert list(result["images"]) == ["a.png", "b.png", "c.png"]
+    assert result["images"]["a.png"] == result["images"]["c.png"] != result["images"]["b.png"]
+    assert len(result["rows"]) == 2
+
+
+@pytest.mark.parametrize("second", ["red", "blue"])
+def test_an_answer_that_would_be_too_long_is_refused_copies_counted(
+    bench: Workbench, send, monkeypatch: pytest.MonkeyPatch, second: str
+) -> None:
+    images = make_zip({"a.png": png("red"), "b.png": png(second)})
+    for most, state in ((6, "succeeded"), (5, "refused")):
+        monkeypatch.setattr(predict, "MOST_LISTED", most)
+        row = send(images)
+        run_job(row.job.id, bench)
+        row = read(bench, row)
+        assert row.job.state == state
+    assert row.job.problem["type"].endswith("too-many-probabilities")
 
 
 def test_of_several_labels_those_above_the_threshold_are_listed(
