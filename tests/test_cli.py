@@ -414,7 +414,11 @@ def answer_one(database: Database, result: dict[str, Any], state: str) -> thread
 
 
 def test_a_runs_model_classifies_images_and_becomes_a_candidate(
-    server: str, data_dir: Path, database: Database, tmp_path: Path
+    server: str,
+    data_dir: Path,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     name, here = "tf_efficientnet_lite0.in1k", ("--server", server)
     begun = task2vec("finetune", "birds", name, "--no-wait", "--json", *here).json
@@ -438,9 +442,13 @@ def test_a_runs_model_classifies_images_and_becomes_a_candidate(
     for expected in ("wing 90%, beak 10%", "notes.txt: no image", "softmax", "off by 3%"):
         assert expected in " ".join(told.split())
     assert table.read_text().splitlines()[1] == "wing.png,wing,0.9,wing|beak,0.9|0.1,"
-    answer_one(database, result, "succeeded")
+    monkeypatch.setattr(predictions, "PAGE_LISTED", 3)
+    several = {"a.png": 0, "b.png": 0, "c.png": 0}
+    answer_one(database, result | {"images": several}, "succeeded")
     answered = task2vec("predict", run, tmp_path, "--json", *here).json
-    assert answered["images"][0]["class"] == "wing"
+    assert [image["name"] for image in answered["images"]] == list(several)
+    assert (answered["images"][0]["class"], answered["next_cursor"]) == ("wing", None)
+    assert [file["name"] for file in answered["refused"]] == ["notes.txt"]
     answer_one(database, result, "refused")
     assert_error(task2vec("predict", run, image, *here), 1, "No image there. Pack some.")
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
 
 MEDIA_TYPES = {
     "json": "application/json",
@@ -18,6 +19,7 @@ MEDIA_TYPES = {
 
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_PIECE_CHARACTERS = 2**16
 
 
 def choose(request: Request, asked: str | None, offered: Sequence[str]) -> str:
@@ -45,6 +47,24 @@ def csv_response(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Respon
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
     return Response(text.getvalue(), media_type=MEDIA_TYPES["csv"], headers={"Vary": "Accept"})
+
+
+def csv_stream(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+    """As `csv_response`, for a table that need not be held whole."""
+
+    def pieces() -> Iterator[str]:
+        text = io.StringIO()
+        writer = csv.writer(text)
+        writer.writerow(header)
+        for row in rows:
+            writer.writerow([_cell(value) for value in row])
+            if text.tell() >= _PIECE_CHARACTERS:
+                yield text.getvalue()
+                text.seek(0)
+                text.truncate()
+        yield text.getvalue()
+
+    return StreamingResponse(pieces(), media_type=MEDIA_TYPES["csv"], headers={"Vary": "Accept"})
 
 
 def file_response(content: bytes, name: str, kind: str) -> Response:

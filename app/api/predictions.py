@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from fastapi import APIRouter, BackgroundTasks, Path, Request, Response
+from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
 
 from app.api import formats
 from app.api.auth import Tenant
@@ -22,17 +23,20 @@ from app.api.schemas import (
     PredictionAsked,
     RefusedFile,
 )
+from app.api.tasks import Cursor
 from app.api.uploads import Upload, forget_unneeded, upload, upload_body
 from app.embedding.unlabelled import inspect_images
 from app.errors import Conflict
 from app.store import archives, finetunes
 from app.store import predictions as store
 from app.store.idempotency import Answer
+from app.store.predictions import Listed, Page
 from app.store.tables import Prediction
 
 router = APIRouter(tags=["fine-tuning"])
 uploads = APIRouter(tags=["fine-tuning"])
 
+FileLimit = Annotated[int, Query(ge=1, le=10_000)]
 PredictionId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
 
 
@@ -84,19 +88,21 @@ def get_prediction(
     prediction_id: PredictionId,
     tenant: Tenant,
     session: Reading,
+    limit: FileLimit = 1_000,
+    cursor: Cursor = None,
     wanted: TableFormat = None,
 ) -> PredictionAnswer | Response:
-    """As a table only once it has succeeded."""
-    answer = _answer(store.get(session, tenant, prediction_id))
+    """A page of files at a time; as a table all of them, and only once it has succeeded."""
+    row = store.get(session, tenant, prediction_id)
     if formats.choose(request, wanted, ("json", "csv")) == "json":
-        return answer
-    if answer.state != "succeeded":
+        return _answer(row, store.page(row, limit=limit, cursor=cursor))
+    if row.result is None:
         raise Conflict(
             "prediction-not-ended",
-            f"The prediction {answer.id!r} is {answer.state}: there is no table of it.",
+            f"The prediction {row.id!r} is {row.job.state}: there is no table of it.",
             "Wait for its job to end, or read the problem that it names as JSON.",
         )
-    return _csv(answer)
+    return _csv(row.result)
 
 
 def _name_of(filename: str) -> str:
@@ -115,9 +121,9 @@ def _links(row: Prediction) -> dict[str, str]:
     }
 
 
-def _answer(row: Prediction) -> PredictionAnswer:
-    result = row.result or {"label_kind": None, "classes": [], "images": {}, "refused": {}}
-    kind = result["label_kind"]
+def _answer(row: Prediction, page: Page) -> PredictionAnswer:
+    result = row.result or {"label_kind": None, "classes": []}
+    kind, classes = result["label_kind"], result["classes"]
     return PredictionAnswer(
         id=row.id,
         finetune_id=row.finetune.id,
@@ -128,12 +134,10 @@ def _answer(row: Prediction) -> PredictionAnswer:
         label_kind=kind,
         probabilities=kind and ("sigmoid" if kind == "multi_label" else "softmax"),
         calibration_error=(row.finetune.result or {}).get("verdict", {}).get("calibration"),
-        classes=result["classes"],
-        images=[
-            _image(name, result["rows"][place], result["classes"])
-            for name, place in result["images"].items()
-        ],
-        refused=[RefusedFile(name=name, reason=why) for name, why in result["refused"].items()],
+        classes=classes,
+        images=[_image(name, listed, classes) for name, listed in page.images],
+        refused=[RefusedFile(name=name, reason=why) for name, why in page.refused],
+        next_cursor=page.next_cursor,
         job_id=row.job.id,
         created_at=row.created_at,
         finished_at=row.job.finished_at,
@@ -141,7 +145,7 @@ def _answer(row: Prediction) -> PredictionAnswer:
     )
 
 
-def _image(name: str, listed: list[Any], classes: list[str]) -> PredictedImage:
+def _image(name: str, listed: Listed, classes: list[str]) -> PredictedImage:
     found = [ClassProbability(name=classes[number], probability=p) for number, p in listed]
     first = found[0] if found else None
     return PredictedImage(
@@ -152,21 +156,24 @@ def _image(name: str, listed: list[Any], classes: list[str]) -> PredictedImage:
     )
 
 
-def _csv(answer: PredictionAnswer) -> Response:
-    """`file` and `label` as a labels.csv has them: looked through and mended, it is one."""
-    several = answer.label_kind == "multi_label"
-    rows: list[list[str | float | None]] = [
-        [
-            image.name,
-            "|".join(each.name for each in image.classes) if several else image.class_,
-            image.probability,
-            "|".join(each.name for each in image.classes),
-            "|".join(f"{each.probability:g}" for each in image.classes),
-            None,
-        ]
-        for image in answer.images
-    ]
-    rows += [[file.name, None, None, None, None, file.reason] for file in answer.refused]
-    return formats.csv_response(
-        ["file", "label", "probability", "classes", "probabilities", "refused"], rows
+def _csv(result: dict[str, Any]) -> Response:
+    """`file` and `label` as a labels.csv has them."""
+    several, classes = result["label_kind"] == "multi_label", result["classes"]
+
+    def rows() -> Iterator[list[str | float | None]]:
+        for name, listed in store.images(result):
+            names = "|".join(classes[number] for number, _ in listed)
+            yield [
+                name,
+                names if several else classes[listed[0][0]],
+                listed[0][1] if listed else None,
+                names,
+                "|".join(f"{probability:g}" for _, probability in listed),
+                None,
+            ]
+        for name, why in result["refused"].items():
+            yield [name, None, None, None, None, why]
+
+    return formats.csv_stream(
+        ["file", "label", "probability", "classes", "probabilities", "refused"], rows()
     )

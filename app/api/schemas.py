@@ -694,8 +694,13 @@ class PredictionAnswer(Answer):
         description="of such probabilities on the images that judged the run (expected)"
     )
     classes: list[str] = Field(description="all that the model tells apart")
-    images: list[PredictedImage] = Field(description="once it has succeeded, in order of names")
-    refused: list[RefusedFile] = Field(description="files that are no image that can be read")
+    images: list[PredictedImage] = Field(
+        description="once it has succeeded, in order of names: those of this page"
+    )
+    refused: list[RefusedFile] = Field(
+        description="files that are no image that can be read, after the last image"
+    )
+    next_cursor: str | None
     job_id: str
     created_at: datetime
     finished_at: datetime | None

@@ -149,7 +149,12 @@ def predict(
             )
             raise
         here = accepted["links"]["self"]
-        answer = client.get(here)
+        answer = client.get(here, limit=10_000)
+        while answer["next_cursor"]:
+            more = client.get(here, limit=10_000, cursor=answer["next_cursor"])
+            answer["images"] += more["images"]
+            answer["refused"] += more["refused"]
+            answer["next_cursor"] = more["next_cursor"]
         if out is not None and answer["state"] == "succeeded":
             _write_whole(out, client.download(here, format="csv"))
     if as_json:

@@ -75,7 +75,8 @@ def read_images(
 
     listed = count(1)
     if single:
-        listing = Listing(images={name: hashlib.file_digest(file, "sha256").hexdigest()})
+        (image,) = members()
+        listing = Listing(images={name: hashlib.sha256(image.data).hexdigest()})
     else:
         listing = list_files(members(), limits, lambda: on_progress(0, next(listed)))
     refused = listing.skipped | dict.fromkeys(

@@ -17,6 +17,7 @@ from app.jobs.progress import PREDICTING, Progress
 from app.limits import archive_limits
 from app.store import predictions
 from app.store.jobs import Start
+from app.store.predictions import Listed
 from app.training.model import read_model
 from app.training.predict import predict
 
@@ -24,9 +25,6 @@ MOST_LISTED = 1_000_000
 """Probabilities of one answer, which is a row of the database: five of each file that an archive
 may hold."""
 DIGITS = 6
-
-Listed = list[tuple[int, float]]
-"""Classes by their number, each with its probability, the most probable first."""
 
 
 def classify(start: Start, bench: Workbench) -> None:

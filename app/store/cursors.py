@@ -1,4 +1,5 @@
-"""Pages of rows, newest first; an opaque cursor says where the next page begins."""
+"""Pages of rows, newest first, or of what a row holds; an opaque cursor says where the next page
+begins."""
 
 from __future__ import annotations
 
@@ -25,24 +26,25 @@ def page(
 ) -> tuple[list[RowT], str | None]:
     """At most `limit` rows, and the cursor of the next page where there is one."""
     if cursor is not None:
-        query = query.where(table.seq < _decode(table.__tablename__, cursor))
+        query = query.where(table.seq < decode(table.__tablename__, cursor))
     rows = list(session.scalars(query.order_by(table.seq.desc()).limit(limit + 1)))
     if len(rows) <= limit:
         return rows, None
-    return rows[:limit], _encode(table.__tablename__, rows[limit - 1].seq)
+    return rows[:limit], encode(table.__tablename__, rows[limit - 1].seq)
 
 
-def _encode(table: str, seq: int) -> str:
+def encode(table: str, seq: int) -> str:
+    """`table` is what the pages are of, in the words of a caller; `decode` refuses any other's."""
     return base64.urlsafe_b64encode(f"{table}:{seq}".encode()).decode().rstrip("=")
 
 
-def _decode(table: str, cursor: str) -> int:
+def decode(table: str, cursor: str) -> int:
     try:
         raw = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         seq = int(raw.removeprefix(f"{table}:".encode()))
     except (ValueError, binascii.Error):
         seq = -1
-    if not 0 <= seq < 2**63 or _encode(table, seq) != cursor:
+    if not 0 <= seq < 2**63 or encode(table, seq) != cursor:
         raise InvalidRequest(
             "cursor-invalid",
             f"The cursor is not one that this service gave out for its {table}.",

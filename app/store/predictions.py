@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session, joinedload, undefer
 
 from app.errors import NotFound
-from app.store import jobs
+from app.store import cursors, jobs
 from app.store.blobs import Blob
 from app.store.jobs import PREDICT
 from app.store.tables import Finetune, Job, Prediction
+
+PAGE_LISTED = 50_000
+"""Probabilities of one page."""
+
+Listed = list[tuple[int, float]]
+"""Classes by their number, each with its probability, the most probable first."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """By name, what is told of images, and why other files are none; and where it goes on."""
+
+    images: list[tuple[str, Listed]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+    next_cursor: str | None = None
 
 
 def create(
@@ -65,6 +83,36 @@ def finish(session: Session, job_id: str, token: int, result: dict[str, Any]) ->
     jobs.hold(session, job_id, token)  # the fence first: who lost the job leaves no answer behind
     of_job(session, job_id).result = result
     jobs.finish_job(session, job_id, token, "succeeded")
+
+
+def images(result: dict[str, Any]) -> Iterator[tuple[str, Listed]]:
+    """By name, in its order, what is told of each."""
+    return ((name, result["rows"][place]) for name, place in result["images"].items())
+
+
+def page(row: Prediction, *, limit: int, cursor: str | None) -> Page:
+    """Of a prediction with its result: at most `limit` files, images before the others; of images
+    no more than list PAGE_LISTED probabilities, but one."""
+    here = f"prediction {row.id}"
+    position = 0 if cursor is None else cursors.decode(here, cursor)
+    if row.result is None:
+        return Page()
+    n_images, refused = len(row.result["images"]), row.result["refused"]
+    found: list[tuple[str, Listed]] = []
+    n_listed = 0
+    for name, listed in islice(images(row.result), position, position + limit):
+        n_listed += len(listed)
+        if found and n_listed > PAGE_LISTED:
+            break
+        found.append((name, listed))
+    position += len(found)
+    left_out: list[tuple[str, str]] = []
+    if position >= n_images:
+        start = position - n_images
+        left_out = list(islice(refused.items(), start, start + limit - len(found)))
+        position += len(left_out)
+    over = position >= n_images + len(refused)
+    return Page(found, left_out, None if over else cursors.encode(here, position))
 
 
 def expire(session: Session, before: datetime) -> None:

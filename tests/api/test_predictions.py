@@ -102,6 +102,52 @@ def test_an_answer_names_the_most_probable_class_and_what_was_left_out(
     assert answer["refused"] == [{"name": "c.txt", "reason": "not an image"}]
 
 
+def pages(service: Service, address: str, **asked: Any) -> list[dict[str, Any]]:
+    found = [service.client.get(address, params=asked).json()]
+    while cursor := found[-1]["next_cursor"]:
+        found.append(service.client.get(address, params=asked | {"cursor": cursor}).json())
+    return found
+
+
+def test_an_answer_comes_in_pages_of_images_then_of_what_was_left_out(
+    service: Service, run: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused = {f"{n}.txt": "not an image" for n in range(3)}
+    copies = {f"{n}.png": n % 2 for n in range(5)}
+    address = answered(service, run, SINGLE | {"images": copies, "refused": refused})
+    files = [*copies, *refused]
+    for limit in (1, 2, 3, 5, 6, 8, 100):
+        found = pages(service, address, limit=limit)
+        told = [[file["name"] for file in page["images"] + page["refused"]] for page in found]
+        assert told == [files[n : n + limit] for n in range(0, len(files), limit)]
+        assert {len(page["classes"]) for page in found} == {2}
+    monkeypatch.setattr(predictions, "PAGE_LISTED", 5)
+    assert [len(page["images"]) for page in pages(service, address)] == [2, 2, 1]
+    monkeypatch.setattr(predictions, "PAGE_LISTED", 1)
+    assert [len(page["images"]) for page in pages(service, address)] == [1, 1, 1, 1, 1]
+    table = service.client.get(address, params={"format": "csv", "limit": 1}).text
+    assert len(table.splitlines()) == 1 + len(files), "a table is whole"
+
+
+def test_a_cursor_is_of_one_answer(service: Service, run: str) -> None:
+    one, other = (answered(service, run, SINGLE) for _ in range(2))
+    cursor = service.client.get(one, params={"limit": 1}).json()["next_cursor"]
+    for address, wrong in ((other, cursor), (one, "x")):
+        answer = service.client.get(address, params={"cursor": wrong})
+        assert_problem(answer, 422, "cursor-invalid")
+    assert_problem(service.client.get(one, params={"limit": 0}), 422, "request-invalid")
+
+
+def test_a_long_table_comes_whole_in_pieces(service: Service, run: str) -> None:
+    names = {f"{n:0200}.png": n % 2 for n in range(1_000)}
+    address = answered(service, run, SINGLE | {"images": names, "refused": {}})
+    params = {"format": "csv"}
+    with service.client.stream("GET", address, params=params) as answer:
+        assert "content-length" not in answer.headers
+        rows = list(csv.DictReader(io.StringIO(answer.read().decode())))
+    assert [row["file"] for row in rows] == list(names)
+
+
 def test_of_several_labels_there_may_be_none(service: Service, run: str) -> None:
     with service.resources.database.session() as session:
         row = session.scalars(select(Finetune)).one()
