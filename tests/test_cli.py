@@ -432,7 +432,7 @@ def test_a_runs_model_classifies_images_and_becomes_a_candidate(
     result = {
         "label_kind": "single_label",
         "classes": ["beak", "wing"],
-        "rows": [[[1, 0.9], [0, 0.1]]],
+        **predictions.packed([[(1, 0.9), (0, 0.1)]]),
         "images": {"wing.png": 0},
         "refused": {"notes.txt": "no image"},
     }

@@ -73,7 +73,7 @@ def classify(start: Start, bench: Workbench) -> None:
     result: dict[str, Any] = {
         "label_kind": model.label_kind,
         "classes": list(model.classes),
-        "rows": listed,
+        **predictions.packed(listed),
         "images": images.rows,
         "refused": images.refused,
     }

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import islice
+from itertools import accumulate, islice
 from typing import Any
 
 from sqlalchemy import delete, select
@@ -85,9 +85,23 @@ def finish(session: Session, job_id: str, token: int, result: dict[str, Any]) ->
     jobs.finish_job(session, job_id, token, "succeeded")
 
 
-def images(result: dict[str, Any]) -> Iterator[tuple[str, Listed]]:
-    """By name, in its order, what is told of each."""
-    return ((name, result["rows"][place]) for name, place in result["images"].items())
+def packed(rows: Sequence[Listed]) -> dict[str, Any]:
+    """Rows as a result keeps them, end to end: a list each would take long to read back."""
+    return {
+        "numbers": [number for row in rows for number, _ in row],
+        "probabilities": [probability for row in rows for _, probability in row],
+        "starts": [0, *accumulate(map(len, rows))],
+    }
+
+
+def images(result: dict[str, Any], start: int = 0) -> Iterator[tuple[str, Listed]]:
+    """By name, in its order, what is told of each from that one on."""
+    numbers, probabilities, starts = (
+        result[name] for name in ("numbers", "probabilities", "starts")
+    )
+    for name, row in islice(result["images"].items(), start, None):
+        of_row = slice(starts[row], starts[row + 1])
+        yield name, list(zip(numbers[of_row], probabilities[of_row], strict=True))
 
 
 def page(row: Prediction, *, limit: int, cursor: str | None) -> Page:
@@ -100,7 +114,7 @@ def page(row: Prediction, *, limit: int, cursor: str | None) -> Page:
     n_images, refused = len(row.result["images"]), row.result["refused"]
     found: list[tuple[str, Listed]] = []
     n_listed = 0
-    for name, listed in islice(images(row.result), position, position + limit):
+    for name, listed in islice(images(row.result, position), limit):
         n_listed += len(listed)
         if found and n_listed > PAGE_LISTED:
             break

@@ -293,8 +293,8 @@ class Prediction(Base):
 
     The images (a blob) are needed until the job ends; the answer goes a while after that.
 
-    `result`  {label_kind, classes, rows: [[[class, probability], ...], ...], images: {name: row},
-              refused: {name: reason}}: files with the same bytes share a row
+    `result`  {label_kind, classes, images: {name: row}, refused: {name: reason}} and, of all rows,
+              what `predictions.packed` makes of them; files with the same bytes share a row
     """
 
     __tablename__ = "predictions"

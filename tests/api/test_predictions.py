@@ -18,14 +18,14 @@ from tests.images import png
 SINGLE = {
     "label_kind": "single_label",
     "classes": ["cat", "dog"],
-    "rows": [[[1, 0.75], [0, 0.25]], [[0, 0.5], [1, 0.5]]],
+    **predictions.packed([[(1, 0.75), (0, 0.25)], [(0, 0.5), (1, 0.5)]]),
     "images": {"a.png": 0, "=b.png": 1},
     "refused": {"c.txt": "not an image"},
 }
 MULTI = {
     "label_kind": "multi_label",
     "classes": ["light", "red"],
-    "rows": [[[1, 0.9], [0, 0.6]], []],
+    **predictions.packed([[(1, 0.9), (0, 0.6)], []]),
     "images": {"a.png": 0, "b.png": 1},
     "refused": {},
 }

@@ -66,12 +66,10 @@ def read(bench: Workbench, row: Prediction) -> Prediction:
 
 
 def listed(row: Prediction) -> dict[str, list[tuple[str, float]]]:
-    result = row.result
+    classes = row.result["classes"]
     return {
-        name: [
-            (result["classes"][number], probability) for number, probability in result["rows"][n]
-        ]
-        for name, n in result["images"].items()
+        name: [(classes[number], probability) for number, probability in found]
+        for name, found in predictions.images(row.result)
     }
 
 
@@ -142,7 +140,7 @@ def test_what_cannot_be_read_is_listed_and_the_rest_answered(bench: Workbench, s
     row = read(bench, row)
     assert row.job.state == "succeeded"
     assert [(name, len(found)) for name, found in listed(row).items()] == [("a.png", 1)]
-    assert sorted(map(len, row.result["rows"])) == [0, 1], "nothing is told of what is none"
+    assert len(row.result["numbers"]) == 1, "nothing is told of what is none"
     assert list(row.result["refused"]) == ["b.png", "c.txt"]
 
 
@@ -167,7 +165,7 @@ def test_files_with_the_same_bytes_share_a_row_of_the_answer(bench: Workbench, s
     result = read(bench, row).result
     assert list(result["images"]) == ["a.png", "b.png", "c.png"]
     assert result["images"]["a.png"] == result["images"]["c.png"] != result["images"]["b.png"]
-    assert len(result["rows"]) == 2
+    assert result["starts"] == [0, 3, 6]
 
 
 @pytest.mark.parametrize("second", ["red", "blue"])
