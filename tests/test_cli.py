@@ -441,7 +441,7 @@ def test_a_runs_model_classifies_images_and_becomes_a_candidate(
     worker.join()
     for expected in ("wing 90%, beak 10%", "notes.txt: no image", "softmax", "off by 3%"):
         assert expected in " ".join(told.split())
-    assert table.read_text().splitlines()[1] == "wing.png,wing,0.9,wing|beak,0.9|0.1,"
+    assert table.read_text().splitlines()[1] == "wing.png,wing,0.9,wing|beak,0.9|0.1"
     monkeypatch.setattr(predictions, "PAGE_LISTED", 3)
     several = {"a.png": 0, "b.png": 0, "c.png": 0}
     answer_one(database, result | {"images": several}, "succeeded")

@@ -92,7 +92,7 @@ def get_prediction(
     cursor: Cursor = None,
     wanted: TableFormat = None,
 ) -> PredictionAnswer | Response:
-    """A page of files at a time; as a table all of them, and only once it has succeeded."""
+    """A page of files at a time; as a table all images, and only once it has succeeded."""
     row = store.get(session, tenant, prediction_id)
     if formats.choose(request, wanted, ("json", "csv")) == "json":
         return _answer(row, store.page(row, limit=limit, cursor=cursor))
@@ -157,7 +157,8 @@ def _image(name: str, listed: Listed, classes: list[str]) -> PredictedImage:
 
 
 def _csv(result: dict[str, Any]) -> Response:
-    """`file` and `label` as a labels.csv has them."""
+    """Laid beside the images as their labels.csv, it says of each what the model did; so what was
+    left out is not in it: an empty label would say that none applies."""
     several, classes = result["label_kind"] == "multi_label", result["classes"]
 
     def rows() -> Iterator[list[str | float | None]]:
@@ -169,11 +170,7 @@ def _csv(result: dict[str, Any]) -> Response:
                 listed[0][1] if listed else None,
                 names,
                 "|".join(f"{probability:g}" for _, probability in listed),
-                None,
             ]
-        for name, why in result["refused"].items():
-            yield [name, None, None, None, None, why]
 
-    return formats.csv_stream(
-        ["file", "label", "probability", "classes", "probabilities", "refused"], rows()
-    )
+    header = ["file", "label", "probability", "classes", "probabilities"]
+    return formats.csv_stream(header, rows())

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from app.embedding.labels import parse_labels
 from app.store import predictions
 from app.store.tables import Finetune, Outbox, Prediction
 from tests.api.conftest import ARCHIVE, Service, archive_of, assert_problem
@@ -126,7 +127,7 @@ def test_an_answer_comes_in_pages_of_images_then_of_what_was_left_out(
     monkeypatch.setattr(predictions, "PAGE_LISTED", 1)
     assert [len(page["images"]) for page in pages(service, address)] == [1, 1, 1, 1, 1]
     table = service.client.get(address, params={"format": "csv", "limit": 1}).text
-    assert len(table.splitlines()) == 1 + len(files), "a table is whole"
+    assert len(table.splitlines()) == 1 + len(copies), "a table is whole"
 
 
 def test_a_cursor_is_of_one_answer(service: Service, run: str) -> None:
@@ -159,20 +160,23 @@ def test_of_several_labels_there_may_be_none(service: Service, run: str) -> None
     assert (second["class"], second["probability"], second["classes"]) == (None, None, [])
 
 
-def test_a_table_has_the_columns_of_a_labels_file(service: Service, run: str) -> None:
-    address = answered(service, run, SINGLE)
+def test_a_table_is_a_labels_file_that_says_what_the_model_did(service: Service, run: str) -> None:
+    signed = SINGLE | {"classes": ["+1", "-1"]}
+    address = answered(service, run, signed)
     answer = service.client.get(address, headers={"Accept": "text/csv"})
     assert answer.headers["content-type"].startswith("text/csv")
     rows = list(csv.DictReader(io.StringIO(answer.text)))
-    assert [(row["file"], row["label"]) for row in rows] == [
-        ("a.png", "dog"),
-        ("'=b.png", "cat"),
-        ("c.txt", ""),
-    ]
-    assert (rows[0]["classes"], rows[0]["probabilities"]) == ("dog|cat", "0.75|0.25")
-    assert [row["refused"] for row in rows] == ["", "", "not an image"]
-    several = service.client.get(answered(service, run, MULTI), params={"format": "csv"}).text
-    assert [row["label"] for row in csv.DictReader(io.StringIO(several))] == ["red|light", ""]
+    assert (rows[0]["classes"], rows[0]["probabilities"]) == ("-1|+1", "0.75|0.25")
+    assert read_back(answer.content) == {"a.png": ("-1",), "=b.png": ("+1",)}
+    several = service.client.get(
+        answered(service, run, MULTI | {"refused": {"c.txt": "not an image"}}),
+        params={"format": "csv"},
+    )
+    assert read_back(several.content) == {"a.png": ("light", "red"), "b.png": ()}
+
+
+def read_back(table: bytes) -> dict[str, tuple[str, ...]]:
+    return {file: row.labels for file, row in parse_labels("labels.csv", table, 10).items()}
 
 
 def test_there_is_no_table_of_what_has_not_ended(service: Service, run: str) -> None:
