@@ -112,7 +112,7 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
 
 def _forget_images(job_id: str, bench: Workbench) -> None:
     """Of a job that has ended, what it was to classify; where that fails, housekeeping does it."""
-    with suppress(OperationalError, OSError), bench.database.session() as session:
+    with suppress(OperationalError, OSError, Unavailable), bench.database.session() as session:
         digests = predictions.images_of(session, job_id)
         archives.delete_unneeded(session, bench.blobs, digests)
 

@@ -254,17 +254,17 @@ def test_it_can_be_taken_back(bench: Workbench, send, monkeypatch: pytest.Monkey
     run_job(row.job.id, bench)
     row = read(bench, row)
     assert (row.job.state, row.result, row.job.task.status) == ("cancelled", None, "ready")
-    assert not bench.blobs.exists(row.sha256)
+    assert bench.blobs.size_bytes(row.sha256) is None
 
 
 def test_images_go_however_their_job_ends(
     bench: Workbench, send, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def end(row: Prediction, state: str) -> None:
-        assert bench.blobs.exists(row.sha256)
+        assert bench.blobs.size_bytes(row.sha256) is not None
         run_job(row.job.id, bench)
         assert read(bench, row).job.state == state
-        assert not bench.blobs.exists(row.sha256), state
+        assert bench.blobs.size_bytes(row.sha256) is None, state
 
     end(send(make_zip({"notes.txt": b"text"})), "refused")
 
@@ -303,7 +303,7 @@ def test_an_end_whose_images_cannot_go_yet_stands(
     row = send(png())
     run_job(row.job.id, bench)
     assert read(bench, row).job.state == "succeeded"
-    assert bench.blobs.exists(row.sha256)
+    assert bench.blobs.size_bytes(row.sha256) is not None
 
 
 def test_who_lost_the_job_leaves_no_answer_behind(bench: Workbench, send) -> None:
