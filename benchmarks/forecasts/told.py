@@ -1,0 +1,218 @@
+"""What the service would tell of runs before they are made, with what it knows at that moment.
+
+A Tenant is the service's estimator of one user: outcomes are reported to it, held aside where they
+are implausible, and a version that is worse than the one before does not serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.cost.cells import PROBE_ACCURACY, to_logit
+from app.cost.correction import Setting
+from app.cost.estimator import Estimator, Question
+from app.cost.evidence import COUNTED, Evidence
+from app.cost.plausibility import implausible
+from app.cost.predictor import Estimate, TaskFacts, estimate
+from app.cost.timing import Timing
+from app.cost.validation import compared
+
+METRIC = "accuracy"
+Run = Mapping[str, Any]
+"""A run as cells.py keeps it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Of a task, once it is embedded."""
+
+    facts: TaskFacts
+    probe_accuracy: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """Cards by name, and the device that runs are forecast for; `timings` by candidate, where steps
+    were timed on it."""
+
+    candidates: Mapping[str, CandidateCard]
+    recipes: Mapping[str, RecipeCard]
+    device: DeviceCard
+    timings: Mapping[str, Timing] = field(default_factory=dict)
+
+
+class Tenant:
+    """With the shipped evidence alone until runs are reported."""
+
+    def __init__(self, shipped: Evidence, catalogue: Catalogue, tasks: Mapping[str, Known]) -> None:
+        self._shipped, self._catalogue, self._tasks = shipped, catalogue, tasks
+        self._rows: list[dict[str, Any]] = []
+        self._serving: Evidence | None = None
+        self._estimator = Estimator(shipped)
+        self.refused = 0
+        self.aside = 0
+
+    def forecast(self, task: str, recipe: str, models: Sequence[str]) -> dict[str, Estimate]:
+        """As app/api/forecasts.py and app/api/estimates.py put it together; of candidates without a
+        source task, no difficulty."""
+        known, cards = self._tasks[task], self._catalogue.candidates
+        accuracies = {}
+        if self._estimator.accuracy is not None:
+            published = {
+                name: None if card.top1_percent is None else card.top1_percent / 100
+                for name, card in cards.items()
+            }
+            asked = Question(task, recipe, METRIC, published, known.probe_accuracy)
+            accuracies = self._estimator.accuracy.forecast(asked)
+        return {
+            model: estimate(
+                known.facts,
+                cards[model],
+                self._catalogue.recipes[recipe],
+                self._catalogue.device,
+                difficulty=None,
+                accuracy=accuracies.get(model),
+                factors=self._factors(Setting(task, model, recipe, self._catalogue.device.name)),
+                timing=self._catalogue.timings.get(model),
+            )
+            for model in models
+        }
+
+    def report(self, runs: Sequence[Run]) -> None:
+        """All of them at once, as the worker that fits anew finds them."""
+        if not runs:
+            return
+        new = [self._row(run) for run in runs]
+        kept = [
+            row for row, far in zip(new, _implausible([*new, *self._rows]), strict=False) if not far
+        ]
+        self.aside += len(new) - len(kept)
+        self._rows += kept
+        evidence = Evidence.of(self._rows)
+        worse = False
+        if self._serving is not None:
+            found = compared(evidence, self._serving, self._shipped)
+            worse = found is not None and found.worse
+        if worse:
+            self.refused += 1
+            return
+        self._serving = evidence
+        self._estimator = Estimator(self._shipped.beside(evidence))
+
+    def _factors(self, setting: Setting) -> dict[Any, Any]:
+        found = self._estimator.factors(setting)
+        if setting.model in self._catalogue.timings:
+            for name in ("seconds", "energy_wh"):
+                if not self._estimator.corrections[name].knows(setting):
+                    found[name] = None
+        return found
+
+    def _row(self, run: Run) -> dict[str, Any]:
+        """What a report of the run leaves, the counts of its forecast included."""
+        task, model, recipe = (run[name] for name in ("task", "model", "recipe"))
+        counted = estimate(
+            self._tasks[task].facts,
+            self._catalogue.candidates[model],
+            self._catalogue.recipes[recipe],
+            self._catalogue.device,
+            difficulty=None,
+        ).counted
+        return {
+            "task": task,
+            "model": model,
+            "recipe": recipe,
+            "device": self._catalogue.device.name,
+            "metric": METRIC,
+            "stop_reason": run["stop_reason"],
+            "value": run["value"],
+            PROBE_ACCURACY: self._tasks[task].probe_accuracy,
+            "seconds": run["seconds"],
+            "memory_mib": run["memory_mib"],
+            **{f"counted_{name}": counted[name] for name in COUNTED},
+        }
+
+
+def _implausible(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
+    """As app/store/outcomes.py holds new outcomes against each other and the earlier ones."""
+
+    def grouped(*names: str) -> Any:
+        keys = [tuple(row[name] for name in names) for row in rows]
+        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+        return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+    seconds = np.log([row["seconds"] for row in rows])
+    values = to_logit(np.array([row["value"] for row in rows]))
+    slow = implausible(seconds, grouped("model", "recipe", "device"))
+    odd = implausible(values, grouped("task", "metric"))
+    return [bool(far) for far in slow | odd]
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A run beside what was told of it; `before`: tasks of the tenant's own that were known, in
+    this `order`."""
+
+    run: Run
+    told: Estimate
+    before: int
+    order: int = 0
+
+
+class Forecaster:
+    """Of tasks one after another, each with what was known then."""
+
+    def __init__(
+        self,
+        shipped: Evidence,
+        catalogue: Catalogue,
+        tasks: Mapping[str, Known],
+        runs: Sequence[Run],
+    ) -> None:
+        self._shipped, self._catalogue, self._known = shipped, catalogue, tasks
+        self._runs: dict[str, list[Run]] = {}
+        for run in runs:
+            self._runs.setdefault(run["task"], []).append(run)
+        self.tasks = tuple(self._runs)
+
+    def with_timings(self, timings: Mapping[str, Timing]) -> Forecaster:
+        catalogue = replace(self._catalogue, timings=timings)
+        runs = [run for of_task in self._runs.values() for run in of_task]
+        return Forecaster(self._shipped, catalogue, self._known, runs)
+
+    def before_any(self) -> list[Judged]:
+        nobody = self._tenant()
+        return [each for task in self.tasks for each in self._judged(nobody, task, 0)]
+
+    def in_order(self, order: Sequence[str], number: int = 0) -> tuple[list[Judged], Tenant]:
+        """Each task forecast from those before it in the order, which has this number, then
+        reported."""
+        tenant, told = self._tenant(), []
+        for before, task in enumerate(order):
+            told += self._judged(tenant, task, before, number)
+            tenant.report(self._runs[task])
+        return told, tenant
+
+    def one_left_out(self) -> list[Judged]:
+        """Each task forecast from all others."""
+        told = []
+        for task in self.tasks:
+            tenant = self._tenant()
+            tenant.report([run for name in self.tasks if name != task for run in self._runs[name]])
+            told += self._judged(tenant, task, len(self.tasks) - 1)
+        return told
+
+    def _tenant(self) -> Tenant:
+        return Tenant(self._shipped, self._catalogue, self._known)
+
+    def _judged(self, tenant: Tenant, task: str, before: int, order: int = 0) -> list[Judged]:
+        found = []
+        for recipe in dict.fromkeys(run["recipe"] for run in self._runs[task]):
+            runs = [run for run in self._runs[task] if run["recipe"] == recipe]
+            told = tenant.forecast(task, recipe, [run["model"] for run in runs])
+            found += [Judged(run, told[run["model"]], before, order) for run in runs]
+        return found
