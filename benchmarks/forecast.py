@@ -115,7 +115,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def make(cells: Sequence[Cell], timed: Sequence[CandidateCard], shelf: Shelf) -> None:
-    """Those that are not there yet; steps are timed after the first task's."""
+    """Those that are not there yet, once the steps of the candidates are timed."""
+    for card in timed:
+        if shelf.timing(card) is None:
+            timing = shelf.time(card)
+            print(f"{card.name:32}{timing.step_seconds.typical:6.2f} s a step", flush=True)
     started = time.perf_counter()
     for done, cell in enumerate(cells):
         if shelf.load(cell) is None:
@@ -125,10 +129,6 @@ def make(cells: Sequence[Cell], timed: Sequence[CandidateCard], shelf: Shelf) ->
                 f"{cell.name:60}{run['value']:6.3f} {kept_back(run):6.3f}{run['seconds']:7.1f} s",
                 flush=True,
             )
-    for card in timed:
-        if shelf.timing(card) is None:
-            timing = shelf.time(card)
-            print(f"{card.name:32}{timing.step_seconds.typical:6.2f} s a step", flush=True)
 
 
 def known_of(tasks: Sequence[UnseenTask], checkpoints: Path) -> dict[str, Known]:
@@ -193,8 +193,9 @@ def told_of(name: str, judged: Sequence[Judged]) -> dict[str, Any]:
     print(f"\n{name}")
     print(
         f"{'':12}{'runs':>6}{'accuracy off by':>18}{'bias':>7}{'90% holds':>12}{'by task':>9}"
-        f"{'kept back':>16}{'90% holds':>12}{'calibrated':>12}{'half width':>11}{'seconds off':>13}{'90% holds':>12}"
-        f"{'by task':>9}{'calibrated':>12}{'memory off':>12}{'90% holds':>12}"
+        f"{'kept back':>16}{'90% holds':>12}{'calibrated':>12}{'half width':>11}"
+        f"{'seconds off':>13}{'90% holds':>12}{'by task':>9}{'calibrated':>12}"
+        f"{'memory off':>12}{'90% holds':>12}"
     )
     found: dict[str, Any] = {}
     for recipe in (None, *dict.fromkeys(each.run["recipe"] for each in judged)):

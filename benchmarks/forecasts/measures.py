@@ -76,7 +76,7 @@ def _held(
     found = tracked([each.run["task"] for each in told], inside)
     by_task = asdict(found) if found else {}
     return {
-        f"{prefix}inside": sum(inside),
+        f"{prefix}inside": int(np.sum(inside)),
         f"{prefix}inside_by_task": [
             by_task.get(key) for key in ("coverage", "coverage_low", "coverage_high")
         ],

@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator
 
+from app.cost.predictor import Interval
 from benchmarks.forecasts.measures import kept_back
 from benchmarks.forecasts.told import Judged
 
@@ -17,44 +20,35 @@ _NAMES = {"head_only": "head only", "full": "whole network"}
 
 def plot(path: Path, stages: Mapping[str, Sequence[Judged]]) -> None:
     """A row of two panels for each stage: accuracy, and seconds."""
-    from matplotlib.figure import Figure
-
     figure = Figure((7.6, 3.5 * len(stages)), layout="constrained")
     panels = figure.subplots(len(stages), 2, squeeze=False)
     for (name, judged), (left, right) in zip(stages.items(), panels, strict=True):
         _accuracy(left, [each for each in judged if each.told.accuracy is not None])
         _seconds(right, judged)
         left.set_title(name, loc="left", fontsize=10)
-    panels[0][1].legend(loc="upper left", frameon=False, fontsize=8)
+    panels[0][0].legend(loc="lower right", frameon=False, fontsize=8)
     figure.savefig(path)
 
 
 def _accuracy(axes: Any, judged: Sequence[Judged]) -> None:
-    came = np.array([100 * kept_back(each.run) for each in judged])
-    told = np.array(
-        [
-            [
-                100 * each.told.accuracy.low,
-                100 * each.told.accuracy.typical,
-                100 * each.told.accuracy.high,
-            ]
-            for each in judged
-            if each.told.accuracy is not None
-        ]
-    ).reshape(-1, 3)
-    _points(axes, judged, told, came)
+    told = [_bounds(each.told.accuracy) for each in judged if each.told.accuracy is not None]
+    came = np.array([kept_back(each.run) for each in judged])
+    _points(axes, judged, 100 * np.array(told), 100 * came)
     axes.set(xlim=(0, 102), ylim=(0, 102), xlabel="accuracy told, %", ylabel="accuracy reached, %")
 
 
 def _seconds(axes: Any, judged: Sequence[Judged]) -> None:
-    told = np.array(
-        [
-            [each.told.seconds.low, each.told.seconds.typical, each.told.seconds.high]
-            for each in judged
-        ]
-    )
+    told = np.array([_bounds(each.told.seconds) for each in judged])
     _points(axes, judged, told, np.array([each.run["seconds"] for each in judged]))
     axes.set(xscale="log", yscale="log", xlabel="seconds told", ylabel="seconds taken")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+
+
+def _bounds(interval: Interval) -> tuple[float, float, float]:
+    return interval.low, interval.typical, interval.high
 
 
 def _points(axes: Any, judged: Sequence[Judged], told: Any, came: Any) -> None:
