@@ -11,10 +11,12 @@ The runs are the service's own (app/training/finetune.py) by two of its recipes,
 the verdict, and are kept under --cache-dir; forecasts are never kept, they are made by the code as
 it is. Accuracy is what a run reports, on the few images that it holds out; beside it stands the
 accuracy on pictures of the same kind that no run had. One thread a process; seconds are of the
-processor, since other work may share the machine, and so no wait for it or for a disk is in them.
-They are forecast for the card cpu-2core, as the service does where it is told nothing else: a
-machine with two cores of its own would take about half as long, and where steps are timed on it
-(`task2vec time`) forecasts rest on these; both are reported.
+processor, since other work may share the machine, and so no wait for it or for a disk is in them,
+though a busy neighbour makes them more. They are forecast for the card cpu-2core, as the service
+does where it is told nothing else: its two cores compute about twice as fast as one, and a run's
+start-up counts imports there, which a process that goes on does once. Where steps are timed on the
+machine (`task2vec time`) forecasts rest on these; both are reported. Memory is the most that the
+process held, with all that this benchmark keeps in it, so forecasts without outcomes are too low.
 
 Forecasts are made before any outcome of a user's own, from the shipped ones alone; in order, each
 task from those before it, in several orders; and each task from all others. The last line is JSON.
@@ -106,7 +108,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     figures, stages = report(forecaster, Baselines(evidence, known, runs), runs, options.orders)
     if len(timings) == len(candidates):
         timed = forecaster.with_timings(timings).before_any()
-        figures["before_any, steps timed"] = told_of("before any outcome, steps timed here", timed)
+        figures["before_any_timed"] = told_of("before any outcome, steps timed here", timed)
         figures["timings"] = {name: each.step_seconds.typical for name, each in timings.items()}
     figures["information"] = information(runs)
     if options.plot:

@@ -1,7 +1,7 @@
 """Runs of `fine_tune` on unseen tasks, a JSON file each: what they took, gave and went through.
 
-A cell lies under the digest of what decides its result besides its name: the task's images, and the
-cards of candidate and recipe. A run that is broken off goes on from its last epoch.
+A cell lies under the digest of what decides its result besides its name: the task's images, the
+candidate's weights and the recipe. A run that is broken off goes on from its last epoch.
 """
 
 from __future__ import annotations
@@ -55,8 +55,10 @@ class Cell:
 
     @property
     def digest(self) -> str:
-        cards = [card.model_dump(mode="json") for card in (self.candidate, self.recipe)]
-        described = [self.task.labelled.digest, self.task.more.digest, *cards, SEED]
+        card = self.candidate
+        start = [card.network, card.input_size, card.weights.sha256]
+        recipe = self.recipe.model_dump(mode="json", exclude={"description"})
+        described = [self.task.labelled.digest, self.task.more.digest, start, recipe, SEED]
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()[:16]
 
 
