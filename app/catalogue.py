@@ -173,6 +173,10 @@ class DeviceCard(Card):
         return self
 
 
+LEAST_BATCH = 8
+"""Images: normalisation over fewer is noise."""
+
+
 class RecipeCard(Card):
     """How fine-tuning is done."""
 
@@ -187,11 +191,20 @@ class RecipeCard(Card):
     )
     schedule: Literal["cosine", "constant"]
     batch_size: int = Field(ge=1, le=1_000_000)
+    least_steps_an_epoch: int = Field(
+        1, ge=1, le=10_000, description="of a small set batches are smaller, for as many steps"
+    )
     epochs: int = Field(ge=1, le=100_000)
     evaluation_share: float = Field(ge=0, lt=1, description="share of the images held out")
     features_cached: bool = Field(
         False, description="the frozen network runs once over the images, not once an epoch"
     )
+
+    def batch_of(self, train_images: int) -> int:
+        """Images of a batch; never more than there are, nor so many that an epoch would have fewer
+        steps than it should, as far as LEAST_BATCH allows."""
+        smaller = max(train_images // self.least_steps_an_epoch, LEAST_BATCH)
+        return min(self.batch_size, smaller, train_images)
 
     @model_validator(mode="after")
     def _only_frozen_features_stay_valid(self) -> Self:

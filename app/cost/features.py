@@ -113,7 +113,7 @@ def split(task: TaskFacts, recipe: RecipeCard) -> Split:
     """steps = epochs * ceil(train_images / batch); at least one image is left for training."""
     held_out = min(round(task.n_images * recipe.evaluation_share), task.n_images - 1)
     train = task.n_images - held_out
-    batch = min(recipe.batch_size, train)
+    batch = recipe.batch_of(train)
     return Split(train, held_out, batch, recipe.epochs * ceil(train / batch))
 
 

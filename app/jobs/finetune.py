@@ -132,7 +132,7 @@ def _outcome(
 ) -> OutcomeRun:
     numbers = {
         "n_train": run.n_train,
-        "batch_size": min(recipe.batch_size, run.n_train),
+        "batch_size": recipe.batch_of(run.n_train),
         "learning_rate": recipe.learning_rate,
         "momentum": recipe.momentum if recipe.optimiser == "sgd" else None,
         "weight_decay": recipe.weight_decay,

@@ -201,7 +201,7 @@ class _Trainer:
         self._device, self._precision = device, precision
         self._checkpoint = checkpoint
         self._multi_label = plain.images.label_kind == "multi_label"
-        self._batch_size = min(recipe.batch_size, len(self._training))
+        self._batch_size = recipe.batch_of(len(self._training))
         self._steps_an_epoch = math.ceil(len(self._training) / self._batch_size)
         self._optimiser = create_optimizer_v2(
             model,

@@ -27,7 +27,8 @@ from app.embedding.report import IntakeReport
 from app.jobs.finetune import STOP_REASONS
 from app.reference.sets import LabelledSet
 from app.training.finetune import Run, fine_tune
-from app.training.images import Batches, moved
+from app.training.frozen import moved
+from app.training.images import Batches
 from app.training.steps import time_steps
 from benchmarks.forecasts.tasks import UnseenTask
 from benchmarks.grid.training import PeakMemory

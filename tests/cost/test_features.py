@@ -126,3 +126,20 @@ def test_every_split_trains_on_something_and_covers_every_image(images, share, b
     assert parts.train_images >= 1
     assert parts.train_images + parts.held_out_images == images
     assert parts.steps * parts.batch_size >= epochs * parts.train_images
+
+
+@pytest.mark.parametrize(
+    ("train_images", "batch", "steps"),
+    [(5, 5, 1), (20, 8, 3), (50, 8, 7), (200, 25, 8), (512, 64, 8), (10_000, 64, 157)],
+)
+def test_of_a_small_set_batches_are_smaller_and_steps_more(train_images, batch, steps):
+    recipe = FULL.model_copy(
+        update={
+            "batch_size": 64,
+            "least_steps_an_epoch": 8,
+            "evaluation_share": 0.0,
+            "epochs": 20,
+        }
+    )
+    parts = split(replace(TASK, n_images=train_images), recipe)
+    assert (parts.batch_size, parts.steps) == (batch, 20 * steps)

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from app.catalogue import Weights
+from app.cost.features import TaskFacts, split
 from app.errors import Conflict, InvalidRequest, Unavailable
 from app.training import checkpoint, finetune
 from app.training.finetune import CHECKPOINT, Limits
@@ -236,6 +237,13 @@ def test_the_features_of_a_network_are_computed_within_earshot(tmp_path: Path) -
     run(tmp_path, HEAD, on_features=lambda done, total: heard.append((done, total)))
     assert heard[-1] == (90, 90)
     assert len(heard) == 6
+
+
+def test_a_small_set_is_trained_on_in_as_many_steps_as_are_counted(tmp_path: Path) -> None:
+    recipe = FULL.model_copy(update={"batch_size": 64, "least_steps_an_epoch": 5, "epochs": 2})
+    found = run(tmp_path, recipe)
+    facts = TaskFacts(90, 3, None, "single_label")
+    assert found.steps == split(facts, recipe).steps == 2 * 6
 
 
 def test_information_is_traced_when_it_is_asked_for(tmp_path: Path) -> None:
