@@ -169,6 +169,8 @@ def finetune_report(run: Row) -> Group:
             style="dim",
         ),
     ]
+    if result.get("information_says"):  # runs of before say nothing
+        lines.append(Text(result["information_says"]))
     judged = [each for each in verdict["classes"] if each["recall"] is not None]
     hardest = sorted(judged, key=lambda each: each["recall"])[:HARDEST]
     classes = _table("Classes found least", "class", "#images", "#found", "#right when named")

@@ -100,7 +100,7 @@ def finetune(start: Start, bench: Workbench) -> None:
             session,
             start.job_id,
             start.token,
-            result=result_of(run),
+            result=result_of(run, recipe),
             run=outcome,
             forecast=_for_steps(forecast, run, recipe),
         )

@@ -18,6 +18,7 @@ from app.embedding.dataset import LabelKind
 from app.embedding.pretrained import size_options
 from app.training.finetune import Run
 from app.training.names import FILES, WHY
+from app.training.reading import said_of
 
 MODEL, CONFIG, CARD = FILES["model"], FILES["config"], FILES["card"]
 
@@ -60,8 +61,9 @@ def write_package(
     _write(directory / CARD, card_text(run, candidate, recipe, classes, task=task))
 
 
-def result_of(run: Run) -> dict[str, Any]:
+def result_of(run: Run, recipe: RecipeCard) -> dict[str, Any]:
     """As JSON: all of the run but its network and its curve."""
+    course = {epoch: trace.total for epoch, trace in run.traces.items()}
     return {
         "ended": run.ended,
         "judged_epoch": run.judged_epoch,
@@ -80,6 +82,7 @@ def result_of(run: Run) -> dict[str, Any]:
             }
             for epoch, trace in run.traces.items()
         },
+        "information_says": said_of(course) if recipe.scope == "full" else None,
     }
 
 

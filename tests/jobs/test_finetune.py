@@ -28,7 +28,7 @@ from app.training import checkpoint
 from app.training.package import write_package
 from tests.images import labelled_zip
 from tests.jobs.conftest import CPU, FORECAST, TENANT
-from tests.training.runs import FULL, candidate, run
+from tests.training.runs import FULL, HEAD, candidate, run
 
 
 def read(bench: Workbench, finetune_id: str) -> Finetune:
@@ -70,6 +70,17 @@ def test_a_run_leaves_a_model_an_outcome_and_its_task_as_it_was(bench: Workbench
     assert outcome.numbers["seconds"] == row.result["seconds"] > 0
     assert outcome.forecast["seconds"] == FORECAST["seconds"], "frozen as it was"
     assert outcome.forecast["counted"]["seconds"] == 60, "counted for the half that was made"
+
+
+def test_what_a_traced_run_says_is_in_its_result(bench: Workbench, begin) -> None:
+    finetune_id, job_id = begin(FULL.model_copy(update={"epochs": 5}), trace_every=1)
+    run_job(job_id, bench)
+    result = read(bench, finetune_id).result
+    assert len(result["information"]) == 5
+    assert result["information_says"].startswith("The information in the weights")
+    finetune_id, job_id = begin(HEAD.model_copy(update={"epochs": 5}), trace_every=1)
+    run_job(job_id, bench)
+    assert read(bench, finetune_id).result["information_says"] is None, "a classifier alone"
 
 
 def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act) -> None:
