@@ -173,7 +173,7 @@ def run_of(cell: Cell, directory: Path) -> dict[str, Any]:
         "n_images": len(images.digests),
         "n_classes": len(images.classes),
         "n_train": run.n_train,
-        "batch_size": min(cell.recipe.batch_size, run.n_train),
+        "batch_size": cell.recipe.batch_of(run.n_train),
         "learning_rate": cell.recipe.learning_rate,
         "weight_decay": cell.recipe.weight_decay,
         "max_epochs": cell.recipe.epochs,
