@@ -111,6 +111,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         figures["before_any_timed"] = told_of("before any outcome, steps timed here", timed)
         figures["timings"] = {name: each.step_seconds.typical for name, each in timings.items()}
     figures["information"] = information(runs)
+    scores = scores_of(cells, shelf)
+    if len(scores) == len(forecaster.tasks):
+        scored = forecaster.with_scores(scores)
+        for name, words, told in (
+            ("before_any_scored", "before any outcome", scored.before_any()),
+            ("one_left_out_scored", "from all other tasks", scored.one_left_out()),
+        ):
+            figures[name] = told_of(f"{words}, features looked at", told)
     if options.plot:
         plot(options.plot, stages)
     print(json.dumps({"cells": len(cells), "runs": len(runs), **figures}))
@@ -122,6 +130,9 @@ def make(cells: Sequence[Cell], timed: Sequence[CandidateCard], shelf: Shelf) ->
         if shelf.timing(card) is None:
             timing = shelf.time(card)
             print(f"{card.name:32}{timing.step_seconds.typical:6.2f} s a step", flush=True)
+    for cell in cells:
+        if shelf.scores(cell) is None:
+            shelf.tell(cell)
     started = time.perf_counter()
     for done, cell in enumerate(cells):
         if shelf.load(cell) is None:
@@ -131,6 +142,16 @@ def make(cells: Sequence[Cell], timed: Sequence[CandidateCard], shelf: Shelf) ->
                 f"{cell.name:60}{run['value']:6.3f} {kept_back(run):6.3f}{run['seconds']:7.1f} s",
                 flush=True,
             )
+
+
+def scores_of(cells: Sequence[Cell], shelf: Shelf) -> dict[str, dict[str, Mapping[str, float]]]:
+    """By task and candidate, of those that were looked at."""
+    found: dict[str, dict[str, Mapping[str, float]]] = {}
+    for cell in cells:
+        told = shelf.scores(cell)
+        if told is not None:
+            found.setdefault(cell.task.name, {})[cell.candidate.name] = told
+    return found
 
 
 def known_of(tasks: Sequence[UnseenTask], checkpoints: Path) -> dict[str, Known]:
@@ -154,8 +175,7 @@ def known_of(tasks: Sequence[UnseenTask], checkpoints: Path) -> dict[str, Known]
 def report(
     forecaster: Forecaster, baselines: Baselines, runs: Sequence[Run], n_orders: int
 ) -> tuple[dict[str, Any], dict[str, list[Judged]]]:
-    """Figures of every stage, and two that are drawn. What else is known before a run one day, such
-    as scores from a forward pass, is a stage of its own here, beside the others."""
+    """Figures of every stage, and two that are drawn."""
     orders = [
         sorted(forecaster.tasks, key=lambda name: hashed(f"order {number}", name))
         for number in range(n_orders)

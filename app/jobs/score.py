@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, cast
 
-import numpy as np
 import torch
 from sqlalchemy.exc import OperationalError
 
 from app.catalogue import CandidateCard
 from app.cost.score_names import Score
-from app.cost.scores import scores
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
 from app.embedding.probe import choose_device
@@ -39,14 +37,12 @@ from app.store import scores as store
 from app.store.jobs import Start
 from app.store.tables import CandidateScore
 from app.telemetry import log_event
-from app.training.frozen import frozen_outputs
-from app.training.images import plain_inputs, plain_transform
 from app.training.model import candidate_network
+from app.training.told import BATCH_SIZE, told_by
 
 MOST_IMAGES, LEAST_OF_A_CLASS = 1000, 5
 """Of a task, the same share of every class: more would change little of what is told. With very
 many classes there are more: of one image nothing is told but its own answer."""
-BATCH_SIZE = 32
 
 
 def score(start: Start, bench: Workbench) -> None:
@@ -137,20 +133,8 @@ def _scores(
             run = finetunes.get(session, start.tenant, card.weights.run_id)
             has_classes = run.task.label_kind == "single_label"
         directory = bench.settings.finetune_dir / run.id
-    network: Any = candidate_network(card, directory)
-    network.eval().to(device=device, memory_format=torch.channels_last)
-    transform = plain_transform(network, images.pixels.shape[1])
-    rows = np.arange(len(images.digests))
-    inputs = plain_inputs(images.pixels, rows, transform, BATCH_SIZE)
-    features: list[torch.Tensor] = []
-    logits: list[torch.Tensor] = []
-    for some, theirs in frozen_outputs(network, inputs, device, "fp32"):
-        features.append(some)
-        logits.append(theirs)
-        heard(sum(map(len, features)))
-    has_classes = has_classes and network.num_classes > 0
-    of_source = torch.cat(logits).softmax(dim=1).numpy() if has_classes else None
-    return scores(torch.cat(features).numpy(), images.labels, of_source)
+    network = candidate_network(card, directory)
+    return told_by(network, images, device, has_classes=has_classes, on_images=heard)
 
 
 def _read(

@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 from app.catalogue import CandidateCard, RecipeCard
+from app.cost.evidence import SCORES
+from app.cost.outcome_table import SCORE_PREFIX
 from app.cost.timing import Spread, Timing
 from app.embedding.archive import ArchiveLimits
 from app.embedding.dataset import LabelledImages, read_labelled_images
@@ -29,7 +31,9 @@ from app.reference.sets import LabelledSet
 from app.training.finetune import Run, fine_tune
 from app.training.frozen import moved
 from app.training.images import Batches
+from app.training.model import candidate_network
 from app.training.steps import time_steps
+from app.training.told import told_by
 from benchmarks.forecasts.tasks import UnseenTask
 from benchmarks.grid.training import PeakMemory
 
@@ -100,6 +104,24 @@ class Shelf:
         _write(self.path(cell), made)
         shutil.rmtree(scratch)
         return made
+
+    def scores(self, cell: Cell) -> dict[str, float] | None:
+        """What the candidate's features tell of the task, as the estimator names it."""
+        try:
+            told = json.loads(self._scores_path(cell).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return {name: told[name.removeprefix(SCORE_PREFIX)] for name in SCORES}
+
+    def tell(self, cell: Cell) -> None:
+        network = candidate_network(cell.candidate, None)
+        images, _ = read(cell.task.labelled, cell.candidate.input_size)
+        told = told_by(network, images, torch.device("cpu"))
+        _write(self._scores_path(cell), dict(told.items()))
+
+    def _scores_path(self, cell: Cell) -> Path:
+        digest = cell.task.labelled.digest[:16]
+        return self.root / "scores" / digest / f"{cell.candidate.name}.json"
 
     def timing(self, candidate: CandidateCard) -> Timing | None:
         """Of its steps on this processor, where they were timed."""

@@ -29,10 +29,12 @@ Run = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Of a task, once it is embedded."""
+    """Of a task, once it is embedded; `scores` by candidate, once it was looked at through them,
+    as the estimator names them."""
 
     facts: TaskFacts
     probe_accuracy: float | None
+    scores: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,9 @@ class Tenant:
                 name: None if card.top1_percent is None else card.top1_percent / 100
                 for name, card in cards.items()
             }
-            asked = Question(task, recipe, METRIC, published, known.probe_accuracy)
+            asked = Question(
+                task, recipe, METRIC, published, known.probe_accuracy, scores=known.scores
+            )
             accuracies = self._estimator.accuracy.forecast(asked)
         return {
             model: estimate(
@@ -131,6 +135,7 @@ class Tenant:
             "stop_reason": run["stop_reason"],
             "value": run["value"],
             PROBE_ACCURACY: self._tasks[task].probe_accuracy,
+            **self._tasks[task].scores.get(model, {}),
             "seconds": run["seconds"],
             "memory_mib": run["memory_mib"],
             **{f"counted_{name}": counted[name] for name in COUNTED},
@@ -183,6 +188,14 @@ class Forecaster:
         catalogue = replace(self._catalogue, timings=timings)
         runs = [run for of_task in self._runs.values() for run in of_task]
         return Forecaster(self._shipped, catalogue, self._known, runs)
+
+    def with_scores(self, scores: Mapping[str, Mapping[str, Mapping[str, float]]]) -> Forecaster:
+        """By task and candidate."""
+        known = {
+            name: replace(each, scores=scores.get(name, {})) for name, each in self._known.items()
+        }
+        runs = [run for of_task in self._runs.values() for run in of_task]
+        return Forecaster(self._shipped, self._catalogue, known, runs)
 
     def before_any(self) -> list[Judged]:
         nobody = self._tenant()

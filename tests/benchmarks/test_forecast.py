@@ -129,6 +129,17 @@ def test_a_run_is_made_once_and_traced_after_every_epoch_when_whole(
     assert not list((shelf.root / "running").iterdir())
 
 
+def test_features_are_looked_at_once(hues: UnseenTask, tmp_path: Path) -> None:
+    cell = Cell(hues, small.candidate(tmp_path), small.HEAD)
+    shelf = Shelf(tmp_path / "shelf")
+    assert shelf.scores(cell) is None
+    shelf.tell(cell)
+    told = shelf.scores(cell)
+    assert told is not None
+    assert set(told) == {"score_ridge", "score_logme"}
+    assert told["score_ridge"] > 0.8
+
+
 def test_a_run_of_the_head_alone_has_no_trace_and_is_judged_on_pictures_it_never_had(
     hues: UnseenTask, tmp_path: Path
 ) -> None:
@@ -226,6 +237,17 @@ def test_no_forecast_sees_its_own_task_nor_one_that_comes_later(catalogue: Catal
             assert (plain[stage][key] == other[stage][key]) == (key[0] in tasks), (stage, key)
     first = {key: told for key, told in plain["in order"].items() if key[0] == "task 0"}
     assert first == {key: plain["alone"][key] for key in first}
+
+
+def test_what_features_tell_enters_the_forecast_of_its_task(catalogue: Catalogue) -> None:
+    made = outcomes(3)
+    plain = forecaster(catalogue, made)
+    easy = {model: {"score_ridge": 0.97, "score_logme": 0.1} for model in LITE}
+    before, after = (
+        typical(each.before_any()) for each in (plain, plain.with_scores({"task 0": easy}))
+    )
+    assert after["task 0", LITE[0]][0] > before["task 0", LITE[0]][0]
+    assert after["task 1", LITE[0]] == before["task 1", LITE[0]]
 
 
 def test_intervals_are_calibrated_from_nine_tasks_of_ones_own_on(catalogue: Catalogue) -> None:

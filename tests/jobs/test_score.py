@@ -151,10 +151,10 @@ def test_a_candidate_that_cannot_be_had_says_why_and_leaves_the_others(
 def test_a_network_too_large_for_memory_says_so(
     bench: Workbench, ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_):
+    def full(*_, **__):
         raise torch.cuda.OutOfMemoryError
 
-    monkeypatch.setattr(job, "frozen_outputs", full)
+    monkeypatch.setattr(job, "told_by", full)
     job_id = ask(candidate(tmp_path))
     run_job(job_id, bench)
     (row,) = rows(bench).values()
