@@ -7,20 +7,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy.exc import OperationalError
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
-from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
 from app.embedding.probe import choose_device
 from app.jobs.bench import Workbench
 from app.jobs.progress import TRAINING, Progress
-from app.limits import archive_limits
+from app.jobs.stored import stored_images
 from app.store import finetunes
 from app.store.finetunes import Asked
 from app.store.jobs import Start
@@ -55,7 +53,7 @@ def finetune(start: Start, bench: Workbench) -> None:
     directory = bench.settings.finetune_dir / finetune_id
     directory.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    images = _read(start, archives, bench, candidate, progress)
+    images = stored_images(start, archives, candidate.input_size, bench, progress)
     read_seconds = time.monotonic() - began
     curve: list[dict[str, Any]] = []
 
@@ -105,26 +103,6 @@ def finetune(start: Start, bench: Workbench) -> None:
             forecast=_for_steps(forecast, run, recipe),
         )
     _forget_checkpoint(directory)
-
-
-def _read(
-    start: Start,
-    archives: Sequence[str],
-    bench: Workbench,
-    candidate: CandidateCard,
-    progress: Progress,
-) -> LabelledImages:
-    with ExitStack() as files:
-        images, _ = read_labelled_images(
-            [files.enter_context(bench.blobs.open(sha256)) for sha256 in archives],
-            size=candidate.input_size,
-            label_kind=cast("AskedLabelKind", start.label_kind),
-            limits=archive_limits(bench.settings),
-            max_image_pixels=bench.settings.max_image_pixels,
-            decoders=bench.settings.threads or None,
-            on_progress=lambda done, total: progress("intake", done, total),
-        )
-    return images
 
 
 def _outcome(

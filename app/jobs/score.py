@@ -7,11 +7,10 @@ to leave the others: its row says why.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, cast
+from typing import Any
 
 import torch
 from sqlalchemy.exc import OperationalError
@@ -19,7 +18,7 @@ from sqlalchemy.exc import OperationalError
 from app.catalogue import CandidateCard
 from app.cost.score_names import Score
 from app.embedding.batches import is_out_of_memory
-from app.embedding.dataset import AskedLabelKind, LabelledImages, read_labelled_images
+from app.embedding.dataset import LabelledImages
 from app.embedding.probe import choose_device
 from app.errors import (
     Cancelled,
@@ -31,7 +30,7 @@ from app.errors import (
 )
 from app.jobs.bench import Workbench
 from app.jobs.progress import SCORING, Progress
-from app.limits import archive_limits
+from app.jobs.stored import stored_images
 from app.store import finetunes, jobs
 from app.store import scores as store
 from app.store.jobs import Start
@@ -59,7 +58,15 @@ def score(start: Start, bench: Workbench) -> None:
     done = 0
     rows.sort(key=lambda row: row.read_from)
     for (archives, size), alike in groupby(rows, lambda row: row.read_from):
-        images = _read(start, archives, size, bench, progress)
+        images = stored_images(
+            start,
+            archives,
+            size,
+            bench,
+            progress,
+            most=MOST_IMAGES,
+            least_of_a_class=LEAST_OF_A_CLASS,
+        )
         n = len(images.digests)
         for row in alike:
 
@@ -135,21 +142,3 @@ def _scores(
         directory = bench.settings.finetune_dir / run.id
     network = candidate_network(card, directory)
     return told_by(network, images, device, has_classes=has_classes, on_images=heard)
-
-
-def _read(
-    start: Start, archives: Sequence[str], size: int, bench: Workbench, progress: Progress
-) -> LabelledImages:
-    with ExitStack() as files:
-        images, _ = read_labelled_images(
-            [files.enter_context(bench.blobs.open(sha256)) for sha256 in archives],
-            size=size,
-            label_kind=cast("AskedLabelKind", start.label_kind),
-            limits=archive_limits(bench.settings),
-            max_image_pixels=bench.settings.max_image_pixels,
-            most=MOST_IMAGES,
-            least_of_a_class=LEAST_OF_A_CLASS,
-            decoders=bench.settings.threads or None,
-            on_progress=lambda done, total: progress("intake", done, total),
-        )
-    return images
