@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 from app import terminal
 from app.api import schemas
 from app.cli import app
+from app.cli.curve import draw_curve
 from app.cli.options import LabelKind
 from app.cli.shared import EXTRAS
 from app.cost.evidence import Evidence
@@ -31,7 +32,7 @@ from app.embedding import dataset
 from app.embedding.distance import METRICS, one_to_one
 from app.embedding.metric_names import MetricName
 from app.embedding.parts import Population, row_of
-from app.errors import Refused
+from app.errors import InvalidRequest, Refused
 from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
@@ -337,6 +338,30 @@ def test_scores_are_told_beside_what_could_not_be_had() -> None:
         assert expected in told
 
 
+def curve(n: int, *, is_traced: bool) -> list[dict[str, Any]]:
+    return [
+        {
+            "number": number,
+            "training_loss": 1 / number,
+            "loss": 1.2 / number,
+            "accuracy": 1 - 0.5 / number,
+            "information": 100.0 / number if is_traced and number % 2 else None,
+        }
+        for number in range(1, n + 1)
+    ]
+
+
+@pytest.mark.parametrize(("is_traced", "panels"), [(True, 3), (False, 2)])
+def test_the_curve_of_a_run_is_drawn(is_traced: bool, panels: int, tmp_path: Path) -> None:
+    run = {"id": "1", "candidate": "net", "recipe": "full", "curve": curve(6, is_traced=is_traced)}
+    draw_curve(run, tmp_path / "curve.svg")
+    assert (tmp_path / "curve.svg").read_text().count('id="axes_') == panels
+    with pytest.raises(InvalidRequest, match=r"ends in \.svg, \.png, \.pdf"):
+        draw_curve(run, tmp_path / "curve.doc")
+    with pytest.raises(InvalidRequest, match="no epoch yet"):
+        draw_curve({**run, "curve": []}, tmp_path / "curve.svg")
+
+
 def test_a_run_that_ended_is_told_beside_its_forecast() -> None:
     classes = [
         {"name": f"kind {n}", "images": 5, "recall": n / 10, "precision": None if n == 0 else 0.5}
@@ -562,6 +587,7 @@ def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Pat
         ("keys",),
         ("finetune", "a", "b", "--budget", "much"),
         ("finetune", "a", "b", "--out", "x", "--no-wait"),
+        ("finetunes", "--plot", "x.svg"),
         ("predict", "a", "/does/not/exist"),
         ("predict", "a", "pyproject.toml", "--out", "/does/not/exist/x.csv"),
         ("predict", "a", "pyproject.toml", "--threshold", "1"),

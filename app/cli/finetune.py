@@ -10,9 +10,10 @@ from urllib.parse import quote
 import typer
 
 from app import terminal
+from app.cli.curve import draw_curve
 from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef
 from app.cli.root import app
-from app.cli.shared import print_json
+from app.cli.shared import print_json, require_extras
 from app.cli.tasks import follow, require_success, upload
 from app.client import Client
 from app.folder import archive_name
@@ -95,17 +96,26 @@ def finetune(
 def finetunes(
     run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Id of one.")] = None,
     task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Where a run's curve is drawn.")
+    ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """List the fine-tuning runs, newest first, or show one."""
+    if plot is not None:
+        if run is None:
+            raise typer.BadParameter("--plot draws one run: name it.")
+        require_extras("bench")
     with Client(server, key) as client:
         if run is not None:
             answer: Any = client.get(f"/v1/finetunes/{quote(run, safe='')}")
         else:
             task_id = client.find_task(task)["id"] if task else None
             answer = {"items": list(client.pages("/v1/finetunes", limit=200, task_id=task_id))}
+    if plot is not None:
+        draw_curve(answer, plot)
     if as_json:
         print_json(answer)
     elif run is not None:

@@ -23,6 +23,7 @@ EXTRAS = {
     "worker": ("torch", "torchvision", "timm", "dbos"),
     "demo": ("sklearn",),
     "reference": ("sklearn",),
+    "bench": ("matplotlib",),
 }
 
 
