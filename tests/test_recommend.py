@@ -24,6 +24,7 @@ def made(
         accuracy=None if accuracy is None else Interval(accuracy, accuracy, accuracy),
         top1_percent=top1,
         difficulty=difficulty,
+        ridge_accuracy=None,
         steps=some,
         seconds=Interval(seconds / 2, seconds, seconds * 2),
         money_usd=Interval(usd / 2, usd, usd * 2),
