@@ -2,8 +2,9 @@
 
 Only what benchmarks/memorising.py supports: networks that were shown shuffled labels, and could but
 learn images by heart, kept more of the information's height to the end than with the true labels on
-every task; more than HALF of it none kept that had true labels. Less says little: those that learn
-by heart come down too, later.
+every task; more than HALF of it none kept that had true labels and was trained to the end. A short
+run at a low rate ends near its height too: it is not over. Less says little: those that learn by
+heart come down as well, later.
 """
 
 from __future__ import annotations
