@@ -51,14 +51,9 @@ class Forecasts:
         return self._told[asked]
 
     def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
-        """On what is counted for a run. A candidate's steps, where they were timed on the device,
-        say more of its seconds, and so of its energy, than outcomes of other runs do."""
-        found = self._estimator.factors(setting)
-        if self.timing(setting.device, setting.model) is not None:
-            for name in ("seconds", "energy_wh"):
-                if not self._estimator.corrections[name].knows(setting):
-                    found[name] = None
-        return found
+        """On what is counted for a run."""
+        timing = self.timing(setting.device, setting.model)
+        return self._estimator.factors(setting, is_timed=timing is not None)
 
     def timing(self, device: str, candidate: str) -> Timing | None:
         if device not in self._timings:

@@ -76,8 +76,11 @@ class AccuracyModel:
         self._cells = cells
         self._known = known
         self._published = np.full(len(cells.models), np.nan) if published is None else published
-        scores = np.column_stack([cells.scores, cells.ahead])
-        self._ease = cells.ease
+        levels = cells.ridge_levels()
+        # The best measure first (level.py).
+        self._ease = np.column_stack([levels, cells.probe_ease])
+        ahead = np.nan_to_num(cells.ridge - levels[cells.contest])
+        scores = np.column_stack([cells.scores, ahead])
         features = np.column_stack([self._priors(known), scores])
         weights = self._weights(known, features)  # (leagues, k)
         strengths = self._strengths(known)

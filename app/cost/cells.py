@@ -37,7 +37,7 @@ PROBE_ACCURACY = "probe_accuracy"
 
 RIDGE = "score_ridge"
 """The predictor that is a share of images got right (scores.py): of it not only the order carries
-from task to task, and its mean over candidates tells how easy a task is, better than the probe."""
+from task to task, and its level over candidates tells how easy a task is, better than the probe."""
 
 NO_SCORES: Mapping[str, Mapping[str, float]] = MappingProxyType({})
 
@@ -86,24 +86,14 @@ class Cells:
             return np.full(len(self.value), np.nan)
         return to_logit(self.raw[:, self.score_names.index(RIDGE)])
 
-    @property
-    def ease(self) -> Floats:
-        """(contests, 2) logits of how easy the task is, for the candidates by RIDGE, for the probe;
-        nan where that is not known."""
-        return np.column_stack([self._levels, self.probe_ease])
-
-    @property
-    def ahead(self) -> Floats:
-        """(n,) RIDGE less its contest's level, logits; 0 where it is missing."""
-        return np.nan_to_num(self.ridge - self._levels[self.contest])
-
-    @property
-    def _levels(self) -> Floats:
-        """(contests,) of RIDGE where candidates differ by the same everywhere: the least-squares
-        fit of contest + candidate, the shortest. So it does not hang on which candidates happen to
-        have been looked at in a contest; one that no other contest knows says nothing of it."""
-        there = np.isfinite(self.ridge)
-        ridge, contest, model = self.ridge[there], self.contest[there], self.model[there]
+    def ridge_levels(self) -> Floats:
+        """(contests,) of RIDGE, logits, nan where nobody was looked at: where candidates differ by
+        the same everywhere, the least-squares fit of contest + candidate, the shortest. So it does
+        not hang on which candidates happen to have been looked at in a contest; one that no other
+        contest knows says nothing of it."""
+        of_cell = self.ridge
+        there = np.isfinite(of_cell)
+        ridge, contest, model = of_cell[there], self.contest[there], self.model[there]
         met = np.zeros((len(self.contests), len(self.models)))
         np.add.at(met, (contest, model), 1.0)
         count = met.sum(axis=1)

@@ -39,6 +39,9 @@ LEAST_DEVIATIONS = 0.2
 RUN_SD = 0.2
 """Logits between two runs of one candidate on one task, which few outcomes tell."""
 
+TIMED: tuple[CountedName, ...] = ("seconds", "energy_wh")
+"""What timed steps say something of."""
+
 LEAST_TASKS = 2
 """Other tasks that a candidate's accuracy is told from, at least."""
 
@@ -141,9 +144,20 @@ class Estimator:
             {name: correction.half for name, correction in self.corrections.items()},
         )
 
-    def factors(self, setting: Setting) -> dict[CountedName, Factor | None]:
-        """By what to multiply what is counted for a run."""
-        return {name: each.factor(setting) for name, each in self.corrections.items()}
+    def factors(
+        self, setting: Setting, *, is_timed: bool = False
+    ) -> dict[CountedName, Factor | None]:
+        """By what to multiply what is counted for a run.
+
+        `is_timed`  the candidate's steps were timed on the device: they say more of its seconds,
+                    and so of its energy, than outcomes of other runs do
+        """
+        found = {name: each.factor(setting) for name, each in self.corrections.items()}
+        if is_timed:
+            for name in TIMED:
+                if not self.corrections[name].knows(setting):
+                    found[name] = None
+        return found
 
 
 class AccuracyEstimator:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 
-from app.cost.cells import Floats, Ints, Mask
+from app.cost.cells import Floats, Ints, Mask, to_logit
 
 LEAST_LIKE = 8
 """Of fewer, nothing is far."""
@@ -13,6 +16,26 @@ MOST_DEVIATIONS = 6.0
 LEAST_DEVIATION = 0.1
 DEVIATION_OF_MEDIAN = 1.4826
 """Standard deviations of a normal in its median absolute deviation."""
+
+
+def implausible_runs(runs: Sequence[Mapping[str, Any]]) -> tuple[Mask, Mask]:
+    """(n,) twice, by the columns of the outcome table, None where one is not known: whose seconds
+    are far from those of the candidate on the device under the recipe, and whose value from those
+    on the task by the metric."""
+    seconds, values = (
+        np.array([np.nan if run[name] is None else run[name] for run in runs], dtype=np.float64)
+        for name in ("seconds", "value")
+    )
+    return (
+        implausible(np.log(seconds), _grouped(runs, "model", "recipe", "device")),
+        implausible(to_logit(values), _grouped(runs, "task", "metric")),
+    )
+
+
+def _grouped(runs: Sequence[Mapping[str, Any]], *names: str) -> Ints:
+    keys = [tuple(run[name] for name in names) for run in runs]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
 
 
 def implausible(x: Floats, group: Ints) -> Mask:

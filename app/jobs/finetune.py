@@ -78,7 +78,7 @@ def finetune(start: Start, bench: Workbench) -> None:
         recipe,
         directory,
         device=choose_device(bench.settings.device),
-        model=None if parent is None else bench.settings.finetune_dir / parent,
+        model=None if parent is None else bench.settings.finetune_dir / parent.id,
         precision=device.precision,
         seed=asked.seed,
         limits=Limits(asked.target, asked.patience, asked.budget_seconds),

@@ -7,8 +7,9 @@ to leave the others: its row says why.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -73,7 +74,7 @@ def score(start: Start, bench: Workbench) -> None:
             def heard(seen: int, before: int = done, images: int = n) -> None:
                 progress(SCORING, before * images + seen, len(rows) * images)
 
-            told = _told(start, bench, row.card, images, device, heard)
+            told = _told(row.card, images, partial(_scores, start, bench, row.card, device, heard))
             with bench.database.session() as session:
                 store.tell(session, start.job_id, start.token, row.seq, **told)
             done += 1
@@ -98,19 +99,13 @@ class _Row:
 
 
 def _told(
-    start: Start,
-    bench: Workbench,
     card: CandidateCard,
     images: LabelledImages,
-    device: torch.device,
-    heard: Callable[[int], None],
+    scores: Callable[[LabelledImages], Mapping[Score, float]],
 ) -> dict[str, Any]:
     """What goes into its row: what is wrong with one candidate is no reason to leave the others."""
     try:
-        return {
-            "n_images": len(images.digests),
-            "scores": _scores(start, bench, card, images, device, heard),
-        }
+        return {"n_images": len(images.digests), "scores": scores(images)}
     except (Cancelled, Conflict, OperationalError, OSError):
         raise  # of the job
     except (InvalidRequest, NotFound, Unavailable) as error:
@@ -130,15 +125,12 @@ def _scores(
     start: Start,
     bench: Workbench,
     card: CandidateCard,
-    images: LabelledImages,
     device: torch.device,
     heard: Callable[[int], None],
+    images: LabelledImages,
 ) -> dict[Score, float]:
-    directory, has_classes = None, True
-    if card.weights.run_id is not None:
-        with bench.database.session(read_only=True) as session:
-            run = finetunes.get(session, start.tenant, card.weights.run_id)
-            has_classes = run.task.label_kind == "single_label"
-        directory = bench.settings.finetune_dir / run.id
-    network = candidate_network(card, directory)
+    with bench.database.session(read_only=True) as session:
+        run = finetunes.run_of(session, start.tenant, card)
+        has_classes = run is None or run.task.label_kind == "single_label"
+    network = candidate_network(card, None if run is None else bench.settings.finetune_dir / run.id)
     return told_by(network, images, device, has_classes=has_classes, on_images=heard)

@@ -72,15 +72,15 @@ def get(session: Session, tenant: str, finetune_id: str) -> Finetune:
     return row
 
 
-def run_of(session: Session, tenant: str, candidate: CandidateCard) -> str | None:
-    """Id of the tenant's run whose model the candidate is; NotFound where that run has gone."""
+def run_of(session: Session, tenant: str, candidate: CandidateCard) -> Finetune | None:
+    """The tenant's run whose model the candidate is; NotFound where that run has gone."""
     run_id = candidate.weights.run_id
-    return None if run_id is None else get(session, tenant, run_id).id
+    return None if run_id is None else get(session, tenant, run_id)
 
 
 def tasks_seen(session: Session, tenant: str, candidate: CandidateCard) -> set[str]:
     """Ids of the tasks that it was trained on, and those that it came from, as far as is known."""
-    seen = {candidate.source_task} - {None}
+    seen = set() if candidate.source_task is None else {candidate.source_task}
     run_id = candidate.weights.run_id
     while run_id is not None:
         row = session.scalar(
@@ -90,7 +90,7 @@ def tasks_seen(session: Session, tenant: str, candidate: CandidateCard) -> set[s
             break
         seen.add(row.task.id)
         run_id = CandidateCard.model_validate(row.candidate, strict=False).weights.run_id
-    return {task for task in seen if task is not None}
+    return seen
 
 
 def of_job(session: Session, job_id: str) -> Finetune:

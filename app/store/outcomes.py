@@ -8,14 +8,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.cost.cells import PROBE_ACCURACY, to_logit
+from app.cost.cells import PROBE_ACCURACY
 from app.cost.evidence import Evidence
 from app.cost.outcome_table import NUMBERS, OutcomeTable
-from app.cost.plausibility import implausible
+from app.cost.plausibility import implausible_runs
 from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import NotFound
 from app.store import scores
@@ -202,11 +201,7 @@ def _quarantine(session: Session, tenant: str, new: Sequence[Outcome]) -> None:
         return
     query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
     before = session.scalars(query.order_by(Outcome.seq.desc()).limit(_BEFORE)).all()
-    everything = [*new, *before]
-    seconds = np.log([run.numbers.get("seconds", np.nan) for run in everything])
-    values = np.array([np.nan if run.value is None else run.value for run in everything])
-    slow = implausible(seconds, _grouped([(r.model, r.recipe, r.device) for r in everything]))
-    odd = implausible(to_logit(values), _grouped([(r.task, r.metric) for r in everything]))
+    slow, odd = implausible_runs([_measured(outcome) for outcome in (*new, *before)])
     for outcome, by_seconds, by_value in zip(new, slow, odd, strict=False):
         if by_seconds:
             outcome.quarantine = (
@@ -217,8 +212,3 @@ def _quarantine(session: Session, tenant: str, new: Sequence[Outcome]) -> None:
             outcome.quarantine = (
                 f"{outcome.value:g} is far from what others reached on {outcome.task}."
             )
-
-
-def _grouped(keys: Sequence[tuple[str, ...]]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-    return np.array([numbers[key] for key in keys], dtype=np.int64)

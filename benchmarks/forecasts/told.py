@@ -10,14 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
-from app.cost.cells import PROBE_ACCURACY, to_logit
+from app.cost.cells import PROBE_ACCURACY
 from app.cost.correction import Setting
 from app.cost.estimator import Estimator, Question
 from app.cost.evidence import COUNTED, Evidence
-from app.cost.plausibility import implausible
+from app.cost.plausibility import implausible_runs
 from app.cost.predictor import Estimate, TaskFacts, estimate
 from app.cost.timing import Timing
 from app.cost.validation import compared
@@ -81,7 +79,10 @@ class Tenant:
                 self._catalogue.device,
                 difficulty=None,
                 accuracy=accuracies.get(model),
-                factors=self._factors(Setting(task, model, recipe, self._catalogue.device.name)),
+                factors=self._estimator.factors(
+                    Setting(task, model, recipe, self._catalogue.device.name),
+                    is_timed=model in self._catalogue.timings,
+                ),
                 timing=self._catalogue.timings.get(model),
             )
             for model in models
@@ -92,9 +93,8 @@ class Tenant:
         if not runs:
             return
         new = [self._row(run) for run in runs]
-        kept = [
-            row for row, far in zip(new, _implausible([*new, *self._rows]), strict=False) if not far
-        ]
+        slow, odd = implausible_runs([*new, *self._rows])
+        kept = [row for row, far in zip(new, slow | odd, strict=False) if not far]
         self.aside += len(new) - len(kept)
         self._rows += kept
         evidence = Evidence.of(self._rows)
@@ -107,14 +107,6 @@ class Tenant:
             return
         self._serving = evidence
         self._estimator = Estimator(self._shipped.beside(evidence))
-
-    def _factors(self, setting: Setting) -> dict[Any, Any]:
-        found = self._estimator.factors(setting)
-        if setting.model in self._catalogue.timings:
-            for name in ("seconds", "energy_wh"):
-                if not self._estimator.corrections[name].knows(setting):
-                    found[name] = None
-        return found
 
     def _row(self, run: Run) -> dict[str, Any]:
         """What a report of the run leaves, the counts of its forecast included."""
@@ -140,21 +132,6 @@ class Tenant:
             "memory_mib": run["memory_mib"],
             **{f"counted_{name}": counted[name] for name in COUNTED},
         }
-
-
-def _implausible(rows: Sequence[Mapping[str, Any]]) -> list[bool]:
-    """As app/store/outcomes.py holds new outcomes against each other and the earlier ones."""
-
-    def grouped(*names: str) -> Any:
-        keys = [tuple(row[name] for name in names) for row in rows]
-        numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
-        return np.array([numbers[key] for key in keys], dtype=np.int64)
-
-    seconds = np.log([row["seconds"] for row in rows])
-    values = to_logit(np.array([row["value"] for row in rows]))
-    slow = implausible(seconds, grouped("model", "recipe", "device"))
-    odd = implausible(values, grouped("task", "metric"))
-    return [bool(far) for far in slow | odd]
 
 
 @dataclass(frozen=True, slots=True)

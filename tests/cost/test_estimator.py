@@ -192,7 +192,8 @@ def test_scores_of_a_task_with_outcomes_are_those_that_are_told_now():
     assert grown.raw[rows, 0].tolist() == [0.11, 0.99]
     of_contest = grown.contest == grown.contest[rows[0]]
     assert grown.scores[rows[1], 0] == grown.scores[of_contest, 0].max()
-    assert grown.ease[grown.contest[rows[0]], 0] != cells.ease[grown.contest[rows[0]], 0]
+    contest_number = grown.contest[rows[0]]
+    assert grown.ridge_levels()[contest_number] != cells.ridge_levels()[contest_number]
     kept, _ = with_contest(cells, contest, ["model-2"])
     np.testing.assert_array_equal(kept.raw, cells.raw)
 
