@@ -12,7 +12,7 @@ import sys
 from datetime import UTC, datetime
 from typing import Any
 
-from prometheus_client import Histogram
+from prometheus_client import Counter, Histogram
 
 _logger = logging.getLogger("task2vec")
 
@@ -21,6 +21,13 @@ SEARCH_SECONDS = Histogram(
     "Time to rank a task's neighbours",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 5),
 )
+REQUEST_SECONDS = Histogram(
+    "task2vec_request_seconds",
+    "Time until a request's answer began",
+    ["method", "route", "status"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 60),
+)
+BLOB_ERRORS = Counter("task2vec_blob_errors", "Calls of the blob store that failed")
 
 
 class _JsonLines(logging.Formatter):

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.api.auth import Tenant
 from app.api.resources import Reached, Reading
 from app.api.schemas import EstimatorAnswer, RefusedEstimator, TrackedAnswer
-from app.cost.drift import tracked
+from app.cost.drift import Tracked, tracked
 from app.store import estimators, outcomes
 
 router = APIRouter(tags=["estimates"])
@@ -43,14 +43,15 @@ def get_estimator(reached: Reached, tenant: Tenant, session: Reading) -> Estimat
         refused=refused,
         accuracy=serving.report["accuracy"],
         corrections=serving.report["corrections"],
-        tracked=_tracked(session, tenant),
+        tracked={
+            name: TrackedAnswer(**asdict(found))
+            for name, found in coverage(session, tenant).items()
+        },
     )
 
 
-def _tracked(session: Session, tenant: str) -> dict[str, TrackedAnswer]:
-    answers = {}
-    for name, (tasks, inside) in outcomes.scored(session, tenant, TRACKED).items():
-        found = tracked(tasks, inside)
-        if found is not None:
-            answers[name] = TrackedAnswer(**asdict(found))
-    return answers
+def coverage(session: Session, tenant: str | None = None) -> dict[str, Tracked]:
+    """By number whether intervals still hold: the tenant's, or those of all together."""
+    scored = outcomes.scored(session, tenant, TRACKED)
+    found = {name: tracked(tasks, inside) for name, (tasks, inside) in scored.items()}
+    return {name: told for name, told in found.items() if told is not None}

@@ -25,6 +25,7 @@ from app.api import (
     finetunes,
     health,
     jobs,
+    metrics,
     neighbours,
     outcomes,
     plans,
@@ -91,11 +92,17 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         middleware=_middleware(settings),
         exception_handlers=problems.HANDLERS,
-        telemetry={"auto_configure": False},
+        telemetry={
+            "auto_configure": False,
+            "metrics": False,
+            "logs": False,
+            "exclude": lambda scope: scope["path"] in ("/healthz", "/readyz", "/metrics"),
+        },
     )
     service.state.stopping = threading.Event()
     docs.serve(service)
     service.include_router(health.router)
+    service.include_router(metrics.router)
     service.include_router(
         _under_v1(
             tasks.router,
@@ -139,8 +146,9 @@ def _under_v1(*routers: APIRouter) -> APIRouter:
 
 def _middleware(settings: Settings) -> list[Middleware]:
     if settings.keys_required:
-        return [Middleware(problems.PlainTextErrors)]
+        return [Middleware(metrics.TimedRequests), Middleware(problems.PlainTextErrors)]
     return [
+        Middleware(metrics.TimedRequests),
         Middleware(problems.PlainTextErrors),
         Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False),
     ]
@@ -149,6 +157,7 @@ def _middleware(settings: Settings) -> list[Middleware]:
 def _lifespan(settings: Settings) -> Any:
     @asynccontextmanager
     async def lifespan(service: FastAPI) -> AsyncIterator[None]:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
         database = Database(settings.store_url)
         try:
             database.migrate(shared_directory("migrations"))

@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from app import tracing
 from app.cli.options import (
     AsJson,
     DataDir,
@@ -48,6 +49,7 @@ def serve(
     from app.telemetry import configure_logging
 
     configure_logging()
+    tracing.configure("api")
     _log_like("task2vec", "uvicorn")
     with _listening_socket(settings.host, settings.port) as listener:
         url = _url(settings.host, listener.getsockname()[1])
@@ -80,6 +82,7 @@ def serve(
         finally:
             if supervisor is not None:
                 supervisor.stop()
+            tracing.stop()
         if not server.started:
             raise Unavailable(
                 "service-not-started", "The service did not start.", "Its log says why, just above."
@@ -102,6 +105,7 @@ def worker(
     from app.telemetry import configure_logging
 
     configure_logging()
+    tracing.configure("worker")
     if as_json:
         print_json(
             {"device": settings.device, "data_dir": str(settings.data_dir.absolute())}, indent=None

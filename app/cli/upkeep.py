@@ -75,6 +75,17 @@ def revoke_key(
 
 
 @app.command()
+def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """Bring the database's tables up to this version, which every process does at its start too."""
+    with open_database(settings_of(data_dir=data_dir)) as database:
+        revision = database.revision()
+    if as_json:
+        print_json({"revision": revision})
+    else:
+        typer.echo(f"The database stands at revision {revision}.")
+
+
+@app.command()
 def reindex(
     probe: Annotated[
         str | None, typer.Option(help="Probe of the space to move to [TASK2VEC_PROBE].")

@@ -16,10 +16,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Workbench:
-    """`probe` loads one by its name; `stopping`: whether the worker is to leave."""
+    """`probe` loads one by its name; `stopping`: whether the worker is to leave; `device`: of what
+    kind the one is that it computes on."""
 
     settings: Settings
     database: Database
     blobs: BlobStore
     probe: Callable[[str], Probe]
     stopping: Callable[[], bool]
+    device: str = "cpu"

@@ -10,6 +10,7 @@ import json
 from contextlib import ExitStack
 from typing import cast
 
+from app import tracing
 from app.embedding.dataset import AskedLabelKind, read_labelled_images
 from app.embedding.embed import embed_images
 from app.jobs.bench import Workbench
@@ -82,6 +83,7 @@ def embed(start: Start, bench: Workbench) -> None:
         summary=report.summary(),
         files=report.files,
     )
+    tracing.phase("store")
     with bench.database.session() as session:
         # The fence first: a worker that lost the job leaves no row behind.
         jobs.hold(session, start.job_id, start.token)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sqlalchemy.exc import OperationalError
 
+from app import tracing
 from app.errors import Cancelled
 from app.jobs.engine import HandBack
 from app.store import jobs
@@ -103,6 +104,7 @@ class Progress:
     def __call__(self, phase: str, done: int, total: int) -> None:
         if self._stopping():
             raise HandBack
+        tracing.phase(phase)
         remaining = self._forecast.remaining_seconds(phase, done, total)
         now = time.monotonic()
         if phase == self._phase and now - self._told_at < self._interval_seconds:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from sqlalchemy.exc import OperationalError
 
+from app import tracing
 from app.embedding.dataset import RefusedSet
 from app.errors import (
     Cancelled,
@@ -29,7 +30,7 @@ from app.jobs.engine import HandBack
 from app.jobs.finetune import finetune
 from app.jobs.predict import classify
 from app.jobs.score import score
-from app.store import archives, jobs, predictions
+from app.store import archives, jobs, predictions, tallies
 from app.store.blobs import UNAVAILABLE
 from app.store.intake import Intake
 from app.store.jobs import ASIDE, FINETUNE, PREDICT, SCORE, EndState, Start
@@ -60,14 +61,26 @@ def run_job(job_id: str, bench: Workbench) -> None:
         _forget_images(job_id, bench)
         return
     log_event("job.started", job_id=job_id, task_id=start.task_id, version=start.task_version)
+    if start.attempt == 1:
+        tracing.waited("queue", start.traceparent, start.accepted_at)
     began = time.monotonic()
     try:
-        state = _bring_to_end(start, bench)
+        with tracing.job(
+            start.kind,
+            start.traceparent,
+            job_id=job_id,
+            task_id=start.task_id,
+            attempt=start.attempt,
+        ) as ended:
+            state = _bring_to_end(start, bench)
+            ended(state)
     except Conflict as conflict:
         if not _is_stale(conflict):
             raise
         log_event("job.taken_over", level=logging.WARNING, job_id=job_id)
         return
+    finally:
+        _count_work(start, time.monotonic() - began, bench)
     if start.kind == PREDICT:
         _forget_images(job_id, bench)
     seconds = round(time.monotonic() - began, 3)
@@ -92,7 +105,7 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
             raise
         passing = _may_pass(error) or (start.kind == FINETUNE and _code(error) == "no-space")
         if passing and start.attempt < bench.settings.max_job_attempts:
-            _try_again(start, bench)
+            _try_again(start, error, bench)
             raise
         state, problem = _verdict(error)
         if state == "failed":
@@ -117,7 +130,12 @@ def _forget_images(job_id: str, bench: Workbench) -> None:
         archives.delete_unneeded(session, bench.blobs, digests)
 
 
-def _try_again(start: Start, bench: Workbench) -> None:
+def _count_work(start: Start, seconds: float, bench: Workbench) -> None:
+    with suppress(OperationalError), bench.database.session() as session:
+        tallies.add(session, "work", start.kind, bench.device, seconds)
+
+
+def _try_again(start: Start, error: Exception, bench: Workbench) -> None:
     """The job goes back to the queue, counted: the next `reconcile` starts it anew."""
     log_event(
         "job.to_be_tried_again",
@@ -128,6 +146,13 @@ def _try_again(start: Start, bench: Workbench) -> None:
     )
     with bench.database.session() as session:
         jobs.release_job(session, start.job_id, start.token, counted=True)
+        tallies.add(session, "retry", start.kind, _whose_trouble(error))
+
+
+def _whose_trouble(error: Exception) -> str:
+    if _code(error) == UNAVAILABLE:
+        return "blobs"
+    return "database" if isinstance(error, OperationalError) else "disk"
 
 
 def _may_pass(error: Exception) -> bool:

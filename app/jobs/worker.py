@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING
 from filelock import FileLock, Timeout
 from sqlalchemy import select
 
-from app import __version__
+from app import __version__, tracing
 from app.errors import Conflict, Task2VecError
+from app.jobs import alive
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
@@ -102,7 +103,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     stopping = threading.Event()
     _on_signal(stopping.set)
     blobs = open_blobs(settings.blobs_at)
-    bench = Workbench(settings, database, blobs, probe_named, stopping.is_set)
+    bench = Workbench(settings, database, blobs, probe_named, stopping.is_set, probe.device.type)
     at_work = _AtWork()
 
     def work(job_id: str) -> None:
@@ -143,6 +144,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     heart.join()
     with database.session() as session:
         workers.retire(session, worker_id)
+    tracing.stop()
     log_event("worker.stopped", pid=os.getpid(), in_order=in_order)
     if not in_order:
         # The job sits in a batch that does not end, and Python would wait for its thread.
@@ -168,9 +170,12 @@ def _dispatch_until(
     engine: Engine,
     worker_id: str,
 ) -> None:
-    reconcile_at = clean_at = look_at = time.monotonic()
+    reconcile_at = clean_at = look_at = beat_at = time.monotonic()
     while not stopping.is_set():
         pause_seconds = settings.poll_interval_seconds
+        if time.monotonic() >= beat_at:
+            beat_at = time.monotonic() + HEARTBEAT_SECONDS
+            alive.beat(settings.data_dir)
         try:
             dispatch(database, engine)
             if time.monotonic() >= reconcile_at:
@@ -248,8 +253,9 @@ def dispatch(database: Database, engine: Engine) -> None:
         return  # as nearly always: the write lock is not worth asking for
     with database.session() as session:
         rows = jobs.take_outbox(session, DISPATCH_AT_ONCE)
-        for job_id, kind in jobs.kinds(session, [row.job_id for row in rows]):
-            engine.enqueue(job_id, kind)
+        for job in jobs.accepted(session, rows):
+            engine.enqueue(job.id, job.kind)
+            tracing.waited("outbox", job.traceparent, job.created_at)
         jobs.delete_outbox(session, rows)
 
 
@@ -338,6 +344,7 @@ def main() -> None:
     configure_logging()
     settings = Settings()
     try:
+        tracing.configure("worker")
         run_worker(settings, settings.device, parent_pipe=True)
     except Task2VecError as error:
         log_event("worker.failed", level=logging.ERROR, **error.problem())

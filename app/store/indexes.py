@@ -24,7 +24,7 @@ from app.settings import VectorIndex
 from app.store import embeddings, pgvector
 from app.store.logs_index import LogsIndex
 from app.store.parts_index import PartsIndex, parts_key
-from app.store.search import Indexes, Search, Unindexed, Visible
+from app.store.search import Indexes, Search, Unindexed, Visible, kind_named
 from app.store.session import Database
 from app.store.space_index import GONE, SpaceIndex, proposals
 from app.store.tables import Embedding, Task
@@ -64,6 +64,10 @@ class Follower:
             session, self._space_id, self.index.shelf.manifest.seen, RANKED_UNINDEXED
         )
         return Unindexed(tuple(seq for seq, _ in first), self._behind(session))
+
+    def behind(self, session: Session) -> int:
+        self.index.shelf.refresh()
+        return self._behind(session)
 
     def wait(self) -> None:
         """Until what goes on beside searches is over."""
@@ -223,6 +227,12 @@ class FaissIndexes:
     def opened(self, session: Session, space_id: str, population: Population | None) -> SpaceIndex:
         """As it is, by parts where there is a `population`."""
         return self._follower(session, space_id, population).index
+
+    def behind(self, session: Session) -> dict[tuple[str, str], int]:
+        return {
+            (space_id, kind_named(key)): follower.behind(session)
+            for (space_id, key), follower in list(self._followers.items())
+        }
 
     def wait(self) -> None:
         for follower in list(self._followers.values()):

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal
 
 from sqlalchemy import and_, delete, func, insert, or_, select
 from sqlalchemy.orm import Session
 
+from app import tracing
 from app.errors import Conflict, NotFound, Task2VecError
-from app.store import archives, cursors, embeddings, spaces
+from app.store import archives, cursors, embeddings, spaces, tallies
 from app.store.blobs import Blob
 from app.store.intake import Intake
 from app.store.spaces import REINDEX, UNFINISHED
@@ -45,6 +47,8 @@ class Start:
     kind: str
     token: int
     attempt: int  # from 1
+    accepted_at: datetime
+    traceparent: str | None
     tenant: str
     task_id: str
     task_version: int
@@ -56,7 +60,14 @@ class Start:
 
 def enqueue(session: Session, task: Task, kind: str) -> Job:
     """A queued job of the task, and the outbox row that will bring it to a worker."""
-    job = Job(id=new_id(), tenant=task.tenant, kind=kind, task=task, state="queued")
+    job = Job(
+        id=new_id(),
+        tenant=task.tenant,
+        kind=kind,
+        task=task,
+        state="queued",
+        traceparent=tracing.traceparent(),
+    )
     session.add_all([job, Outbox(job_id=job.id)])
     session.flush()
     return job
@@ -83,20 +94,23 @@ def get_job(session: Session, tenant: str, job_id: str) -> Job:
     return job
 
 
-def count_by_state(session: Session) -> dict[tuple[str, str], int]:
-    """How many jobs of all tenants stand in each (kind, state)."""
-    counted = select(Job.kind, Job.state, func.count()).group_by(Job.kind, Job.state)
-    return {(kind, state): count for kind, state, count in session.execute(counted)}
+def count_unfinished(session: Session) -> dict[tuple[str, str], int]:
+    """How many jobs of all tenants stand in each (kind, state) that is no end."""
+    counted = select(Job.kind, Job.state, func.count()).where(Job.state.in_(UNFINISHED))
+    rows = session.execute(counted.group_by(Job.kind, Job.state))
+    return {(kind, state): count for kind, state, count in rows}
 
 
-def oldest_wait_seconds(session: Session) -> float:
-    """How long the job that waits longest has waited; 0 where none does.
+def oldest_wait_seconds(session: Session) -> dict[str, float]:
+    """By kind, how long the job that waits longest has waited, where any does."""
+    oldest = select(Job.kind, func.min(Job.created_at)).where(Job.state == "queued")
+    rows = session.execute(oldest.group_by(Job.kind))
+    return {kind: max(0.0, (now() - since).total_seconds()) for kind, since in rows}
 
-    Those of the background, and those that take minutes or hours, don't count.
-    """
-    waiting = (Job.state == "queued", Job.kind.not_in((REINDEX, *UNHURRIED)))
-    since = session.scalar(select(func.min(Job.created_at)).where(*waiting))
-    return 0.0 if since is None else max(0.0, (now() - since).total_seconds())
+
+def count_untold(session: Session) -> int:
+    """Accepted jobs that no worker was told of yet."""
+    return session.scalars(select(func.count()).select_from(Outbox)).one()
 
 
 def list_jobs(
@@ -150,10 +164,10 @@ def unfinished(session: Session) -> list[tuple[str, str]]:
     return [(job_id, kind) for job_id, kind in session.execute(query)]
 
 
-def kinds(session: Session, job_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Each with its kind, the oldest first."""
-    query = select(Job.id, Job.kind).where(Job.id.in_(job_ids)).order_by(Job.seq)
-    return [(job_id, kind) for job_id, kind in session.execute(query)]
+def accepted(session: Session, outbox: Sequence[Outbox]) -> list[Job]:
+    """The jobs of those rows, the oldest first."""
+    ids = [row.job_id for row in outbox]
+    return list(session.scalars(select(Job).where(Job.id.in_(ids)).order_by(Job.seq)))
 
 
 def stop_reindex(session: Session, task: Task) -> None:
@@ -192,10 +206,15 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
     if job.attempts >= max_attempts:
         _end(session, job, "failed", problem=_poison(job.attempts).problem())
         return None
+    if job.state == "running":  # whoever held it is gone
+        tallies.add(session, "retry", job.kind, "worker")
+    if job.started_at is None:
+        job.started_at = now()
+        waited = job.started_at - job.created_at
+        tallies.add(session, "wait", job.kind, seconds=waited.total_seconds())
     job.state = "running"
     job.attempts += 1
     job.token += 1
-    job.started_at = job.started_at or now()
     task = job.task
     if job.kind not in _BESIDE:
         task.status = "embedding"
@@ -204,6 +223,8 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
         kind=job.kind,
         token=job.token,
         attempt=job.attempts,
+        accepted_at=job.created_at,
+        traceparent=job.traceparent,
         tenant=job.tenant,
         task_id=task.id,
         task_version=task.version,
@@ -300,6 +321,9 @@ def _end(
     job.problem = problem
     job.remaining_seconds = None
     job.finished_at = now()
+    if job.started_at is not None:
+        took = job.finished_at - job.started_at
+        tallies.add(session, "run", job.kind, state, took.total_seconds())
     session.execute(delete(Outbox).where(Outbox.job_id == job.id))
 
     task = job.task

@@ -147,10 +147,14 @@ def _measured(outcome: Outcome) -> dict[str, Any]:
     return row | {f"counted_{name}": value for name, value in counted.items()}
 
 
-def scored(session: Session, tenant: str, most: int) -> dict[str, tuple[list[str], list[bool]]]:
-    """Of the newest outcomes, where the forecast of a number had a calibrated interval: of which
-    task, and whether the number came to lie in it."""
-    query = select(Outcome).where(Outcome.tenant == tenant, Outcome.quarantine.is_(None))
+def scored(
+    session: Session, tenant: str | None, most: int
+) -> dict[str, tuple[list[str], list[bool]]]:
+    """Of the newest outcomes, of all tenants for None, where the forecast of a number had a
+    calibrated interval: of which task, and whether the number came to lie in it."""
+    query = select(Outcome).where(Outcome.quarantine.is_(None))
+    if tenant is not None:
+        query = query.where(Outcome.tenant == tenant)
     found: dict[str, tuple[list[str], list[bool]]] = {name: ([], []) for name in _SCORED}
     for outcome in session.scalars(query.order_by(Outcome.seq.desc()).limit(most)):
         real = _measured(outcome) | {"accuracy": outcome.value}

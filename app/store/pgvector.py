@@ -16,7 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Row, Select, exists, select, text
+from sqlalchemy import Row, Select, exists, func, select, text
 from sqlalchemy.exc import NotSupportedError, ProgrammingError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -28,7 +28,7 @@ from app.embedding.vector import Vector
 from app.store import embeddings, points, reference
 from app.store.parts_index import REFITTED, Likened, parts_key
 from app.store.points import LOGS, Kind, LogPoints, PartPoints
-from app.store.search import Points, Search, Unindexed, Visible
+from app.store.search import Points, Search, Unindexed, Visible, kind_named
 from app.store.session import Database
 from app.store.space_index import Found, proposals
 from app.store.tables import PUBLIC, Embedding, SearchIndex, Task, now
@@ -103,6 +103,21 @@ class PgvectorIndexes:
             with self._database.session(read_only=True) as later:
                 index, unindexed = self._opened(later, space_id, population)
         return None if index is None else _Held(self._database, index), unindexed
+
+    def behind(self, session: Session) -> dict[tuple[str, str], int]:
+        made = {
+            (index.space_id, index.key): session.scalars(
+                select(func.count()).select_from(points.missing(session, index).subquery())
+            ).one()
+            for index in session.scalars(
+                select(SearchIndex).where(SearchIndex.completed_at.is_(None))
+            )
+        }
+        return {
+            (space_id, kind_named(key)): count
+            for (space_id, key), count in made.items()
+            if points.newest(session, space_id, key) is None
+        }
 
     def wait(self) -> None:
         for thread in list(self._beside.values()):

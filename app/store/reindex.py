@@ -77,7 +77,7 @@ def begin(session: Session, blobs: BlobStore, probe: str, space_id: str) -> Begu
 
 def progress(session: Session) -> Progress:
     counts = {
-        state: n for (kind, state), n in jobs.count_by_state(session).items() if kind == REINDEX
+        state: n for (kind, state), n in jobs.count_unfinished(session).items() if kind == REINDEX
     }
     embedded = select(func.count()).where(Task.next_embedding_seq.is_not(None))
     newest = select(func.max(Job.seq)).where(Job.kind == REINDEX).group_by(Job.task_seq)

@@ -27,7 +27,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from app.errors import Unavailable
 from app.store.blobs import ANY_AGE, CHUNK_BYTES, UNAVAILABLE, Blob, key_of, missing
-from app.telemetry import log_event
+from app.telemetry import BLOB_ERRORS, log_event
 
 _PATIENCE = Config(
     connect_timeout=5,
@@ -141,6 +141,7 @@ class S3Blobs:
             code = _code(error)
             if wanted and code in _NOT_THERE:
                 raise missing(wanted) from error
+            BLOB_ERRORS.inc()
             log_event(
                 "blobs.unavailable",
                 level=logging.ERROR,

@@ -60,5 +60,14 @@ class Indexes(Protocol):
     ) -> tuple[Points | None, Unindexed]:
         """By parts where there is a `population`; None where none are kept yet."""
 
+    def behind(self, session: Session) -> dict[tuple[str, str], int]:
+        """By space and kind of index, how many embeddings are still to be taken in: of indexes that
+        this process has searched, or that are being made."""
+
     def wait(self) -> None:
         """Until what goes on beside searches is over."""
+
+
+def kind_named(key: str) -> str:
+    """`logs` or `parts`, of an index's key."""
+    return key.partition("-")[0]

@@ -15,6 +15,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
 
@@ -64,6 +65,11 @@ class Database:
                 move(config, revision)
         finally:
             engine.dispose()
+
+    def revision(self) -> str | None:
+        """Of the schema; None where it was never migrated."""
+        with self._reader.connect() as connection:
+            return MigrationContext.configure(connection).get_current_revision()
 
     @contextmanager
     def alone(self, what: str) -> Iterator[bool]:

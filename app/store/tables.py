@@ -225,6 +225,7 @@ class Job(Base):
     attempts: Mapped[int] = mapped_column(Integer, default=0)
     token: Mapped[int] = mapped_column(Integer, default=0)
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
+    traceparent: Mapped[str | None] = mapped_column(String(55))  # of the request that asked for it
     problem: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -500,6 +501,19 @@ class Worker(Base):
     code_version: Mapped[str] = mapped_column(String(40))
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Tally(Base):
+    """How many values of a measure lie in a bucket, and their sum: `store/tallies.py`."""
+
+    __tablename__ = "tallies"
+
+    measure: Mapped[str] = mapped_column(String(20), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(40), primary_key=True)  # of job
+    detail: Mapped[str] = mapped_column(String(40), primary_key=True)
+    bucket: Mapped[int] = mapped_column(Integer, primary_key=True)
+    count: Mapped[int] = mapped_column(BigInteger)
+    seconds: Mapped[float] = mapped_column(Float)
 
 
 class SearchIndex(PostgresqlBase):

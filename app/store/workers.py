@@ -21,6 +21,8 @@ from sqlalchemy.orm import Session
 
 from app.store.tables import UtcDateTime, Worker, now
 
+FRESH_SECONDS = 15.0
+"""A worker beats every two seconds, also while it computes."""
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
 
 

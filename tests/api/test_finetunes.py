@@ -189,7 +189,9 @@ def test_a_run_is_its_tenants_alone(serve: Callable[..., Service], candidate: st
     assert service.client.get("/v1/finetunes").json()["items"] == []
 
 
-def test_waiting_for_hours_is_no_backlog(service: Service, candidate: str) -> None:
+def test_a_run_that_waits_for_hours_is_told_from_uploads_that_do(
+    service: Service, candidate: str
+) -> None:
     ask(service, service.ready(), candidate)
     with service.resources.database.session(read_only=True) as session:
-        assert jobs.oldest_wait_seconds(session) == 0
+        assert jobs.oldest_wait_seconds(session).keys() == {"finetune"}

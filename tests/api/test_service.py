@@ -31,22 +31,6 @@ def test_it_is_ready_once_a_worker_has_warmed_up(service: Service) -> None:
     assert service.client.get("/readyz").json() == {"ready": True, "reasons": []}
 
 
-def test_metrics_are_told_in_the_prometheus_format(service: Service) -> None:
-    answer = service.client.get("/metrics")
-    assert answer.headers["content-type"].startswith("text/plain")
-    assert "task2vec_search_seconds_bucket" in answer.text
-    assert "task2vec_workers 0.0" in answer.text
-
-
-def test_metrics_count_the_jobs_that_other_processes_work_on(service: Service) -> None:
-    service.send()
-    service.warm_up()
-    told = service.client.get("/metrics").text
-    assert 'task2vec_jobs{kind="embed_task",state="queued"} 1.0' in told
-    assert "task2vec_workers 1.0" in told
-    assert "task2vec_oldest_wait_seconds" in told
-
-
 def test_without_a_valid_key_a_server_that_asks_for_keys_answers_nothing(
     serve: Callable[..., Service],
 ) -> None:
