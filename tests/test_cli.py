@@ -682,6 +682,17 @@ def test_control_characters_of_a_name_never_reach_the_terminal(
 # --- serving and keys
 
 
+def test_the_database_is_migrated_without_serving_and_once_more_changes_nothing(
+    tmp_path: Path,
+) -> None:
+    versions = shared_directory("migrations") / "versions"
+    newest = max(path.name[:4] for path in versions.glob("[0-9]*.py"))
+    for _ in range(2):
+        answer = task2vec("migrate", "--data-dir", tmp_path, "--json")
+        assert answer.json == {"revision": newest}
+    assert newest in task2vec("migrate", "--data-dir", tmp_path).stdout
+
+
 def test_beyond_loopback_serve_refuses_to_start_without_a_key(tmp_path: Path) -> None:
     answer = task2vec("serve", "--no-worker", "--host", "0.0.0.0", "--data-dir", tmp_path)
     assert_error(answer, 1, "0.0.0.0", "task2vec keys create")

@@ -173,10 +173,10 @@ def _dispatch_until(
     reconcile_at = clean_at = look_at = beat_at = time.monotonic()
     while not stopping.is_set():
         pause_seconds = settings.poll_interval_seconds
-        if time.monotonic() >= beat_at:
-            beat_at = time.monotonic() + HEARTBEAT_SECONDS
-            alive.beat(settings.data_dir)
         try:
+            if time.monotonic() >= beat_at:
+                beat_at = time.monotonic() + HEARTBEAT_SECONDS
+                alive.beat(settings.data_dir)
             dispatch(database, engine)
             if time.monotonic() >= reconcile_at:
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS

@@ -22,7 +22,7 @@ from app.jobs.housekeeping import sweep_embeddings
 from app.jobs.progress import Progress
 from app.jobs.run import run_job
 from app.settings import Settings
-from app.store import embeddings, jobs, reindex, tasks
+from app.store import embeddings, jobs, reindex, tallies, tasks
 from app.store.blobs import UNAVAILABLE, Blob, BlobStore
 from app.store.session import Database
 from app.store.tables import Embedding, Job, Task
@@ -363,6 +363,13 @@ def test_trouble_of_the_machine_is_tried_again_until_the_attempts_are_used_up(
     assert (job.state, task.status, job.attempts) == ("failed", "failed", 3)
     told = UNAVAILABLE if isinstance(error, Unavailable) else "internal"
     assert (job.problem or {})["type"] == f"/problems/{told}"
+    with bench.database.session(read_only=True) as session:
+        (((_, cause), retries),) = tallies.counted(session, "retry").items()
+        (((kind, device), work),) = tallies.counted(session, "work").items()
+    causes = {OperationalError: "database", OSError: "disk", Unavailable: "blobs"}
+    assert (cause, sum(retries.buckets)) == (causes[type(error)], 2)
+    assert (kind, device, sum(work.buckets)) == ("embed_task", "cpu", 3)
+    assert work.seconds > 0
 
 
 def test_trouble_that_passes_leaves_no_trace(

@@ -74,6 +74,11 @@ def held(database: Database, index: SearchIndex) -> list[int]:
         return sorted(session.scalars(select(table.c.embedding_seq)))
 
 
+def lag(database: Database, indexes: PgvectorIndexes) -> dict[tuple[str, str], int]:
+    with database.session(read_only=True) as session:
+        return indexes.behind(session)
+
+
 def present(database: Database) -> list[int]:
     with database.session(read_only=True) as session:
         return [seq for seq, _ in embeddings.added(session, "space", 0)]
@@ -180,7 +185,9 @@ def test_what_a_killed_builder_left_is_dropped_by_the_next(
     assert torn.completed_at is None
     fill(database, 2)  # which knows nothing of it
     assert len(held(database, torn)) == 2
+    assert lag(database, indexes) == {("space", "parts"): 1}
     build(database, indexes)
+    assert lag(database, indexes) == {}
     [index] = every_index(database)
     assert index.id != torn.id
     assert held(database, index) == present(database)
