@@ -127,7 +127,7 @@ class Settings(BaseSettings):
 
     @property
     def finetune_dir(self) -> Path:
-        """A folder a run: its checkpoint while it goes on, its model afterwards."""
+        """A folder a run that is at work here: what it writes before that goes to the blobs."""
         return self.data_dir.absolute() / "finetunes"
 
     @property

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import AsyncIterator
-from pathlib import Path as FilePath
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Iterator
+from typing import Annotated, Any, BinaryIO
 
 import anyio
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
@@ -19,7 +17,7 @@ from app.api.bodies import describe_json_body, json_body
 from app.api.outcomes import Known
 from app.api.problems import problems
 from app.api.repeats import Post
-from app.api.resources import Reached, Reading, Resources
+from app.api.resources import Reached, Reading, Resources, Writing
 from app.api.schemas import (
     CandidateAsked,
     FinetuneAccepted,
@@ -35,6 +33,7 @@ from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import Conflict, InvalidRequest, NotFound
 from app.store import cards, workers
 from app.store import finetunes as store
+from app.store.blobs import CHUNK_BYTES, Blob
 from app.store.finetunes import Asked
 from app.store.idempotency import Answer
 from app.store.jobs import ENDED
@@ -167,7 +166,7 @@ async def get_events(
 
 @router.get(
     "/finetunes/{finetune_id}/{file}",
-    response_class=FileResponse,
+    response_class=StreamingResponse,
     responses={
         200: {
             "content": {
@@ -175,7 +174,7 @@ async def get_events(
                 for kind in _KINDS.values()
             }
         },
-        **problems(404, 409),
+        **problems(404, 409, 503),
     },
 )
 def get_file(
@@ -184,11 +183,25 @@ def get_file(
     reached: Reached,
     tenant: Tenant,
     session: Reading,
-) -> FileResponse:
+) -> StreamingResponse:
     """The weights as safetensors, how to build their network, and a card for people."""
     row = store.get(session, tenant, finetune_id)
-    path = require_file(reached, row, file)
-    return FileResponse(path, media_type=_KINDS[file], filename=f"{row.id}-{path.name}")
+    blob = require_file(reached, row, file)
+    return StreamingResponse(
+        _chunks(reached.blobs.open(blob.sha256)),  # opened now: what fails can still be told
+        media_type=_KINDS[file],
+        headers={
+            "Content-Length": str(blob.size_bytes),
+            "Content-Disposition": f'attachment; filename="{row.id}-{FILES[file]}"',
+            "ETag": f'"{blob.sha256}"',
+        },
+    )
+
+
+def _chunks(stream: BinaryIO) -> Iterator[bytes]:
+    with stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
 
 
 @router.post(
@@ -204,37 +217,29 @@ def post_candidate(
     reached: Reached,
     tenant: Tenant,
     post: Post,
+    session: Writing,
 ) -> Response:
     """The run's model becomes a candidate of yours; while it is one, the task cannot be deleted."""
-    with reached.database.session(read_only=True) as session:
-        replayed = post.replayed(session, asked.model_dump_json())
-        if replayed is not None:
-            return replayed
-        path = _registrable(reached, store.get(session, tenant, finetune_id))
-    with path.open("rb") as file:  # no unit of work waits for so many bytes
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
 
-    def register(session: Session) -> Answer:
+    def register() -> Answer:
         row = store.get(session, tenant, finetune_id)
-        _registrable(reached, row)
-        card = _registered(row, asked.name, digest)
+        model = require_file(reached, row, "model")
+        _require_kept(row)
+        card = _registered(row, asked.name, model.sha256)
         store.register(session, tenant, finetune_id, card)
         return Answer(201, card.model_dump(mode="json"))
 
-    with reached.database.session() as session:
-        return post.once(session, lambda: register(session), asked.model_dump_json())
+    return post.once(session, register, asked.model_dump_json())
 
 
-def _registrable(reached: Resources, row: Finetune) -> FilePath:
-    """The run's model; Conflict where it has none, or will not last."""
-    path = require_file(reached, row, "model")
+def _require_kept(row: Finetune) -> None:
+    """Conflict where the run's model will not last."""
     if row.task.expires_at is not None:
         raise Conflict(
             "task-not-kept",
             f"The task {row.task.id!r} goes by itself: its images were only asked about.",
             "Upload them as a task, and train the candidate on it.",
         )
-    return path
 
 
 def _registered(row: Finetune, name: str | None, digest: str) -> CandidateCard:
@@ -255,7 +260,7 @@ def _registered(row: Finetune, name: str | None, digest: str) -> CandidateCard:
     )
 
 
-def require_file(reached: Resources, row: Finetune, file: FileName) -> FilePath:
+def require_file(reached: Resources, row: Finetune, file: FileName) -> Blob:
     """Conflict where the run has not ended with a model, NotFound where the file is gone."""
     if row.job.state != "succeeded":
         raise Conflict(
@@ -263,14 +268,12 @@ def require_file(reached: Resources, row: Finetune, file: FileName) -> FilePath:
             f"The run {row.id!r} is {row.job.state}: it has no model.",
             "Wait for its job to end, or read the problem that the run names.",
         )
-    path = reached.settings.finetune_dir / row.id / FILES[file]
-    if not path.is_file():
+    blob = store.files_of(row).get(file)
+    if blob is None or reached.blobs.size_bytes(blob.sha256) is None:
         raise NotFound(
-            "model-gone",
-            f"{path.name} of the run {row.id!r} is not there any more.",
-            "Train it again.",
+            "model-gone", f"{FILES[file]} of the run {row.id!r} is not there.", "Train it again."
         )
-    return path
+    return blob
 
 
 def _cards(

@@ -56,10 +56,10 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
             files += archives.delete_unneeded(session, blobs, [sha256])
     directories = list(settings.finetune_dir.glob("*"))  # before: a run's row is there first
     with database.session(read_only=True) as session:
-        kept = finetunes.kept(session)
+        at_work = finetunes.unfinished(session)
     folders = 0
     for directory in directories:
-        if directory.name not in kept:
+        if directory.name not in at_work:
             shutil.rmtree(directory, ignore_errors=True)
             folders += 1
     log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files, finetunes=folders)

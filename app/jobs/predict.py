@@ -14,6 +14,7 @@ from app.embedding.unlabelled import read_images
 from app.errors import TooLarge
 from app.jobs.bench import Workbench
 from app.jobs.progress import PREDICTING, Progress
+from app.jobs.stored import stored_model
 from app.limits import archive_limits
 from app.store import predictions
 from app.store.jobs import Start
@@ -41,7 +42,8 @@ def classify(start: Start, bench: Workbench) -> None:
         interval_seconds=settings.progress_interval_seconds,
         stopping=bench.stopping,
     )
-    model = read_model(settings.finetune_dir / run.id)
+    with stored_model(run, bench) as directory:
+        model = read_model(directory)
     with bench.blobs.open(row.sha256) as file:
         images = read_images(
             file,

@@ -30,8 +30,9 @@ from app.jobs.engine import HandBack
 from app.jobs.finetune import finetune
 from app.jobs.predict import classify
 from app.jobs.score import score
-from app.store import archives, jobs, predictions, tallies
-from app.store.blobs import UNAVAILABLE
+from app.store import archives, finetunes, jobs, predictions, tallies
+from app.store.archives import GONE
+from app.store.blobs import NO_SPACE, UNAVAILABLE
 from app.store.intake import Intake
 from app.store.jobs import ASIDE, FINETUNE, PREDICT, SCORE, EndState, Start
 from app.telemetry import log_event
@@ -58,7 +59,7 @@ def run_job(job_id: str, bench: Workbench) -> None:
         start = jobs.start_job(session, job_id, bench.settings.max_job_attempts)
     if start is None:
         log_event("job.skipped", job_id=job_id)
-        _forget_images(job_id, bench)
+        _forget_blobs(job_id, bench)
         return
     log_event("job.started", job_id=job_id, task_id=start.task_id, version=start.task_version)
     if start.attempt == 1:
@@ -81,8 +82,8 @@ def run_job(job_id: str, bench: Workbench) -> None:
         return
     finally:
         _count_work(start, time.monotonic() - began, bench)
-    if start.kind == PREDICT:
-        _forget_images(job_id, bench)
+    if start.kind in (FINETUNE, PREDICT):
+        _forget_blobs(job_id, bench)
     seconds = round(time.monotonic() - began, 3)
     log_event(
         f"{start.kind if start.kind in ASIDE else 'task'}.{state}",
@@ -103,7 +104,7 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
     except Exception as error:
         if _is_stale(error):
             raise
-        passing = _may_pass(error) or (start.kind == FINETUNE and _code(error) == "no-space")
+        passing = _may_pass(error) or (start.kind == FINETUNE and _code(error) == NO_SPACE)
         if passing and start.attempt < bench.settings.max_job_attempts:
             _try_again(start, error, bench)
             raise
@@ -123,10 +124,12 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
     return "succeeded"
 
 
-def _forget_images(job_id: str, bench: Workbench) -> None:
-    """Of a job that has ended, what it was to classify; where that fails, housekeeping does it."""
+def _forget_blobs(job_id: str, bench: Workbench) -> None:
+    """Of a job that has ended, what it was to classify and what it would have gone on from; where
+    that fails, housekeeping does it."""
     with suppress(OperationalError, OSError, Unavailable), bench.database.session() as session:
         digests = predictions.images_of(session, job_id)
+        digests += finetunes.checkpoint_of(session, job_id)
         archives.delete_unneeded(session, bench.blobs, digests)
 
 
@@ -157,7 +160,7 @@ def _whose_trouble(error: Exception) -> str:
 
 def _may_pass(error: Exception) -> bool:
     """Whether it is a store's or the disk's trouble, and may be over in a while."""
-    if _code(error) == UNAVAILABLE:
+    if _code(error) in (UNAVAILABLE, GONE):
         return True
     return isinstance(error, OperationalError | OSError) and not _is_disk_full(error)
 
@@ -192,7 +195,7 @@ def _verdict(error: Exception) -> tuple[EndState, dict[str, Any] | None]:
             )
         case OSError() if _is_disk_full(error):
             told = Unavailable(
-                "no-space",
+                NO_SPACE,
                 "The worker's disk is full.",
                 "Send the request again once the operator has made room.",
             )

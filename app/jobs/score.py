@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -31,7 +32,7 @@ from app.errors import (
 )
 from app.jobs.bench import Workbench
 from app.jobs.progress import SCORING, Progress
-from app.jobs.stored import stored_images
+from app.jobs.stored import stored_images, stored_model
 from app.store import finetunes, jobs
 from app.store import scores as store
 from app.store.jobs import Start
@@ -132,5 +133,6 @@ def _scores(
     with bench.database.session(read_only=True) as session:
         run = finetunes.run_of(session, start.tenant, card)
         has_classes = run is None or run.task.label_kind == "single_label"
-    network = candidate_network(card, None if run is None else bench.settings.finetune_dir / run.id)
+    with stored_model(run, bench) if run else nullcontext() as directory:
+        network = candidate_network(card, directory)
     return told_by(network, images, device, has_classes=has_classes, on_images=heard)

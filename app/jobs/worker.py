@@ -23,6 +23,7 @@ from sqlalchemy import select
 from app import __version__, tracing
 from app.errors import Conflict, Task2VecError
 from app.jobs import alive
+from app.jobs.adopt import adopt_runs
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
@@ -72,6 +73,9 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     with database.session() as session:
         workers.retire(session, worker_id)  # a killed predecessor: nobody is ready yet
 
+    blobs = open_blobs(settings.blobs_at)
+    adopt_runs(settings, database, blobs)
+
     # Torch takes seconds to import: not before the lock is held and signals are heard.
     import torch
 
@@ -102,7 +106,6 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     probe.warm_up()
     stopping = threading.Event()
     _on_signal(stopping.set)
-    blobs = open_blobs(settings.blobs_at)
     bench = Workbench(settings, database, blobs, probe_named, stopping.is_set, probe.device.type)
     at_work = _AtWork()
 

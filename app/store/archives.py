@@ -1,17 +1,20 @@
-"""Which blobs a task is made of, and which are images that a model is still to classify."""
+"""Which blobs are needed: what tasks are made of, what models are to classify, what runs left."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import Select, select
+from sqlalchemy import CompoundSelect, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from app.errors import Unavailable
 from app.store.blobs import Blob, BlobStore
 from app.store.session import hold
 from app.store.spaces import UNFINISHED
-from app.store.tables import Archive, Job, Prediction, Task
+from app.store.tables import Archive, Finetune, FinetuneFile, Job, Prediction, Task
+
+GONE = "archive-gone"
+"""Code of `require_kept`: to put the bytes again helps."""
 
 
 def append(task: Task, blob: Blob) -> None:
@@ -28,36 +31,32 @@ def drop_latest(task: Task) -> None:
 
 
 def unneeded(session: Session, digests: Iterable[str]) -> list[str]:
-    """Those of the blobs that no task is made of, and no model is to look at."""
+    """Those of the blobs that nobody needs."""
     session.flush()
     asked = set(digests)
-    return sorted(
-        asked.difference(
-            session.scalars(select(Archive.sha256).where(Archive.sha256.in_(asked)).distinct()),
-            session.scalars(_awaited().where(Prediction.sha256.in_(asked))),
-        )
-    )
+    needed = _needed().subquery()
+    found = session.scalars(select(needed.c.sha256).where(needed.c.sha256.in_(asked)))
+    return sorted(asked.difference(found))
 
 
-def require_kept(session: Session, blobs: BlobStore, sha256: str) -> None:
-    """In the unit of work that commits a task made of the blob; Unavailable where it is gone.
+def require_kept(session: Session, blobs: BlobStore, *digests: str) -> None:
+    """In the unit of work that commits who needs the blobs; Unavailable GONE where one is gone.
 
-    The other half of `delete_unneeded`: whichever comes first, no task loses its bytes.
+    The other half of `delete_unneeded`: whichever comes first, nobody loses its bytes.
     """
-    hold(session, sha256)
-    if blobs.size_bytes(sha256) is None:
-        raise Unavailable(
-            "archive-gone",
-            "The same bytes were deleted while these arrived.",
-            "Send the request again.",
-        )
+    for sha256 in sorted(digests):
+        hold(session, sha256)
+        if blobs.size_bytes(sha256) is None:
+            raise Unavailable(
+                GONE, "The same bytes were deleted while these arrived.", "Send the request again."
+            )
 
 
 def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) -> int:
     """Deletes those of the blobs that are `unneeded`; how many.
 
-    In a writing unit of work of its own: whoever brings the same bytes meanwhile either has the
-    task committed before this looks, or finds the blob gone.
+    In a writing unit of work of its own: whoever brings the same bytes meanwhile either has
+    committed that it needs them before this looks, or finds the blob gone.
     """
     asked = sorted(set(digests))  # in one order for all, or two could wait for each other
     for sha256 in asked:
@@ -74,10 +73,17 @@ def orphans(session: Session, blobs: BlobStore, older_than_seconds: float) -> li
     `older_than_seconds` spares uploads whose task is not committed yet.
     """
     stored = blobs.stored(older_than_seconds)
-    needed = {*session.scalars(select(Archive.sha256).distinct()), *session.scalars(_awaited())}
+    needed = set(session.scalars(_needed()))
     return [sha256 for sha256 in stored if sha256 not in needed]
 
 
-def _awaited() -> Select[str]:
-    """Digests of images whose classification has not ended."""
-    return select(Prediction.sha256).join(Job).where(Job.state.in_(UNFINISHED)).distinct()
+def _needed() -> CompoundSelect[str]:
+    """Digests: archives of tasks, images whose classification has not ended, and of runs what they
+    left and what they are to go on from."""
+    goes_on = Job.state.in_(UNFINISHED)
+    has_model = or_(goes_on, Job.state == "succeeded")
+    return union_all(
+        select(Archive.sha256),
+        select(Prediction.sha256).join(Job).where(goes_on),
+        select(FinetuneFile.sha256).join(Finetune).join(Job).where(has_model),
+    )

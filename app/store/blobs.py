@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import time
@@ -14,12 +15,15 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
+from obstore.exceptions import GenericError
 from obstore.store import LocalStore
 
 from app.errors import NotFound, Unavailable
 
 UNAVAILABLE = "blobs-unavailable"
 """Code of the Unavailable that any method of a store on other machines may raise."""
+NO_SPACE = "no-space"
+"""Code of the Unavailable that `put` raises where the disk is full."""
 ANY_AGE = -86_400.0
 """Seconds, also by a clock that is a little ahead of ours."""
 CHUNK_BYTES = 2**20
@@ -89,7 +93,16 @@ class LocalBlobs:
                 yield chunk
 
         incoming = f"{_INCOMING}{uuid.uuid4().hex}"
-        obstore.put(self._store, incoming, chunks(), chunk_size=CHUNK_BYTES, max_concurrency=2)
+        try:
+            obstore.put(self._store, incoming, chunks(), chunk_size=CHUNK_BYTES, max_concurrency=2)
+        except GenericError as error:
+            if f"(os error {errno.ENOSPC})" not in str(error):  # it tells by words alone
+                raise
+            raise Unavailable(
+                NO_SPACE,
+                f"The disk is full: {size_bytes} bytes and more were to be stored.",
+                "Send the request again once the operator has made room.",
+            ) from error
         sha256 = digest.hexdigest()
         _fsync(self._directory / incoming)
         obstore.rename(self._store, incoming, key_of(sha256))

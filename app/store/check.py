@@ -1,4 +1,4 @@
-"""Whether what the service keeps fits together: database, archives, search indexes."""
+"""Whether what the service keeps fits together: database, archives, models, search indexes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,20 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from app.errors import DifferentSpaces
-from app.store import embeddings, pgvector, points, reference
-from app.store.blobs import BlobStore
+from app.store import embeddings, finetunes, pgvector, points, reference
+from app.store.blobs import Blob, BlobStore
 from app.store.indexes import FaissIndexes, mark_of
 from app.store.parts_index import parts_key
 from app.store.space_index import GONE, SpaceIndex
-from app.store.tables import Archive, Embedding, EmbeddingArrays, SearchIndex, Task
+from app.store.tables import (
+    Archive,
+    Embedding,
+    EmbeddingArrays,
+    Finetune,
+    Job,
+    SearchIndex,
+    Task,
+)
 
 SAMPLE = 200
 """Embeddings of an index that are compared number by number, unless all are."""
@@ -33,7 +41,7 @@ _MADE_ANEW = "Run `task2vec check --repair` while nothing else runs: it is made 
 class Finding:
     """`mended`: it was only in an index, which was deleted and will be made anew."""
 
-    kind: Literal["database", "archive", "embedding", "index"]
+    kind: Literal["database", "archive", "model", "embedding", "index"]
     detail: str
     remedy: str
     mended: bool = False
@@ -50,7 +58,7 @@ class Report:
 def check(
     session: Session, blobs: BlobStore, index_dir: Path, *, deep: bool, repair: bool
 ) -> Report:
-    """`deep` reads every byte of archives and all numbers of indexes, not a sample of them.
+    """`deep` reads every byte of archives and models, and all numbers of indexes, not a sample.
 
     With `repair` indexes that do not fit are deleted: for when nothing runs that has them open, and
     in a unit of work that may write.
@@ -60,6 +68,7 @@ def check(
     if report.findings:
         return report
     report.findings += _of_archives(session, blobs, report.checked, deep=deep)
+    report.findings += _of_models(session, blobs, report.checked, deep=deep)
     misshapen = list(_of_embeddings(session, report.checked))
     report.findings += misshapen
     if not misshapen:
@@ -91,11 +100,29 @@ def _of_archives(
     for sha256, size_bytes, task_id in session.execute(query.order_by(Task.seq)):
         checked["archives"] += 1
         remedy = f"Upload the images of task {task_id} again, or restore the data directory."
-        size = blobs.size_bytes(sha256)
-        if size is None:
-            yield Finding("archive", f"Archive {sha256} is not there.", remedy)
-        elif size != size_bytes or (deep and _digest_of(blobs, sha256) != sha256):
-            yield Finding("archive", f"Archive {sha256} holds other bytes than it did.", remedy)
+        if wrong := _wrong_with(blobs, Blob(sha256, size_bytes), deep=deep):
+            yield Finding("archive", f"Archive {sha256} {wrong}.", remedy)
+
+
+def _of_models(
+    session: Session, blobs: BlobStore, checked: Counter[str], *, deep: bool
+) -> Iterator[Finding]:
+    """A checkpoint that is lost only costs the time since the run began."""
+    query = select(Finetune).join(Job).where(Job.state == "succeeded")
+    for run in session.scalars(query.order_by(Finetune.seq)):
+        checked["models"] += 1
+        remedy = f"Train the run {run.id} again, or restore the blob store."
+        for name, blob in finetunes.files_of(run).items():
+            if wrong := _wrong_with(blobs, blob, deep=deep):
+                yield Finding("model", f"{name} of the run {run.id} {wrong}.", remedy)
+
+
+def _wrong_with(blobs: BlobStore, blob: Blob, *, deep: bool) -> str | None:
+    size = blobs.size_bytes(blob.sha256)
+    if size is None:
+        return "is not there"
+    fits = size == blob.size_bytes and not (deep and _digest_of(blobs, blob.sha256) != blob.sha256)
+    return None if fits else "holds other bytes than it did"
 
 
 def _digest_of(blobs: BlobStore, sha256: str) -> str:

@@ -12,9 +12,14 @@ from sqlalchemy.orm import Session
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.errors import NotFound
 from app.store import cards, cursors, jobs, outcomes
-from app.store.jobs import ENDED, FINETUNE
+from app.store.blobs import Blob
+from app.store.jobs import FINETUNE
 from app.store.outcomes import Run
-from app.store.tables import Finetune, Job, Task
+from app.store.spaces import UNFINISHED
+from app.store.tables import Finetune, FinetuneFile, Job, Task
+
+CHECKPOINT = "checkpoint"
+"""Name of the file that a run goes on from; those that it leaves are called as in FILES."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,16 +128,46 @@ def register(session: Session, tenant: str, finetune_id: str, card: CandidateCar
     cards.add_card(session, tenant, card)
 
 
-def kept(session: Session) -> set[str]:
-    """Ids of the runs whose files are wanted: those that go on, and those that have a model."""
-    wanted = Job.state.not_in(ENDED) | (Job.state == "succeeded")
-    return set(session.scalars(select(Finetune.id).join(Job).where(wanted)))
+def unfinished(session: Session) -> set[str]:
+    """Ids of the runs that go on."""
+    return set(session.scalars(select(Finetune.id).join(Job).where(Job.state.in_(UNFINISHED))))
 
 
-def tell(session: Session, job_id: str, token: int, curve: list[dict[str, Any]]) -> None:
-    """The epochs so far. A worker that comes so far is not killed by the run."""
-    jobs.hold(session, job_id, token).attempts = 1
-    of_job(session, job_id).curve = curve
+def files_of(row: Finetune) -> dict[str, Blob]:
+    """By name."""
+    return {file.name: Blob(file.sha256, file.size_bytes) for file in row.files}
+
+
+def checkpoint_of(session: Session, job_id: str) -> list[str]:
+    """Digest of what a job would go on from, if there is one."""
+    query = select(FinetuneFile.sha256).join(Finetune).join(Job).where(Job.id == job_id)
+    return list(session.scalars(query.where(FinetuneFile.name == CHECKPOINT)))
+
+
+def keep(session: Session, row: Finetune, files: Mapping[str, Blob]) -> None:
+    """Instead of those that there were."""
+    row.files = []
+    session.flush()
+    row.files = [
+        FinetuneFile(name=name, sha256=blob.sha256, size_bytes=blob.size_bytes)
+        for name, blob in files.items()
+    ]
+
+
+def tell(
+    session: Session,
+    job_id: str,
+    token: int,
+    curve: list[dict[str, Any]],
+    checkpoint: Blob | None,
+) -> None:
+    """The epochs so far, and where to go on if that is new: a worker that comes so far is not
+    killed by the run."""
+    job, row = jobs.hold(session, job_id, token), of_job(session, job_id)
+    row.curve = curve
+    if checkpoint is not None:
+        job.attempts = 1
+        keep(session, row, {CHECKPOINT: checkpoint})
 
 
 def finish(
@@ -140,15 +175,18 @@ def finish(
     job_id: str,
     token: int,
     *,
+    files: Mapping[str, Blob],
+    curve: list[dict[str, Any]],
     result: dict[str, Any],
     run: Run | None,
     forecast: Mapping[str, Any] | None,
 ) -> None:
-    """Ends the job; what the run gave and took becomes an outcome beside its forecast, if there is
-    one to learn from."""
+    """Ends the job with what the run left in place of its checkpoint; what it gave and took becomes
+    an outcome beside its forecast, if there is one to learn from."""
     jobs.hold(session, job_id, token)  # the fence first: who lost the job leaves no row behind
     row = of_job(session, job_id)
-    row.result = result
+    row.curve, row.result = curve, result
+    keep(session, row, files)
     if run is not None:
         added = outcomes.add(session, row.tenant, [run], [dict(forecast) if forecast else None])
         row.outcome_id = added.outcomes[0].id

@@ -263,6 +263,22 @@ class Finetune(Base):
 
     task: Mapped[Task] = relationship()
     job: Mapped[Job] = relationship()
+    files: Mapped[list[FinetuneFile]] = relationship(
+        cascade="all, delete-orphan", passive_deletes=True, lazy="selectin"
+    )
+
+
+class FinetuneFile(Base):
+    """A file that a run left, or the checkpoint that it can go on from. Bytes: blob store."""
+
+    __tablename__ = "finetune_files"
+
+    finetune_seq: Mapped[int] = mapped_column(
+        ForeignKey("finetunes.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    name: Mapped[str] = mapped_column(String(20), primary_key=True)  # model config card checkpoint
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class CandidateScore(Base):

@@ -14,6 +14,7 @@ from app.store.tables import (
     PUBLIC,
     Embedding,
     Finetune,
+    FinetuneFile,
     Job,
     Outbox,
     Prediction,
@@ -170,8 +171,9 @@ def delete_task(session: Session, task: Task) -> list[str]:
     model of one of its runs is a candidate.
     """
     cards.require_no_candidate(session, task)
-    asked_about = select(Prediction.sha256).join(Finetune).where(Finetune.task_seq == task.seq)
-    digests = {archive.sha256 for archive in task.archives} | set(session.scalars(asked_about))
+    digests = {archive.sha256 for archive in task.archives}
+    for sha256 in (Prediction.sha256, FinetuneFile.sha256):
+        digests |= set(session.scalars(select(sha256).join(Finetune).filter_by(task_seq=task.seq)))
     seqs = task.embedding_seq, task.next_embedding_seq
     of_task = select(Job.id).where(Job.task_seq == task.seq)
     session.execute(delete(Outbox).where(Outbox.job_id.in_(of_task)))

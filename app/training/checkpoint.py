@@ -54,9 +54,6 @@ class Checkpoint:
                 ) from error
             raise
 
-    def delete(self) -> None:
-        self._path.unlink(missing_ok=True)
-
 
 def _is_disk_full(error: BaseException | None) -> bool:
     while error is not None:

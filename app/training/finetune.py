@@ -121,6 +121,7 @@ def fine_tune(
     `precision`    fp32, tf32, or bf16 and fp16 by autocast
     `trace_every`  epochs between traces of information; 0: none
     `on_features`  called with images done and their number, where features are computed once
+    `on_epoch`     called with each epoch once its checkpoint is written
     `on_step`      called with steps done and their number, also while images are judged; what these
                    raise stops the run, which a later call takes up at the epoch it was in
 
@@ -268,8 +269,6 @@ class _Trainer:
         began -= state.seconds
         ended: Ended = "recipe"
         logits: Tensor | None = None
-        for epoch in state.curve:
-            on_epoch(epoch)
         for number in range(len(state.curve) + 1, self._recipe.epochs + 1):
             if (reason := self._enough(state, limits)) is not None:
                 ended = reason

@@ -83,7 +83,7 @@ def test_a_model_can_be_had_once_the_run_has_succeeded(service: Service, candida
     accepted = ask(service, service.ready(), candidate).json()
     address = f"/v1/finetunes/{accepted['id']}/model"
     assert_problem(service.client.get(address), 409, "finetune-not-ended")
-    finish(service, accepted["id"], accepted["job_id"])
+    finish(service, accepted["job_id"])
     run = read(service, accepted["id"])
     assert (run["state"], run["curve"][0]["accuracy"]) == ("succeeded", 0.5)
     assert run["links"]["model"] == address
@@ -111,7 +111,7 @@ def test_the_learning_curve_is_streamed_to_its_end_and_can_be_taken_up(
     told: list[Any] = []
     listener = threading.Thread(target=lambda: told.extend(events(service, accepted["id"])))
     listener.start()
-    finish(service, accepted["id"], accepted["job_id"])
+    finish(service, accepted["job_id"])
     listener.join(10)
     assert [name for name, _ in told] == ["epoch", "ended"]
     assert told[0][1] == {"number": 1, "accuracy": 0.5}

@@ -13,7 +13,7 @@ from app.embedding.labels import parse_labels
 from app.store import predictions
 from app.store.tables import Finetune, Outbox, Prediction
 from tests.api.conftest import ARCHIVE, Service, archive_of, assert_problem
-from tests.api.runs import ask, ended, names_of
+from tests.api.runs import ask, ended, lose_model, names_of
 from tests.images import png
 
 SINGLE = {
@@ -198,7 +198,7 @@ def test_what_cannot_be_classified_is_refused_and_nothing_of_it_kept(service: Se
     assert_problem(send(service, run, b"%PDF-1.7"), 415, "archive-unsupported")
     for wrong in ({"k": 0}, {"threshold": 1}, {"name": "x"}):
         assert_problem(send(service, run, mine, **wrong), 422, "request-invalid")
-    (service.resources.settings.finetune_dir / run / "model.safetensors").unlink()
+    lose_model(service)
     assert_problem(send(service, run, mine), 404, "model-gone")
     assert len(service.blobs()) == before
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from app.embedding.distance import one_to_one
 from app.store.tables import Finetune, ReferenceLibrary, Task, now
 from tests.api.conftest import LIBRARY_SPACE, Service, assert_problem, embedding_of
-from tests.api.runs import ask, ended, names_of, read
+from tests.api.runs import ask, ended, lose_model, names_of, read
 
 
 @pytest.fixture
@@ -156,27 +156,6 @@ def test_what_has_no_model_or_will_not_last_is_not_registered(
     assert_problem(register(service, run), 409, "task-not-kept")
 
 
-def test_a_model_is_hashed_with_no_unit_of_work_open_and_looked_at_again_after_it(
-    service: Service, task: str, run: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database, digest = service.resources.database, hashlib.file_digest
-    with database.session(read_only=True) as session:
-        connections = session.get_bind().engine.pool
-    held = []
-
-    def meanwhile(file: Any, name: str) -> Any:
-        held.append(connections.checkedout())
-        with database.session() as session:
-            row = session.scalars(select(Task).where(Task.id == task)).one()
-            row.expires_at = now() + timedelta(1)
-        return digest(file, name)
-
-    monkeypatch.setattr("app.api.finetunes.hashlib.file_digest", meanwhile)
-    assert_problem(register(service, run, name="zoo"), 409, "task-not-kept")
-    assert held == [0]
-    assert "zoo" not in candidates(service)
-
-
 def test_the_run_of_another_tenant_is_neither_registered_nor_gone_on_from(
     service: Service, run: str
 ) -> None:
@@ -189,7 +168,7 @@ def test_the_run_of_another_tenant_is_neither_registered_nor_gone_on_from(
 
 def test_a_model_that_is_gone_is_not_gone_on_from(service: Service, run: str) -> None:
     register(service, run, name="zoo")
-    (service.resources.settings.finetune_dir / run / "model.safetensors").unlink()
+    lose_model(service)
     assert_problem(ask(service, service.ready(seed=2), "zoo"), 404, "model-gone")
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import json
+import math
+import time
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
+from sqlalchemy import select
 
 from app.catalogue import CandidateCard, Weights
 from app.errors import Unavailable
@@ -22,9 +25,11 @@ from app.jobs.housekeeping import housekeep
 from app.jobs.progress import Progress
 from app.jobs.run import run_job
 from app.store import finetunes, jobs, outcomes, scores, tasks
+from app.store.blobs import ANY_AGE, UNAVAILABLE, Blob, BlobStore
 from app.store.finetunes import Asked
-from app.store.tables import Finetune
+from app.store.tables import Finetune, FinetuneFile
 from app.training import checkpoint
+from app.training.names import FILES
 from app.training.package import write_package
 from tests.images import labelled_zip
 from tests.jobs.conftest import CPU, FORECAST, TENANT
@@ -39,9 +44,22 @@ def read(bench: Workbench, finetune_id: str) -> Finetune:
         return row
 
 
-def files(bench: Workbench, finetune_id: str) -> set[str]:
-    directory = bench.settings.finetune_dir / finetune_id
-    return {path.name for path in directory.glob("*")}
+def files(bench: Workbench, finetune_id: str) -> dict[str, bytes]:
+    """By name, as the store has them; nothing of the run is left beside it."""
+    assert not list(bench.settings.finetune_dir.glob("*"))
+    kept = finetunes.files_of(read(bench, finetune_id))
+    return {name: content(bench, blob.sha256) for name, blob in kept.items()}
+
+
+def content(bench: Workbench, sha256: str) -> bytes:
+    with bench.blobs.open(sha256) as stream:
+        return stream.read()
+
+
+@pytest.fixture
+def every_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checkpoints are put into the store whatever time it takes."""
+    monkeypatch.setattr("app.jobs.finetune.CHECKPOINTS_SHARE", math.inf)
 
 
 def test_a_run_leaves_a_model_an_outcome_and_its_task_as_it_was(bench: Workbench, begin) -> None:
@@ -52,14 +70,14 @@ def test_a_run_leaves_a_model_an_outcome_and_its_task_as_it_was(bench: Workbench
     assert [epoch["number"] for epoch in row.curve] == [1, 2, 3, 4]
     assert row.result["verdict"]["images"] == 12
     assert row.result["verdict"]["accuracy"] == pytest.approx(row.curve[-1]["accuracy"])
-    assert files(bench, finetune_id) == {"model.safetensors", "config.json", "README.md"}
+    left = files(bench, finetune_id)
+    assert left.keys() == FILES.keys()
 
-    directory = bench.settings.finetune_dir / finetune_id
-    config = json.loads((directory / "config.json").read_text())
+    config = json.loads(left["config"])
     model = timm.create_model(config["architecture"], num_classes=config["num_classes"])
-    model.load_state_dict(load_file(directory / "model.safetensors"))
+    model.load_state_dict(load(left["model"]))
     assert config["label_names"] == ["circle", "square", "triangle"]
-    assert "# net, fine-tuned on shapes" in (directory / "README.md").read_text()
+    assert b"# net, fine-tuned on shapes" in left["card"]
 
     with bench.database.session(read_only=True) as session:
         outcome = outcomes.get_outcome(session, TENANT, row.outcome_id)
@@ -94,8 +112,26 @@ def at_step(monkeypatch: pytest.MonkeyPatch, step: int, act) -> None:
     monkeypatch.setattr(Progress, "__call__", listen)
 
 
-def test_a_run_that_is_handed_back_goes_on_where_it_was(
-    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+def steps_heard(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    steps: list[int] = []
+    report = Progress.__call__
+
+    def listen(progress: Progress, phase: str, done: int, total: int) -> None:
+        if phase == "training":
+            steps.append(done)
+        report(progress, phase, done, total)
+
+    monkeypatch.setattr(Progress, "__call__", listen)
+    return steps
+
+
+def elsewhere(bench: Workbench, directory: Path) -> Workbench:
+    """The bench of a worker on another machine."""
+    return replace(bench, settings=bench.settings.model_copy(update={"data_dir": directory}))
+
+
+def test_a_run_that_is_handed_back_goes_on_where_it_was_on_another_machine(
+    bench: Workbench, begin, every_epoch: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole, job_id = begin()
     run_job(job_id, bench)
@@ -110,14 +146,91 @@ def test_a_run_that_is_handed_back_goes_on_where_it_was(
     row = read(bench, finetune_id)
     assert (row.job.state, row.task.status, row.job.attempts) == ("queued", "ready", 0)
     assert [epoch["number"] for epoch in row.curve] == [1, 2]
-    assert files(bench, finetune_id) == {"checkpoint.pt"}
-    run_job(job_id, bench)
-    a, b = (
-        load_file(bench.settings.finetune_dir / name / "model.safetensors")
-        for name in (whole, finetune_id)
-    )
-    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert files(bench, finetune_id).keys() == {"checkpoint"}
+    steps = steps_heard(monkeypatch)
+    run_job(job_id, elsewhere(bench, tmp_path / "other"))
+    assert min(steps) == 7, "three an epoch, of which two were over"
+    assert files(bench, finetune_id)["model"] == files(bench, whole)["model"]
     assert read(bench, finetune_id).job.state == "succeeded"
+    assert len(bench.blobs.stored()) == 1 + 2 * len(FILES) - 2, "model and config are the same"
+
+
+def test_a_checkpoint_takes_the_place_of_the_last_and_goes_with_the_run(
+    bench: Workbench, begin, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many blobs as images and checkpoints: of a run that goes on, and of one that is over."""
+    _, job_id = begin()
+    stored: dict[int, int] = {}
+    for step in (2, 5, 8, 11):
+        at_step(
+            monkeypatch,
+            step,
+            lambda step=step: stored.update({step: len(bench.blobs.stored())}),
+        )
+    run_job(job_id, bench)
+    assert stored == {2: 1, 5: 2, 8: 2, 11: 2}
+    assert len(bench.blobs.stored()) == 1 + len(FILES)
+
+
+def test_a_checkpoint_that_cannot_be_put_leaves_the_last_good_one(
+    bench: Workbench, begin, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is away while epochs 2 and 3 end: training goes on, and a kill costs these two."""
+    whole, job_id = begin()
+    run_job(job_id, bench)
+    finetune_id, job_id = begin()
+
+    class Killed(BaseException):
+        pass
+
+    def away(*_: object) -> None:
+        raise Unavailable(UNAVAILABLE, "It does not answer.", "Wait.")
+
+    def die() -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        at_step(patch, 4, lambda: patch.setattr(type(bench.blobs), "put", away))
+        at_step(patch, 10, die)
+        with pytest.raises(Killed):
+            run_job(job_id, bench)
+    assert files(bench, finetune_id).keys() == {"checkpoint"}
+    steps = steps_heard(monkeypatch)
+    run_job(job_id, bench)
+    assert min(steps) == 4
+    assert files(bench, finetune_id)["model"] == files(bench, whole)["model"]
+
+
+def test_a_run_whose_checkpoint_is_lost_begins_anew(
+    bench: Workbench, begin, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finetune_id, job_id = begin()
+    stopping: list[bool] = []
+    with monkeypatch.context() as patch:
+        at_step(patch, 8, lambda: stopping.append(True))
+        with pytest.raises(HandBack):
+            run_job(job_id, replace(bench, stopping=lambda: bool(stopping)))
+    bench.blobs.delete(finetunes.files_of(read(bench, finetune_id))["checkpoint"].sha256)
+    run_job(job_id, bench)
+    assert read(bench, finetune_id).job.state == "succeeded"
+
+
+def test_checkpoints_take_a_small_share_of_the_time(
+    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Putting takes ten times as long as an epoch: of forty epochs few are put."""
+    puts: list[float] = []
+    put = type(bench.blobs).put
+
+    def slowly(blobs: BlobStore, stream: BinaryIO) -> Blob:
+        puts.append(time.monotonic())
+        time.sleep(0.3)
+        return put(blobs, stream)
+
+    monkeypatch.setattr(type(bench.blobs), "put", slowly)
+    _, job_id = begin(HEAD)
+    run_job(job_id, bench)
+    assert len(puts) - len(FILES) < 10
 
 
 def test_a_run_can_be_taken_back_and_its_files_go(
@@ -136,16 +249,34 @@ def test_a_run_can_be_taken_back_and_its_files_go(
     run_job(job_id, bench)
     row = read(bench, finetune_id)
     assert (row.job.state, row.task.status, row.outcome_id) == ("cancelled", "ready", None)
-    assert files(bench, finetune_id)
+    checkpoint = finetunes.files_of(row)["checkpoint"].sha256
+    assert bench.blobs.size_bytes(checkpoint) is None
 
-    class NoEngine:
-        def forget_ended(self, before: object) -> None: ...
 
-    kept, kept_job = begin()
-    run_job(kept_job, bench)
+class NoEngine:
+    def forget_ended(self, before: object) -> None: ...
+
+
+def test_housekeeping_deletes_what_killed_workers_left_and_nothing_of_runs(
+    bench: Workbench, begin, every_epoch: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Folders of runs that are over, and blobs that nobody names."""
+    monkeypatch.setattr("app.jobs.housekeeping.UPLOAD_SECONDS", ANY_AGE)
+    ended, job_id = begin()
+    run_job(job_id, bench)
+    going_on, job_id = begin()
+    stopping: list[bool] = []
+    with monkeypatch.context() as patch:
+        at_step(patch, 8, lambda: stopping.append(True))
+        with pytest.raises(HandBack):
+            run_job(job_id, replace(bench, stopping=lambda: bool(stopping)))
+    kept = set(bench.blobs.stored())
+    bench.blobs.put(io.BytesIO(b"a checkpoint that nobody was told of"))
+    for name in (ended, going_on):
+        (bench.settings.finetune_dir / name).mkdir()
     housekeep(bench.settings, bench.database, bench.blobs, NoEngine())
-    assert not files(bench, finetune_id)
-    assert files(bench, kept)
+    assert set(bench.blobs.stored()) == kept
+    assert [path.name for path in bench.settings.finetune_dir.iterdir()] == [going_on]
 
 
 def test_a_run_that_cannot_be_made_fails_with_a_remedy(
@@ -165,7 +296,7 @@ def test_a_run_cut_short_has_a_model_and_is_no_outcome(bench: Workbench, begin) 
     run_job(job_id, bench)
     row = read(bench, finetune_id)
     assert (row.job.state, row.result["ended"], row.outcome_id) == ("succeeded", "budget", None)
-    assert "model.safetensors" in files(bench, finetune_id)
+    assert "model" in files(bench, finetune_id)
 
 
 def test_a_run_is_of_the_images_that_it_was_asked_for(bench: Workbench, begin) -> None:
@@ -192,7 +323,7 @@ def test_a_run_is_of_the_images_that_it_was_asked_for(bench: Workbench, begin) -
 
 
 def test_a_run_that_comes_on_is_not_given_up_for_being_killed(
-    bench: Workbench, begin, monkeypatch: pytest.MonkeyPatch
+    bench: Workbench, begin, every_epoch: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that dies takes an attempt; an epoch gives them back."""
     finetune_id, job_id = begin(FULL.model_copy(update={"epochs": 8}))
@@ -247,24 +378,24 @@ def test_a_transformers_card_says_how_to_build_it(tmp_path: Path) -> None:
 def test_a_task_takes_its_runs_with_it(bench: Workbench, begin) -> None:
     finetune_id, job_id = begin()
     run_job(job_id, bench)
+    left = {blob.sha256 for blob in finetunes.files_of(read(bench, finetune_id)).values()}
     with bench.database.session() as session:
-        tasks.delete_task(
+        gone = tasks.delete_task(
             session, tasks.get_own_task(session, TENANT, read(bench, finetune_id).task.id)
         )
+        assert left < set(gone)
     with bench.database.session(read_only=True) as session:
-        assert finetunes.kept(session) == set()
+        assert session.scalars(select(FinetuneFile)).all() == []
         assert finetunes.list_finetunes(session, TENANT, limit=10) == ([], None)
 
 
 def model_of(bench: Workbench, finetune_id: str) -> dict[str, torch.Tensor]:
-    return load_file(bench.settings.finetune_dir / finetune_id / "model.safetensors")
+    return load(files(bench, finetune_id)["model"])
 
 
 def as_candidate(bench: Workbench, finetune_id: str) -> CandidateCard:
-    path = bench.settings.finetune_dir / finetune_id / "model.safetensors"
-    weights = Weights(
-        source=f"run:{finetune_id}", sha256=hashlib.sha256(path.read_bytes()).hexdigest()
-    )
+    model = finetunes.files_of(read(bench, finetune_id))["model"]
+    weights = Weights(source=f"run:{finetune_id}", sha256=model.sha256)
     card = CandidateCard.model_validate(read(bench, finetune_id).candidate, strict=False)
     return card.model_copy(update={"name": "child", "weights": weights})
 
@@ -281,8 +412,7 @@ def test_the_model_of_a_run_is_gone_on_from_on_another_task(bench: Workbench, be
     before, after = model_of(bench, first), model_of(bench, second)
     assert (len(before["fc.weight"]), len(after["fc.weight"])) == (3, 5)
     assert torch.equal(before["layer1.0.conv1.weight"], after["layer1.0.conv1.weight"])
-    card = (bench.settings.finetune_dir / second / "README.md").read_text()
-    assert 'base_model: "child"' in card
+    assert b'base_model: "child"' in files(bench, second)["card"]
 
 
 def test_the_features_of_a_runs_model_tell_of_its_own_task(bench: Workbench, begin) -> None:

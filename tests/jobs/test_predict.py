@@ -318,7 +318,9 @@ def test_who_lost_the_job_leaves_no_answer_behind(bench: Workbench, send) -> Non
 
 def test_a_run_whose_files_are_gone_says_so(bench: Workbench, run_id, send) -> None:
     row = send(png())
-    (bench.settings.finetune_dir / run_id / "model.safetensors").unlink()
+    with bench.database.session(read_only=True) as session:
+        model = finetunes.files_of(finetunes.get(session, TENANT, run_id))["model"]
+    bench.blobs.delete(model.sha256)
     run_job(row.job.id, bench)
     row = read(bench, row)
     assert (row.job.state, row.job.task.status) == ("failed", "ready")

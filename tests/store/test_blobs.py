@@ -10,11 +10,13 @@ import threading
 import time
 from pathlib import Path
 
+import obstore
 import pytest
+from obstore.exceptions import GenericError
 
 from app.errors import NotFound, Unavailable
 from app.store import archives, tasks
-from app.store.blobs import Blob, BlobStore, LocalBlobs
+from app.store.blobs import NO_SPACE, Blob, BlobStore, LocalBlobs
 from app.store.session import Database
 from tests.store.samples import accept_task
 
@@ -102,6 +104,21 @@ class Slow(io.RawIOBase):
         return b"x" * size
 LocalBlobs(pathlib.Path(sys.argv[1])).put(Slow())
 """
+
+
+def test_a_full_disk_is_told_as_one(on_disk: LocalBlobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In obstore's words on a disk that was full; it has no class of its own for that."""
+
+    def full(*_: object, **__: object) -> None:
+        raise GenericError(
+            "Generic LocalFileSystem error: Unable to copy data to file: No space left on device "
+            "(os error 28)"
+        )
+
+    monkeypatch.setattr(obstore, "put", full)
+    with pytest.raises(Unavailable, match="disk is full") as told:
+        on_disk.put(io.BytesIO(DATA))
+    assert told.value.code == NO_SPACE
 
 
 def test_what_a_killed_upload_leaves_is_never_a_blob_and_is_swept(

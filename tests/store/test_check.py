@@ -7,12 +7,14 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.embedding.parts import Population
-from app.store import points, tasks
+from app.store import finetunes, points, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.check import Report, check
+from app.store.finetunes import Asked
 from app.store.indexes import FaissIndexes, open_indexes
 from app.store.session import Database
-from app.store.tables import Embedding, EmbeddingArrays, SearchIndex
+from app.store.tables import Embedding, EmbeddingArrays, SearchIndex, Task
+from tests.cost.cards import CANDIDATE, FULL, GPU
 from tests.engines import Engines
 from tests.store.samples import make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
@@ -111,6 +113,34 @@ def test_changed_bytes_are_found_by_their_number_or_when_all_are_read(kept: Kept
     kept.damage(kept.archives[1], b"picturez" * 4)
     assert len(kept.check().findings) == 1
     assert len(kept.check(deep=True).findings) == 2
+
+
+def test_a_lost_or_damaged_model_of_a_run_is_found_and_a_checkpoint_is_not_missed(
+    kept: Kept,
+) -> None:
+    model, card, checkpoint = (
+        kept.blobs.put(io.BytesIO(name)) for name in (b"model", b"card", b"checkpoint")
+    )
+    with kept.database.session() as session:
+        ended, going_on = (
+            finetunes.create(
+                session, task, CANDIDATE, FULL, GPU, Asked(), warnings=[], forecast=None
+            )
+            for task in session.scalars(select(Task).order_by(Task.seq))
+        )
+        ended.job.state = "succeeded"
+        finetunes.keep(session, ended, {"model": model, "card": card})
+        finetunes.keep(session, going_on, {"checkpoint": checkpoint})
+    report = kept.check(deep=True)
+    assert (report.findings, report.checked["models"]) == ([], 1)
+    kept.blobs.delete(model.sha256)
+    kept.blobs.delete(checkpoint.sha256)
+    kept.damage(card, b"dark")
+    assert [finding.kind for finding in kept.check().findings] == ["model"]
+    damaged, lost = sorted(kept.check(deep=True).findings, key=lambda found: found.detail)
+    assert damaged.detail.startswith("card ")
+    assert lost.detail.startswith("model ")
+    assert ended.id in lost.remedy
 
 
 def test_arrays_of_other_lengths_are_found(kept: Kept) -> None:

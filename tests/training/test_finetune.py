@@ -79,7 +79,7 @@ def test_a_killed_run_ends_as_one_that_was_not(recipe, step: int, tmp_path: Path
     heard = []
     resumed = run(tmp_path, recipe, on_epoch=lambda epoch: heard.append(epoch.number))
     assert torch.equal(weights(whole), weights(resumed))
-    assert heard == [1, 2, 3, 4]
+    assert heard == [number for number in (1, 2, 3, 4) if number * 5 >= step]
     told = [(e.number, e.steps, e.training_loss, e.loss, e.accuracy) for e in whole.curve]
     assert told == [(e.number, e.steps, e.training_loss, e.loss, e.accuracy) for e in resumed.curve]
     assert resumed.verdict == whole.verdict
