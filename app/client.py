@@ -26,9 +26,10 @@ OnSent = Callable[[int], None]
 
 FINAL_STATES = frozenset({"succeeded", "refused", "failed", "cancelled"})
 
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+# A proxy that the environment names has no business between this machine and itself.
+_NO_PROXY = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
 _PASSING = frozenset({429, 502, 503, 504})
-_ATTEMPTS = 4
+ATTEMPTS = 4
 _ERRORS_TOLD = 3
 _ATTEMPTS_TO_RESUME = 12  # a service that restarts needs seconds, not milliseconds
 _LONGEST_PAUSE_SECONDS = 2.0
@@ -77,8 +78,7 @@ class Client:
             headers={"Authorization": f"Bearer {key}"} if key else {},
             timeout=_TIMEOUT,
             transport=transport,
-            # A proxy that the environment names has no business between this machine and itself.
-            mounts=None if transport else {f"all://{host}": None for host in _LOOPBACK},
+            mounts=None if transport else _NO_PROXY,
         )
 
     def __enter__(self) -> Self:
@@ -187,7 +187,7 @@ class Client:
                 error = lost
             if failures >= _ATTEMPTS_TO_RESUME:
                 raise self._unreachable(error)
-            self._sleep(_pause_seconds(failures))
+            self._sleep(pause_seconds(failures))
 
     def _events(self, path: str) -> Iterator[Json]:
         headers = {"Accept": "text/event-stream"}
@@ -210,15 +210,15 @@ class Client:
             try:
                 response = self._http.request(method, path, **request)
             except httpx.TransportError as error:
-                if attempt == _ATTEMPTS:
+                if attempt == ATTEMPTS:
                     raise self._unreachable(error) from error
-                pause = _pause_seconds(attempt)
+                pause = pause_seconds(attempt)
             else:
                 if response.is_success:
                     return response
-                if response.status_code not in _PASSING or attempt == _ATTEMPTS:
+                if response.status_code not in _PASSING or attempt == ATTEMPTS:
                     raise _problem(response)
-                pause = _asked_pause_seconds(response) or _pause_seconds(attempt)
+                pause = _asked_pause_seconds(response) or pause_seconds(attempt)
             self._sleep(pause)
         raise AssertionError
 
@@ -228,6 +228,11 @@ class Client:
             f"No answer from {self.server} ({error}).",
             "Start it with `task2vec serve`, or name another with --server.",
         )
+
+
+def keyless() -> httpx.Client:
+    """For addresses that were signed: no server but our own gets the key."""
+    return httpx.Client(timeout=_TIMEOUT, mounts=_NO_PROXY)
 
 
 class _Watched:
@@ -252,7 +257,7 @@ class _Watched:
         return piece
 
 
-def _pause_seconds(attempt: int) -> float:
+def pause_seconds(attempt: int) -> float:
     return min(0.1 * 2.0**attempt, _LONGEST_PAUSE_SECONDS)
 
 

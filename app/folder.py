@@ -58,6 +58,12 @@ def open_archive(path: Path) -> ZippedFolder | io.BufferedReader:
     return ZippedFolder(path) if path.is_dir() else path.open("rb")
 
 
+def bytes_in(path: Path) -> int:
+    """Of the archive, or of the files that the folder's would hold."""
+    files = _visible_files(path) if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)
+
+
 def archive_name(path: Path) -> str:
     """What to call it when it is sent: a task without a name is called after its archive."""
     resolved = path.resolve()

@@ -37,6 +37,7 @@ class Settings(BaseSettings):
     database_url: str = ""
     jobs_url: str = ""
     blob_url: str = ""
+    blob_public_url: str = ""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
@@ -92,6 +93,13 @@ class Settings(BaseSettings):
         on_disk = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
         if url and not on_disk and not (parts.scheme == "s3" and parts.netloc):
             raise ValueError("write it as s3://BUCKET/PREFIX or file:///DIRECTORY")
+        return url
+
+    @field_validator("blob_public_url")
+    @classmethod
+    def _is_an_address(cls, url: str) -> str:
+        if url and not (urlsplit(url).scheme in {"http", "https"} and urlsplit(url).netloc):
+            raise ValueError("write it as https://HOST")
         return url
 
     @field_validator("vector_index")

@@ -717,7 +717,7 @@ def progress_bars() -> Progress:
 
 def upload_bar() -> Progress:
     return Progress(
-        TextColumn("sending"),
+        TextColumn("{task.description}"),
         BarColumn(bar_width=32),
         DownloadColumn(),
         console=err,

@@ -29,6 +29,7 @@ IN_WORDS = {
     "database_url": "SQLite in the data directory",
     "jobs_url": "with the database on PostgreSQL, else a file in the data directory",
     "blob_url": "`blobs/` in the data directory",
+    "blob_public_url": "where the service reaches it",
 }
 UNLISTED_BY_OPENAPI = {"GET /metrics", "GET /docs", "GET /openapi.json"}
 

@@ -28,6 +28,7 @@ from app.api import (
     metrics,
     neighbours,
     outcomes,
+    parts,
     plans,
     predictions,
     problems,
@@ -52,6 +53,7 @@ from app.api.schemas import (
     TaskChanges,
     TaskFromSource,
     TaskMetadata,
+    UploadAsked,
     VectorQuery,
 )
 from app.settings import Settings, shared_directory
@@ -67,6 +69,7 @@ _NAMED = (
     Problem,
     TaskMetadata,
     TaskFromSource,
+    UploadAsked,
     NoMetadata,
     TaskChanges,
     ArchiveQuery,
@@ -106,6 +109,7 @@ def create_app(settings: Settings) -> FastAPI:
     service.include_router(
         _under_v1(
             tasks.router,
+            parts.router,
             neighbours.router,
             distances.router,
             estimates.router,
@@ -167,7 +171,7 @@ def _lifespan(settings: Settings) -> Any:
             service.state.resources = Resources(
                 settings,
                 database,
-                open_blobs(settings.blobs_at),
+                open_blobs(settings.blobs_at, settings.blob_public_url),
                 open_indexes(settings.vector_index, settings.index_dir, database),
                 Estimators(estimators.shipped(settings.models_dir)),
             )

@@ -34,6 +34,7 @@ Tag = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_PRINTABLE),
 ]
 TaskId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PRINTABLE)]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 CardRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 SpaceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
 
@@ -85,6 +86,39 @@ class TaskMetadata(Body):
     tags: list[Tag] = Field([], max_length=50)
     label_kind: LabelKindAsked = "auto"
     probe: CardRef | None = Field(None, description="none: the probe the service is set to")
+
+
+class UploadAsked(TaskMetadata):
+    """An archive that the client puts into the store itself, with the digests of its parts."""
+
+    filename: Annotated[str, StringConstraints(max_length=1000, pattern=_PRINTABLE)] = ""
+    size_bytes: int = Field(ge=1)
+    sha256: Sha256
+    part_bytes: int = Field(
+        ge=5 * 2**20, le=5 * 2**30, description="of every part but the last, which may be smaller"
+    )
+    parts: list[Sha256] = Field(
+        min_length=1, max_length=10_000, description="SHA-256 of each, in order"
+    )
+
+
+class PartAddress(Answer):
+    number: int = Field(description="from 1")
+    url: str = Field(description="where it is PUT")
+    headers: dict[str, str] = Field(description="to be sent along")
+
+
+class UploadAnswer(Answer):
+    id: str
+    size_bytes: int
+    sha256: str
+    part_bytes: int
+    missing: list[PartAddress] = Field(description="the parts that the store does not have")
+    task_id: str | None = Field(description="once it is completed")
+    job_id: str | None
+    created_at: datetime
+    expires_at: datetime = Field(description="what is not completed by then is forgotten")
+    links: dict[str, str]
 
 
 class TaskFromSource(TaskMetadata):

@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 import numpy as np
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
-from pydantic import BaseModel
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -44,6 +43,7 @@ from app.errors import Conflict, NotFound
 from app.sources import require_allowed
 from app.store import archives, cards, embeddings
 from app.store import tasks as store
+from app.store.blobs import Blob
 from app.store.idempotency import Answer
 from app.store.jobs import ASIDE
 from app.store.tables import PUBLIC, Job, Task
@@ -78,19 +78,9 @@ def post_task(
         require_allowed(source, reached.settings.source_prefixes)
 
     def accept() -> Answer:
-        probe = asked.probe or reached.settings.probe
-        cards.get_card(session, tenant, ProbeCard, probe)
-        task, job = store.create_task(
-            session,
-            tenant,
-            name=asked.name or _name_of(source or sent.filename),
-            tags=asked.tags,
-            label_kind=asked.label_kind,
-            probe=probe,
-            archive=sent.archive,
-            source=source,
+        return accept_task(
+            reached, session, tenant, asked, sent.archive, sent.filename, source=source
         )
-        return _accepted(reached, session, sent, task, job)
 
     return post.once(session, accept, sent.fingerprint)
 
@@ -117,7 +107,7 @@ def post_images(
     def accept() -> Answer:
         task = store.get_own_task(session, tenant, task_id)
         job = store.add_images(session, task, archive)
-        return _accepted(reached, session, sent, task, job)
+        return _accepted(reached, session, archive, task, job)
 
     return post.once(session, accept, sent.fingerprint)
 
@@ -219,11 +209,42 @@ def get_embedding(
     return EmbeddingAnswer.of(task.id, embedding)
 
 
-def _accepted(
-    reached: Resources, session: Session, sent: Upload[BaseModel], task: Task, job: Job
+def accept_task(
+    reached: Resources,
+    session: Session,
+    tenant: str,
+    asked: TaskMetadata,
+    archive: Blob | None,
+    filename: str,
+    *,
+    source: str | None = None,
 ) -> Answer:
-    if sent.archive is not None:
-        archives.require_kept(session, reached.blobs, sent.archive.sha256)
+    """In the unit of work that commits it; no `archive` where a worker is to fetch `source`."""
+    task, job = store.create_task(
+        session,
+        tenant,
+        name=asked.name or _name_of(source or filename),
+        tags=asked.tags,
+        label_kind=asked.label_kind,
+        probe=probe_of(reached, session, tenant, asked),
+        archive=archive,
+        source=source,
+    )
+    return _accepted(reached, session, archive, task, job)
+
+
+def probe_of(reached: Resources, session: Session, tenant: str, asked: TaskMetadata) -> str:
+    """InvalidRequest where there is none of that name."""
+    probe = asked.probe or reached.settings.probe
+    return cards.get_card(session, tenant, ProbeCard, probe).name
+
+
+def _accepted(
+    reached: Resources, session: Session, archive: Blob | None, task: Task, job: Job
+) -> Answer:
+    """However the archive came, its size is known here, before it is anybody's."""
+    if archive is not None:
+        archives.require_kept(session, reached.blobs, archive.sha256)
     return Answer(202, Accepted(id=task.id, job_id=job.id).model_dump(), f"/v1/tasks/{task.id}")
 
 

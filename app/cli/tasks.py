@@ -22,6 +22,7 @@ from app.cli.options import (
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
+from app.direct import send_task
 from app.errors import Conflict
 from app.folder import archive_name
 from app.settings import Settings
@@ -68,7 +69,7 @@ def embed(
     metadata = {"name": name, "tags": tag or [], "label_kind": label_kind, "probe": probe}
     with Client(server, key) as client:
         told = {name: value for name, value in metadata.items() if value is not None}
-        accepted = upload(client, "/v1/tasks", path, told)
+        accepted = _send(client, path, told)
         if wait:
             try:
                 follow(client, accepted["job_id"], name or archive_name(path))
@@ -210,10 +211,22 @@ def cancel(
         _show_job(client.delete(f"/v1/jobs/{quote(job_id, safe='')}"), as_json)
 
 
+def _send(client: Client, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+    with terminal.upload_bar() as bars:
+        bar = bars.add_task("sending", total=None if path.is_dir() else path.stat().st_size)
+        return send_task(
+            client,
+            path,
+            metadata,
+            on_progress=lambda what, done: bars.update(bar, description=what, completed=done),
+            on_detour=lambda why: terminal.err.print(terminal.plain(why), style="yellow"),
+        )
+
+
 def upload(client: Client, to: str, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
     """Sends the archive or folder at `path`, with a bar."""
     with terminal.upload_bar() as bars:
-        bar = bars.add_task("", total=None if path.is_dir() else path.stat().st_size)
+        bar = bars.add_task("sending", total=None if path.is_dir() else path.stat().st_size)
         return client.upload(
             to, path, metadata, on_sent=lambda sent: bars.update(bar, completed=sent)
         )

@@ -1,5 +1,5 @@
 """What goes once its time is over: engine records, idempotency keys, expired tasks, answers about
-images, lost blobs, embeddings of a space that was left.
+images, lost blobs, abandoned uploads, embeddings of a space that was left.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from app.store import (
     pgvector,
     predictions,
     tasks,
+    uploads,
 )
 from app.store.blobs import BlobStore
 from app.store.session import Database
@@ -44,6 +45,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         keys = idempotency.expire(session, settings.idempotency_retention_hours)
         embeddings.forget_graves(session, now() - GRAVE_RETENTION)
         predictions.expire(session, now() - PREDICTION_RETENTION)
+        uploads.expire(session, now() - timedelta(seconds=UPLOAD_SECONDS))
         pgvector.sweep(session, searched=settings.vector_index != "faiss")
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:

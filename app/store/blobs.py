@@ -7,7 +7,7 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ NO_SPACE = "no-space"
 ANY_AGE = -86_400.0
 """Seconds, also by a clock that is a little ahead of ours."""
 CHUNK_BYTES = 2**20
-_INCOMING = "incoming/"
+INCOMING = "incoming/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,52 @@ class Blob:
     size_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a client puts a part, and the headers that it must send along."""
+
+    url: str
+    headers: dict[str, str]
+
+
+class Incoming(Protocol):
+    """Archives that clients put into the store themselves, part by part, each under a name of ours.
+
+    `upload` is what the store calls it. Parts are told by their SHA-256, in order from number 1.
+    """
+
+    def begin(self, name: str) -> str:
+        """The `upload`."""
+
+    def address(self, name: str, upload: str, number: int, sha256: str) -> Address:
+        """Of a part with these bytes and no others, for a day."""
+
+    def held(self, name: str, upload: str) -> dict[int, str] | None:
+        """The parts that are there, each with the store's mark of it; None once the upload is
+        over."""
+
+    def join(self, name: str, upload: str, held: dict[int, str], parts: Sequence[str]) -> None:
+        """Makes one of all parts."""
+
+    def size_bytes(self, name: str) -> int | None:
+        """Of what was joined; None where nothing was."""
+
+    def open(self, name: str) -> BinaryIO:
+        """What was joined; NotFound where nothing was, or it is gone."""
+
+    def accept(self, name: str, blob: Blob) -> None:
+        """What was joined becomes that blob; NotFound as `open`."""
+
+    def discard(self, name: str, upload: str) -> None:
+        """Parts and what was joined of them."""
+
+
 class BlobStore(Protocol):
     """A blob is visible whole or not at all, and the same bytes again are the same blob."""
+
+    @property
+    def incoming(self) -> Incoming | None:
+        """None where clients cannot reach the store."""
 
     def put(self, stream: BinaryIO) -> Blob:
         """Stores what `stream` holds."""
@@ -57,25 +101,31 @@ class BlobStore(Protocol):
     def sweep(self, older_than_seconds: float) -> int:
         """Removes what torn uploads left behind; how many there were."""
 
+    def answers(self) -> bool:
+        """Whether it can be reached now, told within seconds."""
 
-def open_blobs(url: str) -> BlobStore:
-    """Those under `file:///directory` or `s3://bucket/prefix`."""
+
+def open_blobs(url: str, public_url: str = "") -> BlobStore:
+    """Those under `file:///directory`, or `s3://bucket/prefix` that clients see as `public_url`."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         return LocalBlobs(Path(unquote(parts.path)))
     try:
         from app.store.s3_blobs import S3Blobs
+        from app.store.s3_bucket import Bucket
     except ModuleNotFoundError as error:
         raise Unavailable(
             "extra-missing",
             f"Blobs on S3 need a package that is not installed ({error.name}).",
             "Run: pip install 'task2vec-service[s3]'",
         ) from error
-    return S3Blobs(parts.netloc, parts.path.strip("/"))
+    return S3Blobs(Bucket(parts.netloc, parts.path.strip("/"), public_url))
 
 
 class LocalBlobs:
     """Bytes arrive under `incoming/` and are named last."""
+
+    incoming = None
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory.absolute()
@@ -92,7 +142,7 @@ class LocalBlobs:
                 size_bytes += len(chunk)
                 yield chunk
 
-        incoming = f"{_INCOMING}{uuid.uuid4().hex}"
+        incoming = f"{INCOMING}{uuid.uuid4().hex}"
         try:
             obstore.put(self._store, incoming, chunks(), chunk_size=CHUNK_BYTES, max_concurrency=2)
         except GenericError as error:
@@ -133,20 +183,21 @@ class LocalBlobs:
             entry["path"].rpartition("/")[2]
             for page in obstore.list(self._store)
             for entry in page
-            if entry["last_modified"] < before and not entry["path"].startswith(_INCOMING)
+            if entry["last_modified"] < before and not entry["path"].startswith(INCOMING)
         ]
 
     def sweep(self, older_than_seconds: float) -> int:
         # Not through obstore: it hides the parts of an unfinished upload.
         before = time.time() - older_than_seconds
         torn = [
-            path
-            for path in (self._directory / _INCOMING).glob("*")
-            if path.stat().st_mtime < before
+            path for path in (self._directory / INCOMING).glob("*") if path.stat().st_mtime < before
         ]
         for path in torn:
             path.unlink(missing_ok=True)
         return len(torn)
+
+    def answers(self) -> bool:
+        return self._directory.is_dir()
 
 
 def key_of(sha256: str) -> str:

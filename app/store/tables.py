@@ -190,6 +190,24 @@ class Archive(Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
+class Upload(Base):
+    """An archive that a client puts into the blob store itself, part by part, to become a task."""
+
+    __tablename__ = "uploads"
+    __table_args__ = (Index(None, "tenant", "sha256"), {"sqlite_autoincrement": True})
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    asked: Mapped[dict[str, Any]] = mapped_column(JSON)  # the archive as its client describes it
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    multipart: Mapped[str] = mapped_column(Text)  # what the blob store calls it
+    task_id: Mapped[str | None] = mapped_column(String(100))  # of what it became
+    job_id: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+
+
 class TaskTag(Base):
     __tablename__ = "task_tags"
 

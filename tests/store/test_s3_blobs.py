@@ -9,7 +9,7 @@ import boto3
 import pytest
 
 from app.errors import NotFound, Unavailable
-from app.store import s3_blobs
+from app.store import s3_blobs, s3_bucket
 from app.store.blobs import UNAVAILABLE, open_blobs
 from app.store.s3_blobs import S3Blobs
 from tests.engines import unused
@@ -65,7 +65,7 @@ def test_bytes_that_are_there_are_not_sent_again(
     blobs: S3Blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blob = blobs.put(io.BytesIO(DATA))
-    monkeypatch.setattr(blobs._client, "upload_fileobj", None)
+    monkeypatch.setattr(blobs._bucket.client, "upload_fileobj", None)
     assert blobs.put(io.BytesIO(DATA)) == blob
 
 
@@ -157,10 +157,10 @@ def test_a_store_that_cannot_be_reached_is_told_and_no_address_of_it(
 def test_a_store_that_does_not_answer_is_left_in_time(
     bucket: Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patient = s3_blobs._PATIENCE.merge(
-        s3_blobs.Config(read_timeout=0.2, retries={"total_max_attempts": 1})
+    patient = s3_bucket.PATIENCE.merge(
+        s3_bucket.Config(read_timeout=0.2, retries={"total_max_attempts": 1})
     )
-    monkeypatch.setattr(s3_blobs, "_PATIENCE", patient)
+    monkeypatch.setattr(s3_bucket, "PATIENCE", patient)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("AWS_ENDPOINT_URL_S3", endpoint)
