@@ -25,7 +25,8 @@ def healthz() -> Health:
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
 def readyz(reached: Reached) -> JSONResponse:
-    """Migrated, the library loaded, and a worker warmed up: a task sent now will be embedded."""
+    """Migrated, the library loaded, the stores there, and a worker warmed up: a task sent now will
+    be embedded."""
     try:
         with reached.database.session(read_only=True) as session:
             ready = bool(workers.alive(session, workers.FRESH_SECONDS))
@@ -33,5 +34,7 @@ def readyz(reached: Reached) -> JSONResponse:
     except SQLAlchemyError:
         log_event("store.unavailable", level=logging.ERROR, exc_info=True)
         reasons = ["the database does not answer"]
+    if not reached.blobs.answers():
+        reasons.append("the store of archives does not answer")
     answer = Readiness(ready=not reasons, reasons=reasons)
     return JSONResponse(answer.model_dump(), 503 if reasons else 200)
