@@ -32,7 +32,7 @@ from app.errors import (
 )
 from app.limits import archive_limits
 from app.store import uploads as store
-from app.store.blobs import CHUNK_BYTES, Blob, Incoming
+from app.store.blobs import CHUNK_BYTES, UPLOAD_SECONDS, Blob, Incoming
 from app.store.idempotency import Answer
 from app.store.tables import Upload, new_id
 from app.telemetry import log_event
@@ -40,7 +40,6 @@ from app.telemetry import log_event
 router = APIRouter(tags=["tasks"])
 
 UploadId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-UPLOAD_RETENTION = timedelta(days=1)
 _REFUSALS = (InvalidRequest, Refused, TooLarge, UnsupportedMedia)
 
 
@@ -261,7 +260,7 @@ def _answer(incoming: Incoming, row: Upload, missing: list[int] | None) -> Uploa
         task_id=row.task_id,
         job_id=row.job_id,
         created_at=row.created_at,
-        expires_at=row.created_at + UPLOAD_RETENTION,
+        expires_at=row.created_at + timedelta(seconds=UPLOAD_SECONDS),
         links={"self": here, "complete": f"{here}/complete", **task},
     )
 

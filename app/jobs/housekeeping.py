@@ -23,7 +23,7 @@ from app.store import (
     tasks,
     uploads,
 )
-from app.store.blobs import BlobStore
+from app.store.blobs import UPLOAD_SECONDS, BlobStore
 from app.store.session import Database
 from app.store.tables import Task, now
 from app.telemetry import log_event
@@ -36,7 +36,6 @@ SWEEP_SECONDS = 2.0
 EMBEDDINGS_AT_ONCE = 20  # some hundred pages of the database each: nobody waits long for the lock
 GRAVE_RETENTION = timedelta(days=30)
 PREDICTION_RETENTION = timedelta(days=1)
-UPLOAD_SECONDS = 86_400.0  # no upload lasts longer: a blob that no task has by then is nobody's
 
 
 def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: Engine) -> None:

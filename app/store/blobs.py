@@ -26,6 +26,8 @@ NO_SPACE = "no-space"
 """Code of the Unavailable that `put` raises where the disk is full."""
 ANY_AGE = -86_400.0
 """Seconds, also by a clock that is a little ahead of ours."""
+UPLOAD_SECONDS = 86_400.0
+"""No upload lasts longer: a blob that nobody needs by then is nobody's."""
 CHUNK_BYTES = 2**20
 INCOMING = "incoming/"
 

@@ -13,11 +13,10 @@ from typing import BinaryIO
 
 from botocore.exceptions import ClientError
 
-from app.store.blobs import INCOMING, Address, Blob, key_of
+from app.store.blobs import INCOMING, UPLOAD_SECONDS, Address, Blob, key_of
 from app.store.s3_bucket import NOT_THERE, Bucket, code_of
 
 _CHECKSUM = "x-amz-checksum-sha256"
-_ADDRESS_SECONDS = 86_400  # as long as an upload may take
 
 
 class S3Incoming:
@@ -41,7 +40,7 @@ class S3Incoming:
                 "PartNumber": number,
                 "ChecksumSHA256": checksum,
             },
-            ExpiresIn=_ADDRESS_SECONDS,
+            ExpiresIn=int(UPLOAD_SECONDS),
         )
         return Address(url, {_CHECKSUM: checksum})
 
