@@ -1,7 +1,7 @@
 """`python -m tests.jobs.held worker|serve ...`: as in production, but jobs wait half way.
 
 While the file that TEST_HOLD names is there, a job that has told the first of its last phase goes
-no further: whoever wants to interrupt it cannot come too late.
+no further, nor a run after a few steps: whoever wants to interrupt it cannot come too late.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 
 from app import cli
 from app.jobs import supervisor
-from app.jobs.progress import Progress
+from app.jobs.progress import TRAINING, Progress
 
 HOLD = "TEST_HOLD"
+HELD_STEP = 8
 WORKER_COMMAND = (sys.executable, "-m", "tests.jobs.held", "worker")
 SERVE_COMMAND = (sys.executable, "-m", "tests.jobs.held", "serve")
 
@@ -25,7 +26,8 @@ _tell = Progress.__call__
 
 def _tell_and_wait(progress: Progress, phase: str, done: int, total: int) -> None:
     _tell(progress, phase, done, total)
-    while phase == "fisher" and Path(os.environ[HOLD]).exists():
+    half_way = phase == "fisher" or (phase, done) == (TRAINING, HELD_STEP)
+    while half_way and Path(os.environ[HOLD]).exists():
         time.sleep(0.01)
         _tell(progress, phase, done, total)  # hears of a stop meanwhile
 

@@ -16,10 +16,10 @@ from sqlalchemy import create_engine, select, text
 
 from app.jobs.supervisor import child_environment
 from app.settings import Settings
-from app.store import tasks, workers
+from app.store import finetunes, tasks, workers
 from app.store.blobs import open_blobs
 from app.store.session import Database
-from app.store.tables import Job
+from app.store.tables import Finetune, Job
 from tests.images import labelled_zip
 from tests.jobs.conftest import PROBE, TENANT
 from tests.jobs.held import HOLD, WORKER_COMMAND
@@ -58,6 +58,15 @@ def wait_until(true: Callable[[], bool]) -> None:
         time.sleep(0.05)
 
 
+def at_work(settings: Settings) -> str:
+    """The worker that has the only job."""
+    engine = create_engine(settings.engine_url)
+    with engine.connect() as connection:
+        found = connection.scalars(text("SELECT executor_id FROM dbos.workflow_status")).one()
+    engine.dispose()
+    return str(found)
+
+
 @pytest.mark.parametrize(("number", "attempts"), [(signal.SIGKILL, 2), (signal.SIGTERM, 1)])
 def test_the_job_of_a_worker_that_never_comes_back_is_done_once_by_another(
     settings: Settings,
@@ -70,14 +79,6 @@ def test_the_job_of_a_worker_that_never_comes_back_is_done_once_by_another(
     def job() -> Job:
         with database.session(read_only=True) as session:
             return session.scalars(select(Job)).one()
-
-    def at_work() -> str:
-        engine = create_engine(settings.engine_url)
-        with engine.connect() as connection:
-            query = text("SELECT executor_id FROM dbos.workflow_status")
-            found = connection.scalars(query).one()
-        engine.dispose()
-        return str(found)
 
     def alive() -> set[str]:
         with database.session(read_only=True) as session:
@@ -93,7 +94,7 @@ def test_the_job_of_a_worker_that_never_comes_back_is_done_once_by_another(
                 session, TENANT, name="t", tags=[], label_kind="auto", probe=PROBE, archive=blob
             )
         wait_until(lambda: job().phase == "fisher")
-        first = at_work()
+        first = at_work(settings)
         names = [(directory / "worker.id").read_text() for directory in directories]
         leaving = running[names.index(first)]
         leaving.send_signal(number)
@@ -101,5 +102,30 @@ def test_the_job_of_a_worker_that_never_comes_back_is_done_once_by_another(
         hold.unlink()
         wait_until(lambda: job().finished_at is not None)
         assert (job().state, job().attempts) == ("succeeded", attempts)
-        assert at_work() in set(names) - {first}
+        assert at_work(settings) in set(names) - {first}
         wait_until(lambda: alive() == set(names) - {first})
+
+
+def test_a_run_whose_machine_is_gone_ends_on_another(
+    settings: Settings, database: Database, begin, hold: Path, tmp_path: Path
+) -> None:
+    def read(finetune_id: str) -> Finetune:
+        with database.session(read_only=True) as session:
+            row = finetunes.get(session, TENANT, finetune_id)
+            assert row.job.state
+            return row
+
+    interrupted, _ = begin()
+    directories = [tmp_path / name for name in ("here", "there")]
+    with ExitStack() as machines:
+        running = [machines.enter_context(machine(settings, each)) for each in directories]
+        wait_until(lambda: len(read(interrupted).curve) == 2)
+        assert finetunes.files_of(read(interrupted)).keys() == {finetunes.CHECKPOINT}
+        ids = [directory / "worker.id" for directory in directories]
+        wait_until(lambda: all(path.exists() for path in ids))
+        names = [path.read_text() for path in ids]
+        running[names.index(at_work(settings))].kill()
+        hold.unlink()
+        wait_until(lambda: read(interrupted).job.finished_at is not None)
+    ended = read(interrupted)
+    assert (ended.job.state, ended.job.problem) == ("succeeded", None)
