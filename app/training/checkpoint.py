@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from app.errors import Conflict, Unavailable
+from app.errors import Conflict
+from app.training.whole import write_whole
 
 
 class Checkpoint:
@@ -37,27 +36,9 @@ class Checkpoint:
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Unavailable `no-space` where the disk is full: the last good one stays."""
-        scratch = self._path.with_name(f".{self._path.name}-{os.getpid()}")
-        try:
-            with scratch.open("wb") as file:
-                torch.save({**state, "run": self._digest}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self._path)
-        except (OSError, RuntimeError) as error:  # torch's writer wraps what went wrong
-            scratch.unlink(missing_ok=True)
-            if _is_disk_full(error):
-                raise Unavailable(
-                    "no-space",
-                    f"The disk of {self._path.parent} is full: the checkpoint was not written.",
-                    "Make room: where the run goes on, it does from its last checkpoint.",
-                ) from error
-            raise
+        write_whole(
+            self._path,
+            lambda file: torch.save({**state, "run": self._digest}, file),
+            "checkpoint",
+        )
 
-
-def _is_disk_full(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return True
-        error = error.__cause__ or error.__context__
-    return False

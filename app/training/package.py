@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from timm.data.config import resolve_data_config
 
 from app import __version__
@@ -19,6 +19,7 @@ from app.embedding.pretrained import size_options
 from app.training.finetune import Run
 from app.training.names import FILES, WHY
 from app.training.reading import said_of
+from app.training.whole import write_whole
 
 MODEL, CONFIG, CARD = FILES["model"], FILES["config"], FILES["card"]
 
@@ -34,7 +35,10 @@ def write_package(
     task: str,
 ) -> None:
     """`model.safetensors`, `config.json` as timm's hub has it, with `label_kind`, and `README.md`;
-    each whole or not at all. `task` names it for people."""
+    each whole or not at all. `task` names it for people.
+
+    Raises Unavailable where the disk is full.
+    """
     data = resolve_data_config({}, model=run.network)  # type: ignore[no-untyped-call]
     config = {
         "architecture": candidate.network,
@@ -54,11 +58,14 @@ def write_package(
         },
     }
     weights = {name: value.contiguous() for name, value in run.network.state_dict().items()}
-    scratch = directory / f".{MODEL}-{os.getpid()}"
-    save_file(weights, scratch, metadata={"format": "pt"})
-    scratch.replace(directory / MODEL)
-    _write(directory / CONFIG, json.dumps(config, indent=2, ensure_ascii=False))
-    _write(directory / CARD, card_text(run, candidate, recipe, classes, task=task))
+    files = {
+        # As bytes: what its own writer says of a full disk is told from nothing else.
+        MODEL: save(weights, metadata={"format": "pt"}),
+        CONFIG: json.dumps(config, indent=2, ensure_ascii=False).encode(),
+        CARD: card_text(run, candidate, recipe, classes, task=task).encode(),
+    }
+    for name, content in files.items():
+        write_whole(directory / name, partial(_write, content), "model")
 
 
 def result_of(run: Run, recipe: RecipeCard) -> dict[str, Any]:
@@ -153,7 +160,5 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _write(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
-    scratch.write_text(text, encoding="utf-8")
-    scratch.replace(path)
+def _write(content: bytes, file: BinaryIO) -> None:
+    file.write(content)

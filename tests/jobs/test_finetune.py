@@ -6,7 +6,10 @@ import errno
 import io
 import json
 import math
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -359,6 +362,61 @@ def test_a_full_disk_is_waited_for(
     assert read(bench, finetune_id).job.state == "queued"
     run_job(job_id, bench)
     assert read(bench, finetune_id).job.state == "succeeded"
+
+
+@pytest.fixture
+def small_disk(bench: Workbench) -> Iterator[Path]:
+    """Of 32 MiB, where a run writes what it then puts into the store."""
+    directory = bench.settings.finetune_dir
+    directory.mkdir(parents=True)
+    asked = ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(directory)]
+    if subprocess.run(asked, capture_output=True).returncode:
+        pytest.skip("only root may mount a small disk")
+    yield directory
+    subprocess.run(["umount", "--lazy", str(directory)], check=True)  # models are mapped
+
+
+def fill(directory: Path) -> None:
+    with (directory / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while file.write(bytes(1024)):
+            pass
+
+
+@pytest.mark.parametrize(("when", "epochs"), [("checkpoint", 2), ("model", 4)])
+def test_a_disk_that_is_really_full_costs_an_epoch_at_most(
+    when: str,
+    epochs: int,
+    bench: Workbench,
+    begin,
+    small_disk: Path,
+    every_epoch: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    whole, job_id = begin()
+    run_job(job_id, bench)
+    finetune_id, job_id = begin()
+
+    def filled_first(*arguments, **named) -> None:
+        fill(small_disk)
+        write_package(*arguments, **named)
+
+    with monkeypatch.context() as patch:
+        if when == "checkpoint":
+            at_step(patch, 8, lambda: fill(small_disk))
+        else:
+            patch.setattr("app.jobs.finetune.write_package", filled_first)
+        with pytest.raises(Unavailable, match=f"is full: the {when} was not written"):
+            run_job(job_id, bench)
+    assert (small_disk / "filler").stat().st_size > 0
+    assert read(bench, finetune_id).job.state == "queued"
+    (small_disk / "filler").unlink()
+    (kept,) = files(bench, finetune_id).values()
+    assert len(torch.load(io.BytesIO(kept), weights_only=True)["curve"]) == epochs
+
+    run_job(job_id, bench)
+    assert read(bench, finetune_id).job.state == "succeeded"
+    a, b = (model_of(bench, name) for name in (whole, finetune_id))
+    assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def test_a_transformers_card_says_how_to_build_it(tmp_path: Path) -> None:

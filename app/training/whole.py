@@ -1,0 +1,42 @@
+"""A file that is whole or as it was before, whatever breaks its writing off."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.errors import Unavailable
+
+
+def write_whole(path: Path, write: Callable[[Any], object], what: str) -> None:
+    """`write` is given a binary file; `what` names it for people.
+
+    Raises Unavailable `no-space` where the disk is full.
+    """
+    scratch = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        with scratch.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.replace(path)
+    except (OSError, RuntimeError) as error:  # torch's writer wraps what went wrong
+        scratch.unlink(missing_ok=True)
+        if _is_disk_full(error):
+            raise Unavailable(
+                "no-space",
+                f"The disk of {path.parent} is full: the {what} was not written.",
+                "Make room: where the run goes on, it does from its last checkpoint.",
+            ) from error
+        raise
+
+
+def _is_disk_full(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
