@@ -50,7 +50,8 @@ class Limits:
 
     `target`    accuracy on the held-out images that is enough
     `patience`  epochs without a lower loss on them; the epoch with the lowest is then the result
-    `seconds`   in all, those before a restart included
+    `seconds`   in all, those before a restart included. Where features are computed once they must
+                last for these, and for a step
     """
 
     target: float | None = None
@@ -126,14 +127,16 @@ def fine_tune(
                    raise stops the run, which a later call takes up at the epoch it was in
 
     Raises Unavailable where the weights cannot be had, memory does not hold a batch or the disk is
-    full; InvalidRequest where set, candidate and recipe do not fit; Conflict where the directory is
-    another run's.
+    full; InvalidRequest where set, candidate and recipe do not fit, or the seconds do not last for
+    the features; Conflict where the directory is another run's.
     """
     _check(images, candidate, limits)
     began = time.monotonic()
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     try:
+        if not (directory / CHECKPOINT).exists():  # else the epochs that there are are its result
+            on_features = _within(limits, began, on_features)
         trainer = _Trainer.of(
             images, candidate, model, recipe, directory, device, precision, seed, on_features
         )
@@ -166,6 +169,25 @@ def _check(images: LabelledImages, candidate: CandidateCard, limits: Limits) -> 
         raise InvalidRequest(
             "no-budget", f"The budget is {limits.seconds:g} seconds.", "Give more than none."
         )
+
+
+def _within(
+    limits: Limits, began: float, on_features: Callable[[int, int], None]
+) -> Callable[[int, int], None]:
+    """Features alone are no model: where a budget does not last for them, there is none."""
+
+    def heard(done: int, total: int) -> None:
+        spent = time.monotonic() - began
+        if limits.seconds is not None and spent >= limits.seconds and done < total:
+            raise InvalidRequest(
+                "budget-too-small",
+                f"The budget of {limits.seconds:g} seconds was used up when {done} of {total} "
+                "images had been through the network: nothing was trained.",
+                f"Give more than {spent * total / done:.0f} seconds.",
+            )
+        on_features(done, total)
+
+    return heard
 
 
 @dataclass

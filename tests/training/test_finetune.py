@@ -126,6 +126,19 @@ def test_a_budget_ends_the_run_within_a_step_and_with_a_verdict(tmp_path: Path) 
     assert again.steps == found.steps, "nothing is left of the budget"
 
 
+def test_a_budget_that_does_not_last_for_the_features_ends_them(tmp_path: Path) -> None:
+    heard = []
+    short = {"limits": Limits(seconds=1e-6), "on_features": lambda *told: heard.append(told)}
+    with pytest.raises(InvalidRequest, match=r"16 of 90 images .* nothing was trained") as refused:
+        run(tmp_path, HEAD, **short)
+    assert refused.value.code == "budget-too-small"
+    assert heard == []
+    with pytest.raises(Killed):
+        run(tmp_path, HEAD, on_step=kill_at(12))
+    found = run(tmp_path, HEAD, **short)
+    assert (found.ended, len(found.curve)) == ("budget", 2), "what there is of it is its result"
+
+
 def test_another_runs_checkpoint_is_never_taken_up(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path, on_step=kill_at(7))
