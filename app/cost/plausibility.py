@@ -19,21 +19,31 @@ DEVIATION_OF_MEDIAN = 1.4826
 
 
 def implausible_runs(runs: Sequence[Mapping[str, Any]]) -> tuple[Mask, Mask]:
-    """(n,) twice, by the columns of the outcome table, None where one is not known: whose seconds
-    are far from those of the candidate on the device under the recipe, and whose value from those
-    on the task by the metric."""
-    seconds, values = (
-        np.array([np.nan if run[name] is None else run[name] for run in runs], dtype=np.float64)
-        for name in ("seconds", "value")
+    """(n,) twice, by the columns of evidence (evidence.py), None where one is not known: whose
+    seconds are far from those of the candidate on the device under the recipe, and whose value from
+    those on the task by the metric.
+
+    Seconds are taken over what was counted for the steps that were made, where somebody counted: a
+    run of few images, or one that patience ended early, is short and yet as it should be.
+    """
+    seconds, counted, values = (
+        np.array([run.get(name) for run in runs], dtype=np.float64)  # None becomes nan
+        for name in ("seconds", "counted_seconds", "value")
     )
+    is_counted = np.isfinite(counted)
+    pace = np.log(seconds) - np.where(is_counted, np.log(counted), 0.0)
     return (
-        implausible(np.log(seconds), _grouped(runs, "model", "recipe", "device")),
-        implausible(to_logit(values), _grouped(runs, "task", "metric")),
+        implausible(pace, _grouped(runs, ("model", "recipe", "device"), is_counted)),
+        implausible(to_logit(values), _grouped(runs, ("task", "metric"))),
     )
 
 
-def _grouped(runs: Sequence[Mapping[str, Any]], *names: str) -> Ints:
-    keys = [tuple(run[name] for name in names) for run in runs]
+def _grouped(
+    runs: Sequence[Mapping[str, Any]], names: Sequence[str], apart: Mask | None = None
+) -> Ints:
+    """By these names; `apart` (n,) what else tells groups from each other."""
+    also = [False] * len(runs) if apart is None else apart.tolist()
+    keys = [(*(run[name] for name in names), more) for run, more in zip(runs, also, strict=True)]
     numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
     return np.array([numbers[key] for key in keys], dtype=np.int64)
 

@@ -24,6 +24,7 @@ from app.store.tasks import readable_by
 
 _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCORED = ("accuracy", "seconds", "energy_wh", "memory_mib")
+_OF_WHOLE_RECIPES = ("seconds", "energy_wh")
 _BEFORE = 5_000  # of the newest outcomes, which new ones are held against
 
 
@@ -151,7 +152,9 @@ def scored(
     session: Session, tenant: str | None, most: int
 ) -> dict[str, tuple[list[str], list[bool]]]:
     """Of the newest outcomes, of all tenants for None, where the forecast of a number had a
-    calibrated interval: of which task, and whether the number came to lie in it."""
+    calibrated interval: of which task, and whether the number came to lie in it. What a run took
+    that stopped by itself, before its recipe ended, says nothing of a forecast that is of all the
+    recipe's epochs."""
     query = select(Outcome).where(Outcome.quarantine.is_(None))
     if tenant is not None:
         query = query.where(Outcome.tenant == tenant)
@@ -159,6 +162,8 @@ def scored(
     for outcome in session.scalars(query.order_by(Outcome.seq.desc()).limit(most)):
         real = _measured(outcome) | {"accuracy": outcome.value}
         for name, (tasks, inside) in found.items():
+            if outcome.stop_reason == "converged" and name in _OF_WHOLE_RECIPES:
+                continue
             told = (outcome.forecast or {}).get(name)
             if told and told["kind"] == "conformal_90" and real.get(name) is not None:
                 tasks.append(outcome.task)
