@@ -74,4 +74,5 @@ def run(directory: Path, recipe: RecipeCard = FULL, **asked: Any) -> Run:
     into.mkdir(exist_ok=True)
     images = asked.pop("images", None) or hues()
     start = asked.pop("start", None) or candidate(directory)
-    return fine_tune(images, start, recipe, into, device=torch.device("cpu"), **asked)
+    device = asked.pop("device", torch.device("cpu"))
+    return fine_tune(images, start, recipe, into, device=device, **asked)
