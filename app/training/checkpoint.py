@@ -41,4 +41,3 @@ class Checkpoint:
             lambda file: torch.save({**state, "run": self._digest}, file),
             "checkpoint",
         )
-

@@ -14,7 +14,7 @@ from benchmarks.learning.training import Look
 def made(path: Path, run: Callable[[], list[Look]]) -> list[Look]:
     """What lies at `path`, or the run, which then does."""
     if path.is_file():
-        return [Look(**look) for look in json.loads(path.read_text())]
+        return read(path)
     started = time.perf_counter()
     found = run()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -23,3 +23,7 @@ def made(path: Path, run: Callable[[], list[Look]]) -> list[Look]:
     scratch.replace(path)
     print(f"{path.stem:32} {time.perf_counter() - started:6.0f} s", flush=True)
     return found
+
+
+def read(path: Path) -> list[Look]:
+    return [Look(**look) for look in json.loads(path.read_text())]

@@ -1,4 +1,4 @@
-"""A small all-convolutional network learns from nothing, and says now and then how it stands."""
+"""A network learns from nothing, and says now and then how it stands."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from app.training.information import information
-from benchmarks.learning.clothes import Clothes, blurred
+from app.training.precision import autocast
+from benchmarks.learning.networks import plain
+from benchmarks.learning.pictures import Pictures, blurred
 
 BATCH_SIZE = 128
 LEARNING_RATE, DECAY, MOMENTUM, WEIGHT_DECAY = 0.05, 0.97, 0.9, 5e-4
 """Stochastic gradient descent; the rate falls by DECAY every epoch."""
 TRACED_IMAGES = 256
-KINDS = 10
+JUDGED_AT_ONCE = 4096
+CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,82 +39,75 @@ class Look:
     information: float | None
 
 
-def network(width: int = 16) -> nn.Sequential:
-    """After Springenberg et al., "Striving for simplicity: the all convolutional net", 2015."""
-
-    def block(c_in: int, c_out: int, stride: int) -> list[nn.Module]:
-        convolution = nn.Conv2d(c_in, c_out, 3, stride, padding=1, bias=False)
-        return [convolution, nn.BatchNorm2d(c_out), nn.ReLU()]
-
-    return nn.Sequential(
-        *block(1, width, 1),
-        *block(width, width, 2),
-        *block(width, 2 * width, 1),
-        *block(2 * width, 2 * width, 2),
-        *block(2 * width, 4 * width, 1),
-        nn.AdaptiveAvgPool2d(1),
-        nn.Flatten(),
-        nn.Linear(4 * width, KINDS),
-    )
-
-
-def steps_an_epoch(data: Clothes) -> int:
+def steps_an_epoch(data: Pictures) -> int:
     return -(-len(data.labels) // BATCH_SIZE)
 
 
 def learn(
-    data: Clothes,
+    data: Pictures,
     seed: int,
     epochs: int,
     looks: Collection[int],
     *,
+    network: Callable[[int], nn.Module] = plain,
+    decay: float = DECAY,
     is_blurred: Callable[[int], bool] = lambda _: False,
     traced: bool = False,
+    device: torch.device = CPU,
 ) -> list[Look]:
     """Looked at after as many steps as `looks` name, 0 for before the first.
 
+    `network`     made for so many kinds, its weights random
+    `decay`       of the learning rate, from one epoch to the next
     `is_blurred`  whether an epoch, counted from 0, sees blurred images. Judged is on clear ones
+    `device`      a GPU computes in bf16, by autocast
     """
     torch.manual_seed(seed)
-    model = network().to(memory_format=torch.channels_last)
+    model = network(data.kinds).to(device, memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
         model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )
-    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, DECAY)
-    views = {False: data.pixels, True: blurred(data.pixels)}
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimiser, decay)
+    labels = data.labels.to(device)
+    views = {False: data.pixels.to(device), True: blurred(data.pixels).to(device)}
+    judged = data.judged_pixels.to(device), data.judged_labels.to(device)
+    precision = "bf16" if device.type == "cuda" else "fp32"
     told: list[Look] = []
-    losses: list[float] = []
+    losses: list[Tensor] = []
     step = 0
 
     def look(pixels: Tensor) -> None:
         if step in looks:
             trace = _information(model, pixels[:TRACED_IMAGES], seed) if traced else None
-            mean = float(np.mean(losses)) if losses else float("nan")
-            told.append(Look(step, mean, *_judged(model, data), trace))
+            mean = float(np.mean(torch.stack(losses).tolist())) if losses else float("nan")
+            with autocast(device, precision):
+                told.append(Look(step, mean, *_judged(model, *judged), trace))
             losses.clear()
 
     look(views[is_blurred(0)])
     for epoch in range(epochs):
         pixels = views[is_blurred(epoch)]
-        for rows in torch.tensor_split(torch.randperm(len(pixels)), steps_an_epoch(data)):
+        order = torch.randperm(len(pixels)).to(device)
+        for rows in torch.tensor_split(order, steps_an_epoch(data)):
             model.train()
             optimiser.zero_grad(set_to_none=True)
-            loss = cross_entropy(model(pixels[rows]), data.labels[rows])
+            with autocast(device, precision):
+                loss = cross_entropy(model(pixels[rows]), labels[rows])
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
-            losses.append(loss.item())
+            losses.append(loss.detach())
             step += 1
             look(pixels)
         schedule.step()
     return told
 
 
-def _judged(model: nn.Module, data: Clothes) -> tuple[float, float]:
+def _judged(model: nn.Module, pixels: Tensor, labels: Tensor) -> tuple[float, float]:
     model.eval()
     with torch.inference_mode():
-        logits = model(data.judged_pixels)
-        right = (logits.argmax(1) == data.judged_labels).float().mean().item()
-        return cross_entropy(logits, data.judged_labels).item(), right
+        logits = torch.cat([model(part) for part in torch.split(pixels, JUDGED_AT_ONCE)]).float()
+        right = (logits.argmax(1) == labels).float().mean().item()
+        return cross_entropy(logits, labels).item(), right
 
 
 def _information(model: nn.Module, pixels: Tensor, seed: int) -> float:
