@@ -19,7 +19,7 @@ from urllib.parse import quote
 import httpx
 
 from app.errors import InvalidRequest, NotFound, Task2VecError, Unavailable
-from app.folder import archive_name, open_archive
+from app.folder import Archive, archive_name, open_archive
 
 Json = dict[str, Any]
 OnSent = Callable[[int], None]
@@ -126,13 +126,13 @@ class Client:
     def upload(
         self,
         path: str,
-        archive: Path,
+        archive: Path | Archive,
         metadata: Json,
         *,
         idempotency_key: str | None = None,
         on_sent: OnSent | None = None,
     ) -> Json:
-        """Sends an archive, or a folder as one; `on_sent` hears how many of its bytes are gone."""
+        """Sends an archive, or what is made into one; `on_sent` hears how many bytes are gone."""
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         with open_archive(archive) as stream:
             body = _Watched(stream, on_sent) if on_sent else stream

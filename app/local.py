@@ -18,7 +18,7 @@ from app.embedding.distance import default_metric, get_metric, pairwise
 from app.embedding.parts import Population, row_of
 from app.embedding.report import IntakeReport
 from app.embedding.vector import TaskEmbedding, require_one_space
-from app.folder import open_archive
+from app.folder import Archive, open_archive
 from app.limits import archive_limits
 from app.settings import Settings
 
@@ -26,7 +26,7 @@ OnProgress = Callable[[str, int, int], None]
 
 
 def embed_here(
-    path: Path, settings: Settings, label_kind: AskedLabelKind, on_progress: OnProgress
+    archive: Path | Archive, settings: Settings, label_kind: AskedLabelKind, on_progress: OnProgress
 ) -> tuple[TaskEmbedding, IntakeReport]:
     import torch
 
@@ -36,9 +36,9 @@ def embed_here(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     card = get_card(settings.models_dir, ProbeCard, settings.probe)
-    with _seekable(path) as archive:
+    with _seekable(archive) as file:
         images, report = read_labelled_images(
-            [archive],
+            [file],
             size=card.input_size,
             label_kind=label_kind,
             limits=archive_limits(settings),
@@ -109,12 +109,12 @@ def _of_library(models_dir: Path, space_id: str) -> tuple[float | None, Populati
 
 
 @contextmanager
-def _seekable(path: Path) -> Iterator[BinaryIO]:
-    if not path.is_dir():
-        with path.open("rb") as archive:
-            yield archive
+def _seekable(archive: Path | Archive) -> Iterator[BinaryIO]:
+    if isinstance(archive, Path) and not archive.is_dir():
+        with archive.open("rb") as file:
+            yield file
         return
-    with tempfile.TemporaryFile() as archive, open_archive(path) as folder:
-        shutil.copyfileobj(folder, archive)
-        archive.seek(0)
-        yield archive
+    with tempfile.TemporaryFile() as copy, open_archive(archive) as made:
+        shutil.copyfileobj(made, copy)
+        copy.seek(0)
+        yield copy

@@ -531,6 +531,34 @@ def test_an_upload_can_be_left_to_itself_looked_at_and_taken_back(
     assert [(task["name"], task["status"]) for task in tasks] == [("shapes", "cancelled")]
 
 
+def test_a_dataset_is_uploaded_as_what_it_was_taken_for(server: str, tmp_path: Path) -> None:
+    rows = "file,label\na.png,warm\nb.png,cold\nc.png,cold\n"
+    (tmp_path / "set.csv").write_text(rows)
+    for name, colour in (("a", "red"), ("b", "blue")):
+        (tmp_path / f"{name}.png").write_bytes(png(colour))
+    sent = task2vec("embed", tmp_path / "set.csv", "--no-wait", "--json", "--server", server)
+    assert sent.json["input"] == {
+        "taken_for": "a table of images (set.csv), image column file, label column label",
+        "left_out": {"named in set.csv, but not there": 1},
+    }
+    assert "Taken for a table of images (set.csv)" in sent.stderr
+    assert "Left out: 1 named in set.csv, but not there." in sent.stderr
+    task = task2vec("tasks", "--json", "--server", server).json["items"][0]
+    assert (task["id"], task["name"]) == (sent.json["id"], "set")
+    task2vec("cancel", sent.json["job_id"], "--server", server)
+
+
+def test_a_dataset_that_breaks_off_leaves_no_task(server: str, tmp_path: Path) -> None:
+    before = task2vec("tasks", "--json", "--server", server).json
+    (tmp_path / "a.png").write_bytes(png())
+    lines = ('{"file": "a.png", "label": "x"}', '{"file": "gs://b/c.png", "label": "y"}')
+    (tmp_path / "set.jsonl").write_text("\n".join(lines))
+    broken = task2vec("embed", tmp_path / "set.jsonl", "--server", server)
+    assert broken.exit_code == 1
+    assert broken.stderr.splitlines()[-1].startswith("error: gs://b/c.png is not read here.")
+    assert task2vec("tasks", "--json", "--server", server).json == before
+
+
 @pytest.mark.parametrize(
     ("value", "shown"),
     [(None, "-"), (0.0, "0"), (3e-9, "<0.0001"), (0.0001, "0.0001"), (-0.05, "-0.0500")],
@@ -569,7 +597,10 @@ def test_an_ambiguous_name_is_exit_code_1_and_lists_the_ids(server: str) -> None
 def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Path) -> None:
     archive = tmp_path / "set.zip"
     archive.write_bytes(make_zip({"../evil.png": png()}))
-    assert_error(task2vec("embed", archive, "--server", server), 1, "evil.png")
+    answer = task2vec("embed", archive, "--server", server)
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("Taken for an archive.\nerror: ")
+    assert "evil.png" in answer.stderr
 
 
 @pytest.mark.parametrize(
@@ -817,6 +848,27 @@ def test_embed_local_writes_every_array_of_the_contract(tmp_path: Path) -> None:
         assert json.loads(str(arrays["provenance"]))["n_images"] == 6
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     assert task2vec("distance", out, out, "--json").json["distances"][0][1] == 0
+
+
+def test_embed_local_takes_a_dataset_and_gives_what_its_folder_gives(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    colours = {"warm": ("red", "orange", "yellow"), "cold": ("blue", "navy", "cyan")}
+    rows = [(f"{colour}.png", label) for label, group in colours.items() for colour in group]
+    for name, label in rows:
+        for folder in ("flat", f"folders/{label}"):
+            (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_bytes(png(name.removesuffix(".png"), 40))
+    table = "\n".join(["image,kind", *(f"{name},{label}" for name, label in rows)])
+    (tmp_path / "flat" / "train.csv").write_text(table)
+    vectors = []
+    for folder in ("flat", "folders"):
+        out = tmp_path / f"{folder}.npz"
+        local = ("--local", "--out", out, "--device", "cpu", "--json")
+        answer = task2vec("embed", tmp_path / folder, *local).json
+        assert answer["input"]["left_out"] == {}
+        with np.load(out, allow_pickle=False) as arrays:
+            vectors.append(arrays["vector"])
+    assert np.array_equal(*vectors)
 
 
 @pytest.mark.slow

@@ -9,6 +9,16 @@ from urllib.parse import quote
 import typer
 
 from app import terminal
+from app.cli.inputs import (
+    Form,
+    ImageColumn,
+    LabelColumn,
+    Paths,
+    Split,
+    input_facts,
+    open_input,
+    tell_left_out,
+)
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
@@ -24,7 +34,8 @@ from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
 from app.direct import send_task
 from app.errors import Conflict
-from app.folder import archive_name
+from app.folder import Archive, archive_bytes, archive_name
+from app.inputs.pictures import Asked
 from app.settings import Settings
 
 if TYPE_CHECKING:
@@ -33,9 +44,7 @@ if TYPE_CHECKING:
 
 @app.command()
 def embed(
-    path: Annotated[
-        Path, typer.Argument(exists=True, readable=True, help="An archive, or a folder of images.")
-    ],
+    paths: Paths,
     name: Annotated[
         str | None, typer.Option(help="Name of the task; the file's if left out.")
     ] = None,
@@ -43,6 +52,10 @@ def embed(
     label_kind: Annotated[
         LabelKind, typer.Option(help="What a label is; auto looks at the labels.")
     ] = "auto",
+    form: Form = None,
+    split: Split = None,
+    image_column: ImageColumn = None,
+    label_column: LabelColumn = None,
     probe: Annotated[str | None, typer.Option(help="Probe to look through.")] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the embedding is there.")] = True,
     local: Annotated[
@@ -56,29 +69,32 @@ def embed(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Embed a labelled image set: PATH is an archive, or a folder with one folder per label."""
+    """Embed a labelled image set: a folder with one folder per label, an archive, a dataset."""
+    asked = Asked(form, split, image_column, label_column, label_kind)
     if local:
         if out is None:
             raise typer.BadParameter("--local needs --out FILE.npz.")
         if not out.parent.is_dir():
             raise typer.BadParameter(f"There is no folder {out.parent} for --out.")
-        _embed_here(path, out, label_kind, settings_of(probe=probe, device=device), as_json)
+        _embed_here(paths, asked, out, settings_of(probe=probe, device=device), as_json)
         return
     if out is not None or device is not None:
         raise typer.BadParameter("--out and --device go with --local only.")
     metadata = {"name": name, "tags": tag or [], "label_kind": label_kind, "probe": probe}
+    archive = open_input(paths, asked)
     with Client(server, key) as client:
         told = {name: value for name, value in metadata.items() if value is not None}
-        accepted = _send(client, path, told)
+        accepted = _send(client, archive, told)
+        tell_left_out(archive)
         if wait:
             try:
-                follow(client, accepted["job_id"], name or archive_name(path))
+                follow(client, accepted["job_id"], name or archive_name(archive))
             except KeyboardInterrupt:
                 terminal.err.print(f"The job goes on: `task2vec job {accepted['job_id']}`.")
                 raise
         task = client.get(f"/v1/tasks/{accepted['id']}")
     if as_json:
-        print_json(task if wait else accepted)
+        print_json((task if wait else accepted) | {"input": input_facts(archive)})
     elif wait:
         terminal.out.print(terminal.task_facts(task))
     else:
@@ -211,24 +227,28 @@ def cancel(
         _show_job(client.delete(f"/v1/jobs/{quote(job_id, safe='')}"), as_json)
 
 
-def _send(client: Client, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
+def _send(client: Client, archive: Path | Archive, metadata: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(archive, Path):  # how large it is shows only when it is sent
+        return upload(client, "/v1/tasks", archive, metadata)
     with terminal.upload_bar() as bars:
-        bar = bars.add_task("sending", total=None if path.is_dir() else path.stat().st_size)
+        bar = bars.add_task("sending", total=archive_bytes(archive))
         return send_task(
             client,
-            path,
+            archive,
             metadata,
             on_progress=lambda what, done: bars.update(bar, description=what, completed=done),
             on_detour=lambda why: terminal.err.print(terminal.plain(why), style="yellow"),
         )
 
 
-def upload(client: Client, to: str, path: Path, metadata: dict[str, Any]) -> dict[str, Any]:
-    """Sends the archive or folder at `path`, with a bar."""
+def upload(
+    client: Client, to: str, archive: Path | Archive, metadata: dict[str, Any]
+) -> dict[str, Any]:
+    """Sends an archive, or what is made into one, with a bar."""
     with terminal.upload_bar() as bars:
-        bar = bars.add_task("sending", total=None if path.is_dir() else path.stat().st_size)
+        bar = bars.add_task("sending", total=archive_bytes(archive))
         return client.upload(
-            to, path, metadata, on_sent=lambda sent: bars.update(bar, completed=sent)
+            to, archive, metadata, on_sent=lambda sent: bars.update(bar, completed=sent)
         )
 
 
@@ -257,19 +277,21 @@ def require_success(state: str, problem: dict[str, Any] | None) -> None:
 
 
 def _embed_here(
-    path: Path, out: Path, label_kind: LabelKind, settings: Settings, as_json: bool
+    paths: list[str], asked: Asked, out: Path, settings: Settings, as_json: bool
 ) -> None:
     require_extras("worker")
+    archive = open_input(paths, asked)
 
     from app.local import embed_here, write_embedding
 
     with terminal.progress_bars() as bars:
-        bar = bars.add_task(path.name, phase="", total=None)
+        bar = bars.add_task(archive_name(archive), phase="", total=None)
 
         def on_progress(phase: str, done: int, total: int) -> None:
             bars.update(bar, phase=phase, completed=done, total=total or None)
 
-        embedding, report = embed_here(path, settings, label_kind, on_progress)
+        embedding, report = embed_here(archive, settings, asked.label_kind, on_progress)
+    tell_left_out(archive)
     write_embedding(out, embedding)
     summary = report.summary()
     facts = {
@@ -282,7 +304,7 @@ def _embed_here(
         "probe_digest": embedding.provenance.probe_digest,
     }
     if as_json:
-        print_json(facts | {"intake": summary})
+        print_json(facts | {"intake": summary, "input": input_facts(archive)})
     else:
         terminal.out.print(terminal.embedding_facts(facts, summary))
 
