@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app import terminal
+from app.inputs.patterns import NothingThere
 from app.inputs.pictures import Asked
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ LabelColumn = Annotated[str | None, typer.Option(help="Where the labels are.")]
 
 
 def open_input(paths: list[str], asked: Asked) -> Path | Input:
-    from app.inputs.recognise import NothingThere, read_input
+    from app.inputs.recognise import read_input
 
     try:
         found = read_input(paths, asked)
@@ -54,7 +55,7 @@ def input_facts(found: Path | Input) -> dict[str, Any]:
 def _taken_for(found: Path | Input) -> str:
     if not isinstance(found, Path):
         return found.taken_for
-    return "a folder of label folders" if found.is_dir() else "an archive"
+    return "a plain folder" if found.is_dir() else "an archive"
 
 
 def _say(sentence: str) -> None:

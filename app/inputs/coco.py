@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -22,6 +23,9 @@ from app.inputs.splits import ALL, of_split
 
 SMALLEST_BOX_PIXELS = 16
 
+_NAMES = re.compile("instances|annotations|coco", re.IGNORECASE)
+_KEYS = re.compile(rb'"(images|annotations|categories)"\s*:\s*\[')
+_LOOKED_AT_BYTES = 64 * 1024
 _SMALL = f"boxes less than {SMALLEST_BOX_PIXELS} pixels wide or high"
 _NOT_THERE = "boxes of images that are not there"
 
@@ -30,13 +34,15 @@ Json = dict[str, Any]
 
 
 def _find(files: Files) -> list[str]:
-    return [
-        name
-        for name in files.names
-        if name.endswith(".json")
-        and name.count("/") <= 2
-        and any(word in PurePosixPath(name).name for word in ("instances", "annotations", "coco"))
-    ]
+    near = [name for name in files.names if name.endswith(".json") and name.count("/") <= 2]
+    named = [name for name in near if _NAMES.search(PurePosixPath(name).name)]
+    return [name for name in named if _begins_so(files, name)]
+
+
+def _begins_so(files: Files, name: str) -> bool:
+    """Other programs call theirs annotations, too."""
+    with files.local(name) as path, path.open("rb") as file:
+        return bool(_KEYS.search(file.read(_LOOKED_AT_BYTES)))
 
 
 def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:

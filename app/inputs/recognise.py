@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import glob
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from os.path import commonpath
 from pathlib import Path
 
+from app.embedding.labels import LABELS_FILES
 from app.errors import InvalidRequest
 from app.inputs import coco, folders, hub_rows, tables, webdataset
 from app.inputs.files import Files, LocalFiles
 from app.inputs.hub import SCHEME, hub_files
 from app.inputs.packed import Input
+from app.inputs.patterns import expanded
 from app.inputs.pictures import Asked, Form
 from app.inputs.splits import ALL
 
@@ -29,14 +29,9 @@ FORMS: dict[str, Form] = {
 _BY_SUFFIX = {
     **dict.fromkeys(tables.SUFFIXES, "table"),
     ".parquet": "parquet",
+    ".arrow": "arrow",
     ".json": "coco",
 }
-_BRACES = re.compile(r"\{([^{}]*)\}")
-_RANGE = re.compile(r"(\d+)\.\.(\d+)")
-
-
-class NothingThere(InvalidRequest):
-    """No file and no folder is called so."""
 
 
 def read_input(paths: Sequence[str], asked: Asked | None = None) -> Input | Path:
@@ -49,7 +44,7 @@ def read_input(paths: Sequence[str], asked: Asked | None = None) -> Input | Path
     asked = asked or Asked()
     if len(paths) == 1 and paths[0].startswith(SCHEME):
         return _of_folder(*hub_files(paths[0]), asked)
-    found = [path for each in paths for path in _expanded(each)]
+    found = expanded(paths)
     if len(found) == 1 and found[0].is_dir():
         return _of_folder(LocalFiles(found[0]), found[0].resolve().name, asked)
     return _of_files(found, asked)
@@ -64,9 +59,10 @@ def _of_files(paths: Sequence[Path], asked: Asked) -> Input | Path:
             "Name shards of one form (.tar or .parquet), or one folder.",
         )
     form = kinds.pop()
+    if form == "folder":
+        raise InvalidRequest("input-unfit", f"{paths[0]} is no folder.", "Leave out --form folder.")
     if form is None:
-        _require_unasked("an archive", frozenset(), asked)
-        return paths[0]
+        return _as_it_is(paths[0], asked)
     folder = Path(commonpath([path.absolute().parent for path in paths]))
     if form == "coco" and folder.name == "annotations":
         folder = folder.parent
@@ -84,30 +80,33 @@ def _kind(path: Path) -> str | None:
 
 
 def _of_folder(files: Files, name: str, asked: Asked) -> Input | Path:
-    found = {key: chosen for key, form in FORMS.items() if (chosen := form.find(files))}
-    form = asked.form
-    if form is None and len(found) > 1:
-        seen = " and for ".join(f"{FORMS[key].called} ({_few(found[key])})" for key in found)
+    if asked.form is None and isinstance(files, LocalFiles) and any(map(files.has, LABELS_FILES)):
+        return _as_it_is(files.root, asked)
+    forms = [asked.form] if asked.form else list(FORMS)
+    found = {form: chosen for form in forms if (chosen := FORMS[form].find(files))}
+    if len(found) > 1:
+        seen = " and for ".join(f"{FORMS[form].called} ({_few(found[form])})" for form in found)
         raise InvalidRequest(
             "input-ambiguous",
             f"{files.at} could be taken for {seen}.",
-            f"Say which: {' or '.join(f'--form {key}' for key in found)}.",
+            f"Say which: {' or '.join(f'--form {form}' for form in found)}.",
         )
-    form = form or next(iter(found), None)
-    if form is None or form not in found:
-        if isinstance(files, LocalFiles) and asked.form in (None, "folder"):
-            _require_unasked("a folder of label folders", frozenset(), asked)
-            return files.root
+    form = asked.form or next(iter(found), "folder")
+    if form == "folder" and found.get(form, [""]) == [""] and isinstance(files, LocalFiles):
+        return _as_it_is(files.root, asked)
+    if form not in found:
+        looked_for = FORMS[form].called if asked.form else "a labelled image set"
         raise InvalidRequest(
             "input-unknown",
-            f"Nothing in {files.at} looks like "
-            f"{FORMS[form].called if form else 'a labelled image set'}.",
+            f"Nothing in {files.at} looks like {looked_for}.",
             "docs/reference.md lists what can be uploaded; --form says what it is.",
         )
-    if form == "folder" and found[form] == [""] and isinstance(files, LocalFiles):
-        _require_unasked("a folder of label folders", frozenset(), asked)
-        return files.root
     return _read(form, files, found[form], name, asked)
+
+
+def _as_it_is(path: Path, asked: Asked) -> Path:
+    _require_unasked("a plain folder" if path.is_dir() else "an archive", frozenset(), asked)
+    return path
 
 
 def _read(form: str, files: Files, names: Sequence[str], name: str, asked: Asked) -> Input:
@@ -122,45 +121,9 @@ def _require_unasked(called: str, takes: frozenset[str], asked: Asked) -> None:
         if value is not None and option not in takes and value != ALL:
             raise InvalidRequest(
                 "option-unfit",
-                f"This was taken for {called}, of which --{option.replace('_', '-')} says nothing.",
+                f"This was taken for {called}; --{option.replace('_', '-')} changes nothing there.",
                 "Leave it out, or say what it is with --form.",
             )
-
-
-def _expanded(path: str) -> Iterator[Path]:
-    """A path that is there as it is written, or else a pattern of braces and wildcards."""
-    if Path(path).exists():
-        yield Path(path)
-        return
-    found = [
-        Path(match)
-        for each in _braces(path)
-        for match in (_matching(each) if glob.has_magic(each) else [each])
-    ]
-    missing = next((each for each in found if not each.exists()), None)
-    if not found or missing:
-        raise NothingThere(
-            "input-missing", f"There is nothing at {missing or path}.", "Check the path."
-        )
-    yield from found
-
-
-def _matching(pattern: str) -> list[str]:
-    return sorted(glob.glob(pattern))  # noqa: PTH207 - it may be absolute
-
-
-def _braces(pattern: str) -> list[str]:
-    """`a-{000..002}.tar` and `{a,b}.tar`, as shells expand them; here for those that do not."""
-    match = _BRACES.search(pattern)
-    if match is None:
-        return [pattern]
-    if ends := _RANGE.fullmatch(match[1]):
-        width = len(ends[1])
-        parts = [f"{number:0{width}d}" for number in range(int(ends[1]), int(ends[2]) + 1)]
-    else:
-        parts = match[1].split(",")
-    before, after = pattern[: match.start()], pattern[match.end() :]
-    return [rest for part in parts for rest in _braces(f"{before}{part}{after}")]
 
 
 def _few(names: Sequence[str]) -> str:

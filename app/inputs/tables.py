@@ -28,7 +28,6 @@ from app.inputs.splits import ALL, of_split
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 _LOOKED_AT = 50  # rows, to see which column names images
-_OF_THE_SERVICE = re.compile(r"labels\.(csv|jsonl)")
 _SUBMISSION = re.compile(r"sample.?submission", re.IGNORECASE)
 _TRUE = frozenset(("1", "1.0", "true", "yes"))
 
@@ -52,7 +51,7 @@ def _find(files: Files) -> list[str]:
 
 
 def _names_images(files: Files, name: str) -> bool:
-    if _OF_THE_SERVICE.fullmatch(name) or _SUBMISSION.search(name):
+    if _SUBMISSION.search(name):
         return False
     try:
         frame = _frame(files, name)

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from app.errors import InvalidRequest
-from tests.images import encode, png
+from app.inputs.recognise import read_input
+from tests.images import encode, labelled_files, png
 from tests.inputs.reading import archive_of, files_of, intake, labels_of, taken, written
 
 CATEGORIES = [{"id": 3, "name": "bicycle", "supercategory": "vehicle"}, {"id": 17, "name": "cat"}]
@@ -146,6 +147,12 @@ def test_boxes_follow_the_size_that_the_annotations_state(tmp_path: Path) -> Non
         np.asarray(Image.open(io.BytesIO(files["b-10.png"]))), stored[5:45, 10:41]
     )
     assert found.left_out["boxes of images whose size is not that of the annotations"] == 1
+
+
+def test_annotations_of_another_program_do_not_disturb_label_folders(tmp_path: Path) -> None:
+    folder = written(tmp_path, labelled_files(2, 2))
+    written(folder, {"annotations.json": '{"cat/1.png": {"regions": [], "size": 7}}'})
+    assert read_input([str(folder)]) == folder
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def test_only_what_is_no_image_of_the_split_is_told_of(tmp_path: Path) -> None:
 
 def test_an_option_that_would_change_nothing_is_refused(tmp_path: Path) -> None:
     folder = written(tmp_path, labelled_files(2, 2))
-    with pytest.raises(InvalidRequest, match="--label-column says nothing"):
+    with pytest.raises(InvalidRequest, match="--label-column changes nothing"):
         read_input([str(folder)], Asked(label_column="species"))
-    with pytest.raises(InvalidRequest, match="--split says nothing"):
+    with pytest.raises(InvalidRequest, match="--split changes nothing"):
         read_input([str(folder)], Asked(split="train"))

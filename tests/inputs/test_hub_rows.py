@@ -51,6 +51,11 @@ def test_a_saved_dataset_gives_the_same_images_as_its_parquet() -> None:
     assert len(labels_of(taken(SAMPLES / "saved", split="test"))) == 3
 
 
+def test_one_shard_of_a_saved_dataset_is_read_by_itself() -> None:
+    found = taken(SAMPLES / "saved" / "test" / "data-00000-of-00001.arrow")
+    assert intake(found)[1] == {"circle": 1, "square": 1, "cross": 1}
+
+
 def test_the_same_files_give_the_same_bytes() -> None:
     assert archive_of(taken(HUB)) == archive_of(taken(HUB))
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from app.errors import InvalidRequest
+from app.inputs.patterns import NothingThere
 from app.inputs.pictures import Asked
-from app.inputs.recognise import FORMS, NothingThere, read_input
+from app.inputs.recognise import FORMS, read_input
 from tests.images import labelled_files, labelled_zip
 from tests.inputs.reading import SAMPLES, taken, written
 
@@ -18,8 +19,15 @@ def test_an_archive_goes_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "set.zip"
     path.write_bytes(labelled_zip())
     assert read_input([str(path)]) == path
-    with pytest.raises(InvalidRequest, match="taken for an archive, of which --split says nothing"):
+    with pytest.raises(InvalidRequest, match="taken for an archive; --split changes nothing"):
         read_input([str(path)], Asked(split="test"))
+
+
+def test_a_file_is_no_folder_whatever_is_asked(tmp_path: Path) -> None:
+    path = tmp_path / "set.zip"
+    path.write_bytes(labelled_zip())
+    with pytest.raises(InvalidRequest, match="is no folder"):
+        read_input([str(path)], Asked(form="folder"))
 
 
 @pytest.mark.parametrize("path", ["absent", "absent-{0..3}.tar", "absent/*.parquet"])
@@ -58,5 +66,5 @@ def test_what_could_be_two_forms_is_asked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize("form", sorted(set(FORMS) - {"folder"}))
 def test_a_form_that_is_not_there_is_told(tmp_path: Path, form: str) -> None:
     folder = written(tmp_path, labelled_files(2, 2))
-    with pytest.raises(InvalidRequest, match="Nothing in .* looks like"):
+    with pytest.raises(InvalidRequest, match=r"Nothing in .* looks like"):
         taken(folder, form=form)

@@ -160,6 +160,8 @@ def test_labels_beside_their_images_go_as_they_are(tmp_path: Path) -> None:
     rows = "file,label\n1.png,a\n2.png,b\n"
     folder = written(tmp_path, {"labels.csv": rows, "1.png": png("red"), "2.png": png("blue")})
     assert read_input([str(folder)]) == folder
+    written(folder, {"train/a/3.png": png(), "train/b/4.png": png()})
+    assert read_input([str(folder)]) == folder
 
 
 @pytest.mark.parametrize(

@@ -17,12 +17,11 @@ FIRST = SHARDS / "shapes-train-000000.tar"
 
 
 @pytest.mark.parametrize(
-    "pattern", ["", "shapes-train-{000000..000001}.tar", "*.tar", "shapes-{train,train}-00000?.tar"]
+    "pattern", ["", "shapes-train-{000000..000001}.tar", "*.tar", "shapes-{train,x*}-00000?.tar"]
 )
 def test_a_folder_and_patterns_of_braces_and_wildcards_give_all_shards(pattern: str) -> None:
     found = taken(SHARDS / pattern)
-    twice = pattern.startswith("shapes-{")
-    assert len(labels_of(found)) == (12 if twice else 6)
+    assert len(labels_of(found)) == 6
     assert "WebDataset shards" in found.taken_for
 
 
