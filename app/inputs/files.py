@@ -46,7 +46,10 @@ class LocalFiles:
         return [file.relative_to(self.root).as_posix() for file in visible_files(self.root)]
 
     def has(self, name: str) -> bool:
-        return Path(self.root, name).is_file()
+        try:
+            return Path(self.root, name).is_file()
+        except OSError:  # a text too long for a name
+            return False
 
     def read(self, name: str) -> bytes:
         return Path(self.root, name).read_bytes()

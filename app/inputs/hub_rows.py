@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,10 @@ from app.inputs.splits import is_split, of_split
 
 _ROWS_AT_A_TIME = 64  # some megabytes of images
 _NO_BYTES = "without bytes (the image lies elsewhere)"
+_INFO = "dataset_info.json"
 _COLUMNS = frozenset(("split", "image_column", "label_column"))
+
+Batches = Callable[[Path, list[str]], Iterator[pl.DataFrame]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +40,34 @@ class _Columns:
 
 
 def _find_parquet(files: Files) -> list[str]:
-    return [name for name in files.names if name.endswith(".parquet")]
+    """Whether one that would have to be fetched holds images is seen when it is read."""
+    found = [name for name in files.names if name.endswith(".parquet")]
+    return found if files.fetched or any(map(partial(_may_hold_images, files), found)) else []
+
+
+def _may_hold_images(files: Files, name: str) -> bool:
+    with files.local(name) as path:
+        try:
+            return any(map(_is_image, pl.read_parquet_schema(path).values()))
+        except pl.exceptions.PolarsError:
+            return True  # damaged, which is told when it is read
 
 
 def _find_arrow(files: Files) -> list[str]:
-    """Shards that an index names: a cache that `datasets` left beside them is none of them."""
+    """Shards that their index names: a cache that `datasets` left beside them is none of them."""
     found = []
-    for name in files.names:
-        if PurePosixPath(name).name == "state.json":
-            state = read_json(files, name)
-            folder = PurePosixPath(name).parent
-            found += [str(folder / each["filename"]) for each in state.get("_data_files", ())]
+    for folder in [PurePosixPath(name).parent for name in files.names if name.endswith(_INFO)]:
+        if files.has(index := str(folder / "state.json")):
+            shards = read_json(files, index).get("_data_files", ())
+            found += [str(folder / shard["filename"]) for shard in shards]
     return found
 
 
 def _read_parquet(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
     _require_one_configuration(files, chosen)
     names, split = of_split(chosen, asked.split)
-    with files.local(names[0]) as path:
-        schema = _told(names[0], lambda: pl.read_parquet_schema(path))
+    with files.local(names[0]) as path, _damage_told(names[0]):
+        schema = pl.read_parquet_schema(path)
         stored = json.loads(pl.read_parquet_metadata(path).get("huggingface", "{}"))
     features = stored.get("info", {}).get("features", {})
     columns = _columns(schema, features, asked, names[0])
@@ -66,9 +79,9 @@ def _read_parquet(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures
 
 def _read_arrow(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
     names, split = of_split(chosen, asked.split)
-    with files.local(names[0]) as path:
-        schema = _told(names[0], lambda: pl.read_ipc_stream(path, n_rows=0).schema)
-    info = str(PurePosixPath(names[0]).parent / "dataset_info.json")
+    with files.local(names[0]) as path, _damage_told(names[0]):
+        schema = pl.read_ipc_stream(path, n_rows=0).schema
+    info = str(PurePosixPath(names[0]).parent / _INFO)
     features = read_json(files, info).get("features", {}) if files.has(info) else {}
     columns = _columns(schema, features, asked, names[0])
     return Pictures(
@@ -142,13 +155,13 @@ def _rows(
     files: Files,
     names: Sequence[str],
     columns: _Columns,
-    batches: Any,
+    batches: Batches,
     left_out: Counter[str],
 ) -> Iterator[Picture]:
     for name in names:
         number = 0
         with files.local(name) as path:
-            for batch in _each(name, batches(path, [columns.image, columns.label])):
+            for batch in _undamaged(name, batches(path, [columns.image, columns.label])):
                 for image, label in batch.select(columns.image, columns.label).iter_rows():
                     number += 1
                     try:
@@ -178,14 +191,19 @@ def _arrow_batches(path: Path, columns: list[str]) -> Iterator[pl.DataFrame]:
     yield pl.read_ipc_stream(path, columns=columns)
 
 
-def _each(name: str, batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
-    while (batch := _told(name, lambda: next(batches, None))) is not None:
+def _undamaged(name: str, batches: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+    while True:
+        with _damage_told(name):
+            batch = next(batches, None)
+        if batch is None:
+            return
         yield batch
 
 
-def _told(name: str, read: Any) -> Any:
+@contextmanager
+def _damage_told(name: str) -> Iterator[None]:
     try:
-        return read()
+        yield
     except pl.exceptions.PolarsError as error:
         raise InvalidRequest(
             "input-damaged",

@@ -37,6 +37,13 @@ class References:
         name = self._name(reference.replace("\\", "/"))
         return None if name is None else partial(self._files.read, name)
 
+    def names_an_image(self, reference: str) -> bool:
+        """Or more than one, of which one would have to be chosen."""
+        try:
+            return self.find(reference) is not None
+        except InvalidRequest:
+            return True
+
     def _name(self, reference: str) -> str | None:
         path = PurePosixPath(reference)
         beside = posixpath.normpath(self._folder / path)

@@ -20,7 +20,7 @@ from app.errors import InvalidRequest
 from app.inputs.columns import choose_column, likely_labels
 from app.inputs.fetch import is_uri
 from app.inputs.files import Files
-from app.inputs.labels import NO_LABEL, labels_of
+from app.inputs.labels import labels_of
 from app.inputs.pictures import Asked, Form, LeftOut, Picture, Pictures
 from app.inputs.references import References
 from app.inputs.splits import ALL, of_split
@@ -34,13 +34,13 @@ _TRUE = frozenset(("1", "1.0", "true", "yes"))
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """`labels` of every image that `rows` of the file named, in their order."""
+    """`labels` by what names the image, in the order of the rows; `again` rows named one twice."""
 
     name: str
     image_column: str
     label_column: str
     labels: dict[str, tuple[str, ...]]
-    unlabelled: int
+    left_out: Counter[str]
     again: int
 
 
@@ -74,8 +74,7 @@ def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
 
     def each(left_out: Counter[str]) -> Iterator[Picture]:
         for table in tables:
-            if table.unlabelled:
-                left_out[NO_LABEL] += table.unlabelled
+            left_out.update(table.left_out)
             references = References(files, table.name)
             for reference, labels in table.labels.items():
                 read = references.find(reference)
@@ -96,6 +95,8 @@ def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
 def _table(files: Files, name: str, asked: Asked) -> _Table:
     frame = _frame(files, name)
     images = _image_columns(frame, References(files, name))
+    if "file_name" in images:  # as the library `datasets` demands
+        images = ["file_name"]
     if len(images) > 1:  # labels 1 to 9 name images too where those are called 1 to 999
         most = max(frame[column].n_unique() for column in images)
         images = [column for column in images if frame[column].n_unique() == most]
@@ -122,18 +123,22 @@ def _table(files: Files, name: str, asked: Asked) -> _Table:
         ]
         values = frame[marks[0]].to_list()
     labels: dict[str, tuple[str, ...]] = {}
-    unlabelled = again = 0
+    left_out: Counter[str] = Counter()
+    again = 0
     for reference, value in zip(frame[image].cast(pl.String).to_list(), values, strict=True):
         try:
             found = _labels(value, none_applies=asked.label_kind == "multi_label")
-        except LeftOut:
-            unlabelled += 1
+        except LeftOut as why:
+            left_out[str(why)] += 1
+            continue
+        if not reference:
+            left_out["without an image"] += 1
             continue
         if reference in labels:
             again += 1
             found = (*labels[reference], *found)
-        labels[reference or ""] = found
-    return _Table(name, image, ", ".join(marks), labels, unlabelled, again)
+        labels[reference] = found
+    return _Table(name, image, ", ".join(marks), labels, left_out, again)
 
 
 def _labels(value: Any, *, none_applies: bool) -> tuple[str, ...]:
@@ -150,7 +155,7 @@ def _image_columns(frame: pl.DataFrame, references: References) -> list[str]:
         if frame[column].dtype.is_nested():
             continue
         values = frame[column].head(_LOOKED_AT).cast(pl.String).drop_nulls().to_list()
-        there = sum(references.find(value) is not None for value in values)
+        there = sum(references.names_an_image(value) for value in values)
         if values and 2 * there > len(values):
             found.append(column)
     return found

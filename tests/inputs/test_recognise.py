@@ -5,13 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 
 from app.errors import InvalidRequest
 from app.inputs.patterns import NothingThere
 from app.inputs.pictures import Asked
 from app.inputs.recognise import FORMS, read_input
-from tests.images import labelled_files, labelled_zip
+from tests.images import labelled_files, labelled_zip, make_tar
 from tests.inputs.reading import SAMPLES, taken, written
 
 
@@ -61,6 +62,13 @@ def test_what_could_be_two_forms_is_asked_for(tmp_path: Path) -> None:
     assert "--form folder or --form parquet" in told.value.remedy
     assert "Parquet" in taken(folder, form="parquet").taken_for
     assert read_input([str(folder)], Asked(form="folder")) == folder
+
+
+def test_files_that_only_look_like_datasets_do_not_disturb_label_folders(tmp_path: Path) -> None:
+    folder = written(tmp_path, labelled_files(2, 2))
+    pl.DataFrame({"file": ["a"], "sharpness": [0.5]}).write_parquet(folder / "notes.parquet")
+    written(folder, {"state.json": "[", "dataset_info.txt": "", "backup.tar": make_tar({})})
+    assert read_input([str(folder)]) == folder
 
 
 @pytest.mark.parametrize("form", sorted(set(FORMS) - {"folder"}))

@@ -113,11 +113,15 @@ def test_labels_that_look_like_files_do_not_name_the_images(tmp_path: Path) -> N
 
 
 def test_rows_without_image_or_label_are_left_out_and_told(tmp_path: Path) -> None:
-    rows = "file,label\n1.png,a\n2.png,b\n3.png,\ngone.png,a\n"
+    rows = "file,label\n1.png,a\n2.png,b\n3.png,\ngone.png,a\n,b\n"
     folder = written(tmp_path, {"set.csv": rows, **pictures("img", ("1.png", "2.png", "3.png"))})
     found = taken(folder)
     assert labels_of(found) == {"1.png": "a", "2.png": "b"}
-    assert found.left_out == {"without a label": 1, "named in set.csv, but not there": 1}
+    assert found.left_out == {
+        "without a label": 1,
+        "without an image": 1,
+        "named in set.csv, but not there": 1,
+    }
     none = taken(folder, label_kind="multi_label")
     assert labels_of(none)["3.png"] == ""
 
@@ -135,6 +139,21 @@ def test_a_column_a_label_is_read_where_the_columns_are_named(tmp_path: Path) ->
     folder = written(tmp_path, {"train.csv": rows, **pictures("i", ("1.png", "2.png", "3.png"))})
     found = taken(folder, label_column="rust,scab,healthy")
     assert labels_of(found) == {"1": "rust|scab", "2": "healthy", "3": ""}
+
+
+def test_other_columns_may_hold_long_texts_and_addresses(tmp_path: Path) -> None:
+    rows = f'file_name,page,label,caption\n1.png,http://h/1,a,"{"long " * 100}"\n'
+    folder = written(tmp_path, {"metadata.csv": rows, "1.png": png()})
+    assert labels_of(taken(folder)) == {"1.png": "a"}
+
+
+def test_a_table_of_names_that_every_label_folder_has_could_be_either(tmp_path: Path) -> None:
+    files = {f"{label}/{i}.png": png((i, 0, 9)) for label in ("owl", "hen") for i in range(2)}
+    folder = written(tmp_path, {"sharpness.csv": "file,sharp\n0.png,0.7\n1.png,0.2\n", **files})
+    with pytest.raises(InvalidRequest, match="could be taken for"):
+        taken(folder)
+    with pytest.raises(InvalidRequest, match=r"'0\.png' may be hen/0\.png or owl/0\.png"):
+        archive_of(taken(folder, form="table"))
 
 
 def test_label_folders_with_a_table_of_their_images_could_be_either(tmp_path: Path) -> None:
