@@ -6,6 +6,7 @@ import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import lru_cache, partial
 from math import ceil, floor
 from pathlib import PurePosixPath
@@ -30,7 +31,6 @@ _SMALL = f"boxes less than {SMALLEST_BOX_PIXELS} pixels wide or high"
 _NOT_THERE = "boxes of images that are not there"
 
 Read = Callable[[], bytes]
-Json = dict[str, Any]
 
 
 def _find(files: Files) -> list[str]:
@@ -55,10 +55,11 @@ def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
         )
     whole = asked.label_kind == "multi_label"
     of_one = _whole_images if whole else _boxes
+    read = [(_Annotations(read_json(files, name), name), References(files, name)) for name in names]
 
     def each(left_out: Counter[str]) -> Iterator[Picture]:
-        for name in names:
-            yield from of_one(_annotations(files, name), References(files, name), left_out)
+        for one, references in read:
+            yield from of_one(one, references, left_out)
 
     what = (
         "whole images with the set of their categories"
@@ -73,43 +74,57 @@ def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class _Image:
+    id: Any
+    file_name: str
+    size: tuple[int | None, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    id: Any
+    category: str
+    edges: tuple[float, ...]
+    is_crowd: bool
+
+
 class _Annotations:
+    """Images in the order of their ids, and the boxes of each; polygons are forgotten."""
+
     def __init__(self, document: Any, name: str) -> None:
         try:
-            self.categories = {each["id"]: str(each["name"]) for each in document["categories"]}
-            self.images = sorted(document["images"], key=lambda image: image["id"])
-            self.of_image: defaultdict[Any, list[Json]] = defaultdict(list)
+            categories = {each["id"]: str(each["name"]) for each in document["categories"]}
+            images = sorted(document["images"], key=lambda image: image["id"])
+            self.images = [
+                _Image(each["id"], str(each["file_name"]), (each.get("width"), each.get("height")))
+                for each in images
+            ]
+            self.of_image: defaultdict[Any, list[_Box]] = defaultdict(list)
             for box in document["annotations"]:
+                category = categories[box["category_id"]]
+                edges = tuple(map(float, box.get("bbox") or ()))
                 self.of_image[box["image_id"]].append(
-                    {
-                        "id": box["id"],
-                        "box": tuple(map(float, box.get("bbox") or ())),
-                        "crowd": bool(box.get("iscrowd")),
-                        "category": self.categories[box["category_id"]],
-                    }
+                    _Box(box["id"], category, edges, bool(box.get("iscrowd")))
                 )
         except (KeyError, TypeError, ValueError) as error:
             raise InvalidRequest(
                 "annotations-unfit",
-                f"{name} is no file of COCO annotations: what it lacks is {error}.",
+                f"{name} is no file of COCO annotations (it fails at {error}).",
                 "It holds lists `images`, `annotations` (with boxes) and `categories`.",
             ) from error
-
-
-def _annotations(files: Files, name: str) -> _Annotations:
-    return _Annotations(read_json(files, name), name)
 
 
 def _whole_images(
     annotations: _Annotations, references: References, left_out: Counter[str]
 ) -> Iterator[Picture]:
     for image in annotations.images:
-        read = references.find(str(image["file_name"]))
+        read = references.find(image.file_name)
         if read is None:
             left_out["images that are not there"] += 1
             continue
-        labels = {box["category"] for box in annotations.of_image[image["id"]]}
-        yield Picture(str(image["file_name"]), tuple(sorted(labels)), read)
+        labels = {box.category for box in annotations.of_image[image.id]}
+        yield Picture(image.file_name, tuple(sorted(labels)), read)
 
 
 def _boxes(
@@ -117,21 +132,20 @@ def _boxes(
 ) -> Iterator[Picture]:
     decoded = lru_cache(1)(_decode)  # boxes of an image follow each other
     for image in annotations.images:
-        boxes = annotations.of_image[image["id"]]
-        read = references.find(str(image["file_name"]))
+        boxes = annotations.of_image[image.id]
+        read = references.find(image.file_name)
         if read is None:
             left_out[_NOT_THERE] += len(boxes)
             continue
-        stem = str(PurePosixPath(str(image["file_name"])).with_suffix(""))
-        size = (image.get("width"), image.get("height"))
+        stem = image.file_name.rpartition(".")[0]
         for box in boxes:
-            if box["crowd"]:
+            if box.is_crowd:
                 left_out["boxes of crowds"] += 1
-            elif len(box["box"]) != 4 or min(box["box"][2:]) < SMALLEST_BOX_PIXELS:
+            elif len(box.edges) != 4 or min(box.edges[2:]) < SMALLEST_BOX_PIXELS:
                 left_out[_SMALL] += 1
             else:
-                crop = partial(_crop, decoded, read, size, box["box"])
-                yield Picture(f"{stem}-{box['id']}.png", (box["category"],), crop)
+                crop = partial(_crop, decoded, read, image.size, box.edges)
+                yield Picture(f"{stem}-{box.id}.png", (box.category,), crop)
 
 
 def _decode(read: Read, size: tuple[int | None, int | None]) -> Image.Image:
@@ -153,12 +167,12 @@ def _crop(
     decoded: Callable[[Read, tuple[int | None, int | None]], Image.Image],
     read: Read,
     size: tuple[int | None, int | None],
-    box: tuple[float, float, float, float],
+    edges: tuple[float, ...],
 ) -> bytes:
     image = decoded(read, size)
-    left, top = max(0, floor(box[0])), max(0, floor(box[1]))
-    right = min(image.width, ceil(box[0] + box[2]))
-    bottom = min(image.height, ceil(box[1] + box[3]))
+    x, y, width, height = edges
+    left, top = max(0, floor(x)), max(0, floor(y))
+    right, bottom = min(image.width, ceil(x + width)), min(image.height, ceil(y + height))
     if min(right - left, bottom - top) < SMALLEST_BOX_PIXELS:  # of what lies within the image
         raise LeftOut(_SMALL)
     return as_png(image.crop((left, top, right, bottom)))

@@ -7,12 +7,11 @@ import io
 import re
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import count
 from pathlib import PurePosixPath
-from typing import Any
 
 from app.embedding.image import image_format
 from app.embedding.labels import LABEL_RULE, is_label
@@ -66,27 +65,27 @@ class Input:
         yield ZipEntry("labels.csv", len(table), partial(io.BytesIO, table))
 
 
-def _in_turn(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Any]]:
+def _in_turn(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Callable[[], bytes]]]:
     return ((picture, picture.read) for picture in pictures)
 
 
-def _ahead(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Any]]:
+def _ahead(pictures: Iterator[Picture]) -> Iterator[tuple[Picture, Callable[[], bytes]]]:
     """In their order, while the next ones are being read."""
+    readers = ThreadPoolExecutor(_READERS)
     waiting: deque[tuple[Picture, Future[bytes]]] = deque()
-    with ThreadPoolExecutor(_READERS) as readers:
-        try:
-            for picture in pictures:
-                waiting.append((picture, readers.submit(picture.read)))
-                if len(waiting) == 2 * _READERS:
-                    picture, reading = waiting.popleft()
-                    yield picture, reading.result
-            for picture, reading in waiting:
-                yield picture, reading.result
-        finally:
-            readers.shutdown(wait=False, cancel_futures=True)
+    try:
+        for picture in pictures:
+            waiting.append((picture, readers.submit(picture.read)))
+            if len(waiting) == 2 * _READERS:
+                first, reading = waiting.popleft()
+                yield first, reading.result
+        for first, reading in waiting:
+            yield first, reading.result
+    finally:
+        readers.shutdown(cancel_futures=True)
 
 
-def _free_name(name: str, taken: dict[str, Any]) -> str:
+def _free_name(name: str, taken: Container[str]) -> str:
     """One that an archive can hold and nobody has: near the picture's own, for reports to tell."""
     text = _UNSAFE.sub("_", unicodedata.normalize("NFC", name).replace("\\", "/"))
     parts = [part.lstrip(".") for part in text.split("/")]

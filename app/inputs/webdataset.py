@@ -21,7 +21,7 @@ from app.inputs.pictures import Asked, Form, LeftOut, Picture, Pictures
 from app.inputs.references import is_image
 from app.inputs.splits import of_split
 
-SUFFIXES = (".tar", ".tar.gz", ".tgz")
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".tar.zst")
 
 _SIDECARS = ("cls", "json", "txt")
 _LOOKED_AT = 20  # members, to see whether a tar is a shard
@@ -57,10 +57,11 @@ def is_shard(path: Path) -> bool:
 def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
     names, split = of_split(chosen, asked.split)
     with files.local(names[0]) as path:
-        first = next((sample for _, sample in _samples(names[0], path)), None)
+        shown = (sample for _, sample in _samples(names[0], path) if any(map(_shows, sample)))
+        first = next(shown, None)
     if first is None:
         raise InvalidRequest(
-            "input-empty", f"{names[0]} holds no sample.", "Name shards that hold images."
+            "input-empty", f"{names[0]} holds no image.", "Name shards that hold images."
         )
     images = [extension for extension in first if _shows(extension)]
     image = choose_column(
@@ -78,7 +79,9 @@ def _read(files: Files, chosen: Sequence[str], asked: Asked) -> Pictures:
                     except LeftOut as why:
                         left_out[str(why)] += 1
                         continue
-                    yield Picture(f"{key}.{extension}", labels, partial(bytes, data))
+                    # Keys may begin anew in every shard.
+                    shard = f"{name.partition('.')[0]}/" if len(names) > 1 else ""
+                    yield Picture(f"{shard}{key}.{extension}", labels, partial(bytes, data))
 
     shards = "a WebDataset shard" if len(names) == 1 else f"{len(names)} WebDataset shards"
     return Pictures(f"{shards}{split}, image {image}, label {label.called}", each)
@@ -103,7 +106,10 @@ class _LabelSource:
 
 def _label_source(sample: Sample, asked: str | None, at: str) -> _LabelSource:
     """`cls` where there is one, else the txt or what the json can mean."""
-    keys = list(_record(sample.get("json", b"{}")))
+    try:
+        keys = list(_record(sample.get("json", b"{}")))
+    except LeftOut:
+        keys = []
     texts = [name for name in sample if not _shows(name) and name != "json"]
     if asked is None and "cls" in sample:
         return _LabelSource("cls")

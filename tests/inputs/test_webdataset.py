@@ -49,7 +49,7 @@ def test_another_label_is_a_file_of_the_sample_or_a_key_of_its_json() -> None:
 
 
 def shard(tmp_path: Path, files: dict[str, bytes], compression: str = "") -> Path:
-    path = tmp_path / f"shard.tar{'.gz' if compression else ''}"
+    path = tmp_path / f"shard.tar{'.' if compression else ''}{compression}"
     path.write_bytes(make_tar(files, compression))
     return path
 
@@ -87,6 +87,14 @@ def test_samples_without_label_or_image_are_left_out_and_told(tmp_path: Path) ->
     }
 
 
+def test_what_a_sample_holds_is_seen_by_the_first_with_an_image(tmp_path: Path) -> None:
+    files = {"about.json": b"[]", "a.png": png(), "a.txt": b"owl", "a.json": b"{"}
+    assert labels_of(taken(shard(tmp_path, files, "zst"))) == {"a.png": "owl"}
+    (tmp_path / "empty.tar").write_bytes(make_tar({"about.json": b"[]"}))
+    with pytest.raises(InvalidRequest, match="holds no image"):
+        taken(tmp_path / "empty.tar", form="webdataset")
+
+
 def test_text_and_json_could_both_be_labels(tmp_path: Path) -> None:
     files = {"a.png": png("red"), "a.txt": b"owl", "a.json": b'{"label": "owl"}'}
     with pytest.raises(InvalidRequest, match="txt, label could all hold labels") as told:
@@ -103,7 +111,7 @@ def test_the_same_key_in_two_shards_is_two_pictures(tmp_path: Path) -> None:
     for number, colour in enumerate(("red", "blue")):
         files = {"0.png": png(colour), "0.cls": str(number).encode()}
         (tmp_path / f"s-{number}.tar").write_bytes(make_tar(files))
-    assert labels_of(taken(tmp_path)) == {"0.png": "0", "0-2.png": "1"}
+    assert labels_of(taken(tmp_path)) == {"s-0/0.png": "0", "s-1/0.png": "1"}
 
 
 def test_a_shard_that_is_cut_off_is_named(tmp_path: Path) -> None:
