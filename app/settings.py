@@ -72,6 +72,7 @@ class Settings(BaseSettings):
     max_job_attempts: int = Field(3, ge=1)
     poll_interval_seconds: float = Field(0.1, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)
+    audit_retention_days: float = Field(365.0, gt=0, le=36_500)
     idempotency_retention_hours: float = Field(24.0, gt=0)
     shutdown_grace_seconds: float = Field(10.0, ge=0)
 

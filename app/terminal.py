@@ -687,10 +687,21 @@ def _differences_in_words(answer: Row) -> Iterable[str]:
 
 
 def keys_table(keys: Iterable[Row]) -> Table:
-    names = ("id", "name", "tenant", "created_at", "revoked_at")
+    names = (
+        *("id", "prefix", "name", "tenant", "scope"),
+        *("created_at", "last_used_at", "expires_at", "revoked_at"),
+    )
     table = _table("API keys", *names)
     for key in keys:
         table.add_row(*(plain(key[name]) for name in names))
+    return table
+
+
+def audit_table(events: Iterable[Row]) -> Table:
+    names = ("at", "tenant", "actor", "action", "object_id", "address", "status", "problem")
+    table = _table("Audit log", *names)
+    for event in events:
+        table.add_row(*(plain(event[name]) for name in names))
     return table
 
 

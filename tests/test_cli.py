@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
 
@@ -742,6 +743,41 @@ def test_a_revoked_key_does_not_open_the_door(tmp_path: Path) -> None:
     answer = task2vec("serve", "--no-worker", "--host", "0.0.0.0", "--data-dir", tmp_path)
     assert_error(answer, 1, "there are none")
     assert_error(task2vec("keys", "revoke", "nobody", "--data-dir", tmp_path), 1, "nobody")
+
+
+def test_a_key_has_the_scope_and_the_end_that_were_asked_for(tmp_path: Path) -> None:
+    create = ("keys", "create", "ci", "--data-dir", tmp_path, "--json")
+    made = task2vec(*create, "--scope", "read", "--expires-in", "90d").json
+    assert made["secret"].startswith(made["prefix"])
+    ends = datetime.fromisoformat(made["expires_at"])
+    assert 89 <= (ends - datetime.now(UTC)).days <= 90
+    made = task2vec(*create, "--expires-in", "2100-01-31").json
+    assert (made["scope"], made["expires_at"]) == ("write", "2100-01-31T00:00:00+00:00")
+    assert_error(task2vec(*create, "--expires-in", "soon"), 1, "soon", "90d")
+    assert_error(task2vec(*create, "--expires-in", "2001-01-31"), 1, "2001-01-31")
+    assert task2vec(*create, "--scope", "root").exit_code == 2
+    assert len(task2vec("keys", "list", "--data-dir", tmp_path, "--json").json["items"]) == 2
+
+
+def test_a_rotated_key_has_a_successor_and_ends_after_the_overlap(tmp_path: Path) -> None:
+    where = ("--data-dir", tmp_path, "--json")
+    old = task2vec("keys", "create", "me", *where).json
+    new = task2vec("keys", "rotate", old["id"], "--overlap", "12h", *where).json
+    assert new["secret"] not in (None, old["secret"])
+    before, after = task2vec("keys", "list", *where).json["items"]
+    assert (before["replaced_by"], after["replaced_by"]) == (new["id"], None)
+    ends = datetime.fromisoformat(before["expires_at"]) - datetime.now(UTC)
+    assert timedelta(hours=11) < ends <= timedelta(hours=12)
+    assert_error(task2vec("keys", "rotate", old["id"], *where), 1, new["id"])
+    rows = task2vec("audit", *where).json["items"]
+    assert [(row["actor"], row["action"], row["object_id"]) for row in rows] == [
+        ("shell", "task2vec keys rotate", new["id"]),
+        ("shell", "task2vec keys create", old["id"]),
+    ]
+    assert "keys rotate" in task2vec("audit", "--data-dir", tmp_path, "--limit", "1").stdout
+    assert task2vec("audit", *where, "--tenant", "other").json["items"] == []
+    assert task2vec("audit", *where, "--refused").json["items"] == []
+    assert_error(task2vec("keys", "rotate", new["id"], "--overlap", "a day", *where), 1, "a day")
 
 
 def test_a_server_with_keys_answers_only_to_them(tmp_path: Path, models_dir: Path) -> None:

@@ -1,15 +1,21 @@
-"""Who asks: the tenant of an API key, or `local` on a loopback server that needs none."""
+"""Who asks, and whether they may: the owner of an API key, or `local` on a loopback server that
+needs none."""
 
 from __future__ import annotations
 
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request
+from fastapi import BackgroundTasks, Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from app.api.resources import Reached
+from app.api.resources import Reached, Resources
 from app.errors import Forbidden, Unauthorised
+from app.scopes import Scope, allows
 from app.store import keys
 
 LOCAL = "local"
@@ -17,35 +23,92 @@ LOCAL = "local"
 # Host header is somebody's web page that made its own name resolve to 127.0.0.1.
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
+# What a route under /v1 needs where its method does not tell: to look is `read`, to change `write`.
+_NEEDED: dict[tuple[str, str], Scope] = {
+    ("POST", "/distances"): "read",
+    ("POST", "/neighbours"): "read",  # of an archive, which becomes a job, `write`
+    ("GET", "/keys"): "admin",
+    ("POST", "/keys"): "admin",
+    ("POST", "/keys/{key_id}/rotation"): "admin",
+    ("DELETE", "/keys/{key_id}"): "admin",
+    ("GET", "/audit"): "admin",
+}
+
 _bearer = HTTPBearer(auto_error=False, description="only where the server asks for keys")
 
 
-def _tenant(
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`name` is `key:ID`, or `local`."""
+
+    tenant: str
+    name: str
+    scope: Scope | None
+    key_id: str | None = None
+
+    def require(self, needed: Scope) -> None:
+        if not allows(self.scope, needed):
+            raise Forbidden(
+                "scope-missing",
+                f"This needs the scope {needed!r}, and yours is {self.scope or 'none'}.",
+                f"Ask whoever runs the service for a key with the scope {needed!r}.",
+            )
+
+    def require_still_valid(self, session: Session) -> None:
+        """Unauthorised once the key was revoked or has ended: a stream may outlast it."""
+        if self.key_id is not None:
+            keys.require_valid(keys.get_key(session, self.key_id))
+
+
+def _caller(
     request: Request,
     reached: Reached,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
-) -> str:
+    after: BackgroundTasks,
+) -> Caller:
     if not reached.settings.keys_required:
+        caller = request.state.caller = Caller(LOCAL, "local", "admin")
         _refuse_other_origins(request)
-        return LOCAL
-    if credentials is None:
+    elif credentials is None:
         raise Unauthorised(
             "key-missing",
             "This server answers only to API keys.",
             "Send `Authorization: Bearer t2v_...`; `task2vec keys create` makes one.",
         )
-    with reached.database.session(read_only=True) as session:
-        tenant = keys.find_tenant(session, credentials.credentials)
-    if tenant is None:
-        raise Unauthorised(
-            "key-unknown",
-            "This API key is unknown or was revoked.",
-            "Send a valid one; `task2vec keys create` makes one.",
-        )
-    return tenant
+    else:
+        caller = _owner(request, reached, credentials.credentials, after)
+    caller.require(_needed(request))
+    return caller
 
 
+async def _tenant(caller: Annotated[Caller, Depends(_caller)]) -> str:
+    return caller.tenant
+
+
+Asking = Annotated[Caller, Depends(_caller)]
 Tenant = Annotated[str, Depends(_tenant)]
+REQUIRED = Depends(_caller)
+
+
+def _owner(request: Request, reached: Resources, secret: str, after: BackgroundTasks) -> Caller:
+    with reached.database.session(read_only=True) as session:
+        key = keys.find(session, secret)
+    owner = request.state.caller = Caller(key.tenant, f"key:{key.id}", key.scope, key.id)
+    keys.require_valid(key)
+    if keys.is_unseen(key):
+        after.add_task(_see, reached, secret)
+    return owner
+
+
+def _see(reached: Resources, secret: str) -> None:
+    """Once the answer is sent: nobody who only reads waits for those who write."""
+    with suppress(SQLAlchemyError), reached.database.session() as session:  # the next use tells
+        keys.see(session, secret)
+
+
+def _needed(request: Request) -> Scope:
+    of_method: Scope = "read" if request.method == "GET" else "write"
+    return _NEEDED.get((request.method, request.scope["route"].path), of_method)
 
 
 def _refuse_other_origins(request: Request) -> None:

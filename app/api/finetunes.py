@@ -12,7 +12,7 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from sqlalchemy.orm import Session
 
-from app.api.auth import Tenant
+from app.api.auth import Asking, Tenant
 from app.api.bodies import describe_json_body, json_body
 from app.api.outcomes import Known
 from app.api.problems import problems
@@ -30,7 +30,7 @@ from app.api.tasks import Cursor, Limit, TaskIdPath, task_with_images
 from app.api.weights import require_unseen, require_weights
 from app.catalogue import RUN_SOURCE, CandidateCard, DeviceCard, RecipeCard, Weights
 from app.cost.predictor import SECONDS_PER_HOUR
-from app.errors import Conflict, InvalidRequest, NotFound
+from app.errors import Conflict, InvalidRequest, NotFound, Unauthorised
 from app.store import cards, workers
 from app.store import finetunes as store
 from app.store.blobs import CHUNK_BYTES, Blob
@@ -123,9 +123,10 @@ def get_finetune(finetune_id: FinetuneId, tenant: Tenant, session: Reading) -> F
     return _answer(store.get(session, tenant, finetune_id))
 
 
-def _look(reached: Reached, finetune_id: FinetuneId, tenant: Tenant) -> FinetuneAnswer:
+def _look(reached: Reached, finetune_id: FinetuneId, caller: Asking) -> FinetuneAnswer:
     with reached.database.session(read_only=True) as session:
-        return _answer(store.get(session, tenant, finetune_id))
+        caller.require_still_valid(session)
+        return _answer(store.get(session, caller.tenant, finetune_id))
 
 
 @router.get(
@@ -137,7 +138,7 @@ async def get_events(
     request: Request,
     reached: Reached,
     finetune_id: FinetuneId,
-    tenant: Tenant,
+    caller: Asking,
     seen: Annotated[FinetuneAnswer, Depends(_look)],
     last: Annotated[str | None, Header(alias="Last-Event-ID", max_length=20)] = None,
 ) -> AsyncIterator[ServerSentEvent]:
@@ -159,9 +160,9 @@ async def get_events(
         if request.app.state.stopping.is_set():
             return
         try:
-            seen = await run_in_threadpool(_look, reached, finetune_id, tenant)
-        except NotFound:
-            return  # it went with its task
+            seen = await run_in_threadpool(_look, reached, finetune_id, caller)
+        except (NotFound, Unauthorised):
+            return  # it went with its task, or the key ended
 
 
 @router.get(

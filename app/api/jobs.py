@@ -11,14 +11,14 @@ from fastapi import APIRouter, BackgroundTasks, Depends, FastAPI, Path, Query, R
 from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from app.api.auth import Tenant
+from app.api.auth import Asking, Tenant
 from app.api.neighbours import Among, K, Metric, rank
 from app.api.problems import problems
 from app.api.resources import Reached, Reading, Writing
 from app.api.schemas import JobAnswer, JobPage, JobProgress, JobState, NeighboursAnswer
 from app.api.tasks import Cursor, Limit
 from app.api.uploads import forget_unneeded
-from app.errors import NotFound
+from app.errors import NotFound, Unauthorised
 from app.store import embeddings, predictions
 from app.store import jobs as store
 from app.store.tables import Job, now
@@ -85,9 +85,10 @@ class _Seen(NamedTuple):
     progress: JobProgress
 
 
-def _look(reached: Reached, job_id: JobIdPath, tenant: Tenant) -> _Seen:
+def _look(reached: Reached, job_id: JobIdPath, caller: Asking) -> _Seen:
     with reached.database.session(read_only=True) as session:
-        job = store.get_job(session, tenant, job_id)
+        caller.require_still_valid(session)
+        job = store.get_job(session, caller.tenant, job_id)
         return _Seen(job.updated_at, _progress(job))
 
 
@@ -96,13 +97,13 @@ async def get_events(
     request: Request,
     reached: Reached,
     job_id: JobIdPath,
-    tenant: Tenant,
+    caller: Asking,
     seen: Annotated[_Seen, Depends(_look)],
 ) -> AsyncIterator[ServerSentEvent]:
     """An event whenever something changes; the last one carries a final state.
 
     A stream taken up again (Last-Event-ID) begins with the present state: nothing older matters.
-    One that ends before that is to be taken up again: the server is stopping.
+    One that ends before that is to be taken up again: the server is stopping, or the key ended.
     """
     yield _event(seen)
     told = seen.progress
@@ -111,7 +112,9 @@ async def get_events(
         if request.app.state.stopping.is_set():
             return
         try:
-            seen = await run_in_threadpool(_look, reached, job_id, tenant)
+            seen = await run_in_threadpool(_look, reached, job_id, caller)
+        except Unauthorised:
+            return
         except NotFound:
             seen = _Seen(now(), _gone(told))
         if seen.progress != told:

@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 import app
 from app.api import (
     atlas,
+    audit,
     bodies,
     catalogue,
     distances,
@@ -25,6 +26,7 @@ from app.api import (
     finetunes,
     health,
     jobs,
+    keys,
     metrics,
     neighbours,
     outcomes,
@@ -38,18 +40,21 @@ from app.api import (
     timings,
     uploads,
 )
-from app.api.auth import LOOPBACK_HOSTS
+from app.api.auth import LOOPBACK_HOSTS, REQUIRED
+from app.api.deeds import Refusals
 from app.api.resources import Resources
 from app.api.schemas import (
     ArchiveQuery,
     CandidateAsked,
     DistancesQuery,
     FinetuneAsked,
+    KeyAsked,
     NoMetadata,
     OutcomeChanges,
     OutcomeReport,
     PredictionAsked,
     Problem,
+    RotationAsked,
     TaskChanges,
     TaskFromSource,
     TaskMetadata,
@@ -80,6 +85,8 @@ _NAMED = (
     CandidateAsked,
     OutcomeReport,
     OutcomeChanges,
+    KeyAsked,
+    RotationAsked,
 )
 
 
@@ -103,6 +110,7 @@ def create_app(settings: Settings) -> FastAPI:
         },
     )
     service.state.stopping = threading.Event()
+    service.state.refusals = Refusals()
     docs.serve(service)
     service.include_router(health.router)
     service.include_router(metrics.router)
@@ -123,6 +131,8 @@ def create_app(settings: Settings) -> FastAPI:
             timings.router,
             jobs.router,
             atlas.router,
+            keys.router,
+            audit.router,
         ),
         max_body_size=bodies.MAX_JSON_BYTES,
     )
@@ -140,7 +150,7 @@ def create_app(settings: Settings) -> FastAPI:
 def _under_v1(*routers: APIRouter) -> APIRouter:
     under = APIRouter(
         prefix="/v1",
-        dependencies=[Depends(queries.refuse_unknown)],
+        dependencies=[REQUIRED, Depends(queries.refuse_unknown)],
         responses=problems.problems(400, 401, 403, 422),
     )
     for router in routers:

@@ -12,7 +12,7 @@ from pydantic import Field
 from sqlalchemy.orm import Session
 
 from app.api import formats
-from app.api.auth import Tenant
+from app.api.auth import Asking, Tenant
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources
@@ -105,6 +105,7 @@ def get_neighbours(
 def post_neighbours(
     request: Request,
     reached: Reached,
+    caller: Asking,
     tenant: Tenant,
     post: Post,
     sent: Annotated[Upload[ArchiveQuery | VectorQuery], upload(ArchiveQuery, VectorQuery)],
@@ -113,6 +114,7 @@ def post_neighbours(
     """Of a vector at once. Of an archive by a job whose result is the answer; it is not kept."""
     asked = sent.content
     if isinstance(asked, ArchiveQuery):
+        caller.require("write")
         with reached.database.session() as session:
             return _accept_query(reached, session, tenant, post, sent, asked)
     post.claim(reached, sent.fingerprint)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fastapi import Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic_core import ErrorDetails
 from sqlalchemy.exc import OperationalError
@@ -56,7 +57,9 @@ def respond(problem: dict[str, Any], headers: dict[str, str] | None = None) -> R
     return Response(json.dumps(problem), problem["status"], headers, media_type=MEDIA_TYPE)
 
 
-async def _told(_: Request, error: Task2VecError) -> Response:
+async def _told(request: Request, error: Task2VecError) -> Response:
+    if error.status in (401, 403):
+        await run_in_threadpool(request.app.state.refusals.write, request, error)
     return _tell(error)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
+from app.api.deeds import deed
 from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.estimators import Estimators
@@ -38,9 +39,12 @@ def _reading(reached: Reached) -> Iterator[Session]:
         yield session
 
 
-def _writing(reached: Reached) -> Iterator[Session]:
+def _writing(request: Request, reached: Reached) -> Iterator[Session]:
     with reached.database.session() as session:
         yield session
+        if request.method != "POST":  # what a POST made its `Post` knows, and writes down
+            status = request.scope["route"].status_code or 200
+            session.add(deed(request, status))
 
 
 # Scope "function": the commit comes before the answer, so that a failed one can still be told.

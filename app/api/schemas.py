@@ -22,6 +22,7 @@ from app.cost.score_names import Score
 from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
+from app.scopes import Scope
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -859,6 +860,63 @@ class JobProgress(Answer):
     total: int
     remaining_seconds: float | None
     problem: dict[str, Any] | None = None
+
+
+# --- keys and the audit log
+
+_DAYS = 36_500
+
+
+class KeyAsked(Body):
+    name: TaskName = Field(description="who or what will use it")
+    scope: Scope = "write"
+    expires_in_days: float | None = Field(None, gt=0, le=_DAYS, description="never without it")
+
+
+class RotationAsked(Body):
+    overlap_hours: float = Field(
+        24.0, ge=0, le=24 * 366, description="how long the old secret is valid yet"
+    )
+    expires_in_days: float | None = Field(
+        None, gt=0, le=_DAYS, description="without it as long as the old one was made for"
+    )
+
+
+class KeyRow(Answer):
+    id: str
+    name: str
+    scope: Scope
+    prefix: str = Field(description="how the secret begins; empty where nobody knows it yet")
+    replaced_by: str | None = Field(description="the key that rotation made")
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None = Field(description="to the minute")
+    revoked_at: datetime | None
+
+
+class KeyMade(KeyRow):
+    secret: str | None = Field(
+        None, description="told once: not where the answer is a repeated one"
+    )
+
+
+class KeyPage(Answer):
+    items: list[KeyRow]
+
+
+class AuditRow(Answer):
+    at: datetime
+    actor: str | None = Field(description="`key:ID`, `local`, or `shell`: the command line's")
+    action: str = Field(description="method and route, or the command")
+    object_id: str | None
+    address: str | None
+    status: int
+    problem: str | None = Field(description="the code of the refusal; none of what was done")
+
+
+class AuditPage(Answer):
+    items: list[AuditRow]
+    next_cursor: str | None
 
 
 # --- health

@@ -16,6 +16,8 @@ from app.cli import (  # noqa: F401
     timing,
     finetune,
     outcomes,
+    keys,
+    audit,
     upkeep,
     reference,
 )

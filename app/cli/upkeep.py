@@ -1,4 +1,4 @@
-"""For whoever runs the service: keys, a move to another space, a check."""
+"""For whoever runs the service: a move to another space, a check."""
 
 from __future__ import annotations
 
@@ -12,66 +12,9 @@ from app.cli.options import (
     AsJson,
     DataDir,
 )
-from app.cli.root import app, keys_app
+from app.cli.root import app
 from app.cli.shared import open_database, print_json, require_extras, settings_of
 from app.settings import Settings
-
-
-@keys_app.command("create")
-def create_key(
-    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
-    tenant: Annotated[
-        str, typer.Option(help="Whose tasks it opens; `local` are those made without a key.")
-    ] = "local",
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make an API key. Its secret is shown once and kept nowhere."""
-    from app.store import keys
-
-    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
-        secret = keys.create_key(session, tenant, name)
-    if as_json:
-        print_json({"name": name, "tenant": tenant, "secret": secret})
-    else:
-        typer.echo(secret)
-
-
-@keys_app.command("list")
-def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
-    """List the API keys, without their secrets."""
-    from app.store import keys
-
-    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
-        found = [
-            {
-                "id": key.id,
-                "name": key.name,
-                "tenant": key.tenant,
-                "created_at": key.created_at.isoformat(timespec="seconds"),
-                "revoked_at": key.revoked_at and key.revoked_at.isoformat(timespec="seconds"),
-            }
-            for key in keys.list_keys(session)
-        ]
-    if as_json:
-        print_json({"items": found})
-    else:
-        terminal.out.print(terminal.keys_table(found))
-
-
-@keys_app.command("revoke")
-def revoke_key(
-    key_id: Annotated[str, typer.Argument(metavar="ID", help="Id in `task2vec keys list`.")],
-    data_dir: DataDir = None,
-    as_json: AsJson = False,
-) -> None:
-    """End an API key at once."""
-    from app.store import keys
-
-    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
-        keys.revoke_key(session, key_id)
-    if as_json:
-        print_json({"id": key_id, "revoked": True})
 
 
 @app.command()

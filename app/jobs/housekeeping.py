@@ -1,5 +1,5 @@
-"""What goes once its time is over: engine records, idempotency keys, expired tasks, answers about
-images, lost blobs, abandoned uploads, embeddings of a space that was left.
+"""What goes once its time is over: engine records, idempotency keys, the audit log, expired tasks,
+answers about images, lost blobs, abandoned uploads, embeddings of a space that was left.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sqlalchemy import select
 from app.settings import Settings
 from app.store import (
     archives,
+    audit,
     embeddings,
     finetunes,
     idempotency,
@@ -42,6 +43,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
     engine.forget_ended(now() - ENGINE_RETENTION)
     with database.session() as session:
         keys = idempotency.expire(session, settings.idempotency_retention_hours)
+        audit.expire(session, now() - timedelta(days=settings.audit_retention_days))
         embeddings.forget_graves(session, now() - GRAVE_RETENTION)
         predictions.expire(session, now() - PREDICTION_RETENTION)
         uploads.expire(session, now() - timedelta(seconds=UPLOAD_SECONDS))

@@ -11,9 +11,9 @@ from sqlalchemy import Select
 from sqlalchemy.orm import Session
 
 from app.errors import InvalidRequest
-from app.store.tables import Finetune, Job, Outcome, Task
+from app.store.tables import AuditEvent, Finetune, Job, Outcome, Task
 
-RowT = TypeVar("RowT", Task, Job, Outcome, Finetune)
+RowT = TypeVar("RowT", Task, Job, Outcome, Finetune, AuditEvent)
 
 
 def page(

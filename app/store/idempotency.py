@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -16,9 +16,12 @@ from app.store.tables import IdempotencyKey, now
 
 @dataclass(frozen=True, slots=True)
 class Answer:
+    """`told_once` stands in the body of the first answer, and is never kept."""
+
     status: int
     body: dict[str, Any]
     location: str | None = None
+    told_once: dict[str, Any] = field(default_factory=dict)
 
 
 def recall(session: Session, tenant: str, key: str, fingerprint: str) -> Answer | None:

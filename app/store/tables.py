@@ -25,6 +25,8 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
+from app.scopes import Scope
+
 PUBLIC = "public"  # the tenant of what ships with the service: everyone reads it, nobody changes it
 
 
@@ -379,16 +381,41 @@ class IdempotencyKey(Base):
 
 
 class ApiKey(Base):
-    """An API key: only its SHA-256 is kept."""
+    """An API key: its SHA-256 is kept, and how it begins."""
 
     __tablename__ = "api_keys"
 
     id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
     tenant: Mapped[str] = mapped_column(String(100))
     name: Mapped[str] = mapped_column(String(200))
+    scope: Mapped[Scope] = mapped_column(String(10))
     digest: Mapped[str] = mapped_column(String(64), unique=True)
+    prefix: Mapped[str] = mapped_column(String(20))  # "" of keys of before, until they are used
+    replaced_by: Mapped[str | None] = mapped_column(String(32))  # the key that rotation made
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+    expires_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    last_used_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # to the minute
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class AuditEvent(Base):
+    """What somebody changed, or was refused; in the commit of the change where there is one."""
+
+    __tablename__ = "audit_events"
+    __table_args__ = (
+        Index(None, "tenant", "seq"),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, default=now, index=True)
+    tenant: Mapped[str | None] = mapped_column(String(100))  # none of a stranger
+    actor: Mapped[str | None] = mapped_column(String(200))  # key:ID, oidc:SUBJECT, local, shell
+    action: Mapped[str] = mapped_column(String(200))  # method and route, or a command
+    object_id: Mapped[str | None] = mapped_column(String(200))
+    address: Mapped[str | None] = mapped_column(String(200))
+    status: Mapped[int] = mapped_column(Integer)
+    problem: Mapped[str | None] = mapped_column(String(100))  # why it was refused
 
 
 class CatalogueCard(Base):

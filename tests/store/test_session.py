@@ -132,6 +132,30 @@ def test_the_arrays_of_embeddings_move_with_their_table_and_back(url: str) -> No
     database.dispose()
 
 
+def test_keys_of_before_scopes_may_write_and_those_that_may_less_do_not_survive_the_way_back(
+    url: str,
+) -> None:
+    database, engine = Database(url), create_engine(url)
+    database.migrate(MIGRATIONS, "0016")
+    old = Table("api_keys", MetaData(), autoload_with=engine)
+    with engine.begin() as connection:
+        for name in ("laptop", "desk", "visitor"):
+            row = {"id": name, "tenant": "acme", "name": name, "digest": name}
+            connection.execute(old.insert().values(**row, created_at=now()))
+    database.migrate(MIGRATIONS, "0017")
+    new = Table("api_keys", MetaData(), autoload_with=engine)
+    with engine.begin() as connection:
+        found = connection.execute(select(new.c.scope, new.c.prefix, new.c.expires_at)).all()
+        assert set(found) == {("write", "", None)}
+        connection.execute(new.update().where(new.c.id == "visitor").values(scope="read"))
+        connection.execute(new.update().where(new.c.id == "desk").values(expires_at=now()))
+    database.migrate(MIGRATIONS, "-1")
+    with engine.connect() as connection:
+        assert connection.execute(select(old.c.id)).all() == [("laptop",)]
+    engine.dispose()
+    database.dispose()
+
+
 def test_a_raised_error_leaves_nothing_of_the_unit(database: Database) -> None:
     with pytest.raises(RuntimeError), database.session() as session:
         accept_task(session)

@@ -1,0 +1,151 @@
+"""API keys of the service whose data directory this is."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app import terminal
+from app.cli.options import AsJson, DataDir
+from app.cli.root import keys_app
+from app.cli.shared import open_database, print_json, settings_of
+from app.errors import InvalidRequest
+from app.scopes import Scope
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from app.store.tables import ApiKey
+
+_HOURS = {"h": 1, "d": 24, "w": 24 * 7}
+
+KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id in `task2vec keys list`.")]
+ExpiresIn = Annotated[
+    str | None,
+    typer.Option(metavar="90d|DATE", help="When it ends: in 12h, 90d, 4w, or on a date (UTC)."),
+]
+
+
+@keys_app.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
+    tenant: Annotated[
+        str, typer.Option(help="Whose tasks it opens; `local` are those made without a key.")
+    ] = "local",
+    scope: Annotated[
+        Scope, typer.Option(help="What it may do: write also reads, admin also manages keys.")
+    ] = "write",
+    expires_in: ExpiresIn = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make an API key. Its secret is shown once and kept nowhere."""
+    ends = _moment(expires_in)
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        secret = keys.create_key(session, tenant, name, scope=scope, expires_at=ends)
+        key = keys.find(session, secret)
+        _audit(session, key, "create")
+    _tell(key, secret, as_json=as_json)
+
+
+@keys_app.command("list")
+def list_keys(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List the API keys, without their secrets."""
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        found = [_facts(key) for key in keys.list_keys(session)]
+    if as_json:
+        print_json({"items": found})
+    else:
+        terminal.out.print(terminal.keys_table(found))
+
+
+@keys_app.command("rotate")
+def rotate_key(
+    key_id: KeyId,
+    overlap: Annotated[
+        str, typer.Option(metavar="24h", help="How long the old secret is valid yet; 0h: not.")
+    ] = "24h",
+    expires_in: ExpiresIn = None,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a key's successor: the same tenant, name, scope and lifetime, a new id and secret."""
+    span, ends = _span(overlap), _moment(expires_in)
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        old = keys.get_key(session, key_id)
+        secret = keys.rotate_key(session, old, overlap=span, expires_at=ends)
+        key = keys.find(session, secret)
+        _audit(session, key, "rotate")
+    _tell(key, secret, as_json=as_json)
+
+
+@keys_app.command("revoke")
+def revoke_key(key_id: KeyId, data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """End an API key at once."""
+    from app.store import keys
+
+    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+        key = keys.get_key(session, key_id)
+        keys.revoke_key(key)
+        _audit(session, key, "revoke")
+    if as_json:
+        print_json({"id": key_id, "revoked": True})
+
+
+def _audit(session: Session, key: ApiKey, what: str) -> None:
+    from app.store.tables import AuditEvent
+
+    action = f"task2vec keys {what}"
+    session.add(
+        AuditEvent(tenant=key.tenant, actor="shell", action=action, object_id=key.id, status=0)
+    )
+
+
+def _tell(key: ApiKey, secret: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({**_facts(key), "secret": secret})
+    else:
+        typer.echo(secret)
+
+
+def _facts(key: ApiKey) -> dict[str, Any]:
+    plain = ("id", "name", "tenant", "scope", "prefix", "replaced_by")
+    times = ("created_at", "expires_at", "last_used_at", "revoked_at")
+    return {
+        **{name: getattr(key, name) for name in plain},
+        **{name: _written(getattr(key, name)) for name in times},
+    }
+
+
+def _written(moment: datetime | None) -> str | None:
+    return moment.isoformat(timespec="seconds") if moment else None
+
+
+def _moment(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.now(UTC) + _span(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _span(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,5})([hdw])", text)
+    if found is None:
+        raise InvalidRequest(
+            "time-unreadable",
+            f"{text!r} is no time.",
+            "Write it as 12h, 90d or 4w; when a key ends, also as a date, 2027-01-31.",
+        )
+    return timedelta(hours=int(found[1]) * _HOURS[found[2]])
