@@ -21,6 +21,7 @@ def shared_directory(name: str) -> Path:
 
 
 VectorIndex = Literal["auto", "faiss", "pgvector"]
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 def _is_server(database_url: str) -> bool:
@@ -42,6 +43,10 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     auth: Literal["auto", "required"] = "auto"
+    oidc_issuer: str = ""
+    oidc_audience: str = Field("", validate_default=True)
+    oidc_tenant_claim: str = Field("tenant", min_length=1)
+    oidc_scopes_claim: str = Field("scope", min_length=1)
 
     probe: str = "tf_efficientnet_lite0"
     device: str = "auto"
@@ -103,6 +108,23 @@ class Settings(BaseSettings):
             raise ValueError("write it as https://HOST")
         return url
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_an_issuer(cls, url: str) -> str:
+        parts = urlsplit(url)
+        is_near = parts.scheme == "http" and parts.hostname in LOOPBACK
+        is_plain = bool(parts.hostname) and not (parts.query or parts.fragment or parts.username)
+        if url and not (is_plain and (parts.scheme == "https" or is_near)):
+            raise ValueError("write it as https://HOST/PATH, as the provider's tokens name it")
+        return url
+
+    @field_validator("oidc_audience")
+    @classmethod
+    def _is_named_with_the_issuer(cls, audience: str, info: ValidationInfo) -> str:
+        if info.data.get("oidc_issuer") and not audience:
+            raise ValueError("name whom the provider's tokens for this service are meant for")
+        return audience
+
     @field_validator("vector_index")
     @classmethod
     def _is_of_the_database(cls, choice: VectorIndex, info: ValidationInfo) -> VectorIndex:
@@ -141,4 +163,4 @@ class Settings(BaseSettings):
 
     @property
     def keys_required(self) -> bool:
-        return self.auth == "required" or self.host not in {"127.0.0.1", "::1", "localhost"}
+        return self.auth == "required" or self.host not in LOOPBACK

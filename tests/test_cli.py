@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -727,7 +728,34 @@ def test_the_database_is_migrated_without_serving_and_once_more_changes_nothing(
 
 def test_beyond_loopback_serve_refuses_to_start_without_a_key(tmp_path: Path) -> None:
     answer = task2vec("serve", "--no-worker", "--host", "0.0.0.0", "--data-dir", tmp_path)
-    assert_error(answer, 1, "0.0.0.0", "task2vec keys create")
+    assert_error(answer, 1, "0.0.0.0", "task2vec keys create", "TASK2VEC_OIDC_ISSUER")
+
+
+def test_beyond_loopback_a_provider_of_tokens_is_a_way_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TASK2VEC_OIDC_ISSUER", "https://provider.example")
+    monkeypatch.setenv("TASK2VEC_OIDC_AUDIENCE", "task2vec")
+    taken = socket.create_server(("0.0.0.0", 0))
+    where = ("--host", "0.0.0.0", "--port", taken.getsockname()[1], "--data-dir", tmp_path)
+    assert_error(task2vec("serve", "--no-worker", *where), 1, "Cannot listen")
+    taken.close()
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"ISSUER": "https://provider.example"}, "TASK2VEC_OIDC_AUDIENCE"),
+        ({"ISSUER": "http://provider.example", "AUDIENCE": "x"}, "TASK2VEC_OIDC_ISSUER"),
+        ({"ISSUER": "provider", "AUDIENCE": "x"}, "TASK2VEC_OIDC_ISSUER"),
+    ],
+)
+def test_a_provider_of_tokens_is_named_whole_and_reached_encrypted(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], named: str
+) -> None:
+    for name, value in settings.items():
+        monkeypatch.setenv(f"TASK2VEC_OIDC_{name}", value)
+    assert_error(task2vec("keys", "list"), 1, named)
 
 
 def test_a_revoked_key_does_not_open_the_door(tmp_path: Path) -> None:

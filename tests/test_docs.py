@@ -26,6 +26,8 @@ OF_EVERY_LIST = {"limit", "cursor", "format"}
 IN_WORDS = {
     "embedding_memory_mib": "half of what is free",
     "models_dir": "what ships",
+    "oidc_issuer": "none",
+    "oidc_audience": "none",
     "database_url": "SQLite in the data directory",
     "jobs_url": "with the database on PostgreSQL, else a file in the data directory",
     "blob_url": "`blobs/` in the data directory",

@@ -1,8 +1,9 @@
-"""Who asks, and whether they may: the owner of an API key, or `local` on a loopback server that
-needs none."""
+"""Who asks, and whether they may: the owner of an API key or of a provider's token, or `local` on a
+loopback server that needs none."""
 
 from __future__ import annotations
 
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
@@ -39,25 +40,28 @@ _bearer = HTTPBearer(auto_error=False, description="only where the server asks f
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` is `key:ID`, or `local`."""
+    """`name` is `key:ID`, `oidc:SUBJECT` or `local`; a token is valid `until` then."""
 
     tenant: str
     name: str
     scope: Scope | None
     key_id: str | None = None
+    until: float | None = None
 
     def require(self, needed: Scope) -> None:
         if not allows(self.scope, needed):
             raise Forbidden(
                 "scope-missing",
                 f"This needs the scope {needed!r}, and yours is {self.scope or 'none'}.",
-                f"Ask whoever runs the service for a key with the scope {needed!r}.",
+                f"Ask whoever runs the service for a key or role with the scope {needed!r}.",
             )
 
     def require_still_valid(self, session: Session) -> None:
-        """Unauthorised once the key was revoked or has ended: a stream may outlast it."""
+        """Unauthorised once key or token has ended: a stream may outlast it."""
         if self.key_id is not None:
             keys.require_valid(keys.get_key(session, self.key_id))
+        if self.until is not None and self.until < time.time():
+            raise Unauthorised("token-expired", "The time of this token is over.", "Get a new one.")
 
 
 def _caller(
@@ -72,9 +76,15 @@ def _caller(
     elif credentials is None:
         raise Unauthorised(
             "key-missing",
-            "This server answers only to API keys.",
+            "This server answers only to API keys"
+            + (" and to its provider's tokens." if reached.provider else "."),
             "Send `Authorization: Bearer t2v_...`; `task2vec keys create` makes one.",
         )
+    elif reached.provider and not credentials.credentials.startswith(keys.START):
+        bearer = reached.provider.read(credentials.credentials)
+        name = f"oidc:{bearer.subject}"
+        caller = Caller(bearer.tenant, name, bearer.scope, until=bearer.until)
+        request.state.caller = caller
     else:
         caller = _owner(request, reached, credentials.credentials, after)
     caller.require(_needed(request))

@@ -61,6 +61,7 @@ from app.api.schemas import (
     UploadAsked,
     VectorQuery,
 )
+from app.api.tokens import Provider
 from app.settings import Settings, shared_directory
 from app.store import cards, estimators, reference
 from app.store.blobs import open_blobs
@@ -184,6 +185,7 @@ def _lifespan(settings: Settings) -> Any:
                 open_blobs(settings.blobs_at, settings.blob_public_url),
                 open_indexes(settings.vector_index, settings.index_dir, database),
                 Estimators(estimators.shipped(settings.models_dir)),
+                _provider(settings),
             )
             log_event("api.started", reference_tasks_written=loaded)
             # Requests are served side by side. A search whose products ran on all cores would wait
@@ -194,6 +196,17 @@ def _lifespan(settings: Settings) -> Any:
             database.dispose()
 
     return lifespan
+
+
+def _provider(settings: Settings) -> Provider | None:
+    if not settings.oidc_issuer:
+        return None
+    return Provider(
+        settings.oidc_issuer,
+        settings.oidc_audience,
+        tenant_claim=settings.oidc_tenant_claim,
+        scopes_claim=settings.oidc_scopes_claim,
+    )
 
 
 def _describe(service: FastAPI, *, keys_required: bool) -> None:

@@ -24,7 +24,7 @@ from app.errors import NotFound, Task2VecError, Unavailable
 from app.telemetry import log_event
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY_AFTER_SECONDS = "1"
+_RETRY_AFTER_SECONDS = 1
 _TOLD_ERRORS = 20
 _TOLD_LETTERS = 300
 _METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
@@ -68,7 +68,8 @@ def _tell(error: Task2VecError) -> Response:
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status in (429, 503) or error.code == "idempotency-key-in-use":
-        headers["Retry-After"] = _RETRY_AFTER_SECONDS
+        seconds = error.extra.get("retry_after_seconds", _RETRY_AFTER_SECONDS)
+        headers["Retry-After"] = str(seconds)
     return respond(error.problem(), headers)
 
 

@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from sqlalchemy.orm import Session
 
 from app.api.deeds import deed
+from app.api.tokens import Provider
 from app.settings import Settings
 from app.store.blobs import BlobStore
 from app.store.estimators import Estimators
@@ -24,6 +25,7 @@ class Resources:
     blobs: BlobStore
     indexes: Indexes
     estimators: Estimators
+    provider: Provider | None  # of tokens
 
 
 async def resources(request: Request) -> Resources:

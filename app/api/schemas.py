@@ -906,7 +906,9 @@ class KeyPage(Answer):
 
 class AuditRow(Answer):
     at: datetime
-    actor: str | None = Field(description="`key:ID`, `local`, or `shell`: the command line's")
+    actor: str | None = Field(
+        description="`key:ID`, `oidc:SUBJECT`, `local`, or `shell`: the command line's"
+    )
     action: str = Field(description="method and route, or the command")
     object_id: str | None
     address: str | None

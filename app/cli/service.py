@@ -115,7 +115,7 @@ def worker(
 
 
 def _require_keys(settings: Settings) -> None:
-    if not settings.keys_required:
+    if not settings.keys_required or settings.oidc_issuer:
         return
 
     from app.store import keys
@@ -126,7 +126,8 @@ def _require_keys(settings: Settings) -> None:
         raise Conflict(
             "keys-required",
             f"Listening on {settings.host} asks for API keys, and there are none.",
-            "Make one with `task2vec keys create NAME`, or listen on 127.0.0.1.",
+            "Make one with `task2vec keys create NAME`, name a provider of tokens "
+            "(TASK2VEC_OIDC_ISSUER), or listen on 127.0.0.1.",
         )
 
 
