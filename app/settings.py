@@ -30,14 +30,18 @@ def _is_server(database_url: str) -> bool:
 
 class Settings(BaseSettings):
     model_config = SettingsConfigDict(
-        env_prefix="TASK2VEC_", env_parse_none_str="null", frozen=True, extra="forbid"
+        env_prefix="TASK2VEC_",
+        env_parse_none_str="null",
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,  # URLs hold passwords
     )
 
     data_dir: Path = Path("task2vec-data")
     models_dir: Path = Field(default_factory=lambda: shared_directory("models"))
-    database_url: str = ""
-    jobs_url: str = ""
-    blob_url: str = ""
+    database_url: str = Field("", repr=False)
+    jobs_url: str = Field("", repr=False)
+    blob_url: str = Field("", repr=False)
     blob_public_url: str = ""
 
     host: str = "127.0.0.1"
@@ -96,6 +100,8 @@ class Settings(BaseSettings):
     @classmethod
     def _is_a_blob_url(cls, url: str) -> str:
         parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise ValueError("leave keys out of it: they are read as the tools of AWS read them")
         on_disk = parts.scheme == "file" and not parts.netloc and parts.path.startswith("/")
         if url and not on_disk and not (parts.scheme == "s3" and parts.netloc):
             raise ValueError("write it as s3://BUCKET/PREFIX or file:///DIRECTORY")

@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.api.deeds import route_of
 from app.api.resources import Reached, Resources
 from app.errors import Forbidden, Unauthorised
 from app.scopes import Scope, allows
@@ -24,15 +25,15 @@ LOCAL = "local"
 # Host header is somebody's web page that made its own name resolve to 127.0.0.1.
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
 
-# What a route under /v1 needs where its method does not tell: to look is `read`, to change `write`.
-_NEEDED: dict[tuple[str, str], Scope] = {
-    ("POST", "/distances"): "read",
-    ("POST", "/neighbours"): "read",  # of an archive, which becomes a job, `write`
-    ("GET", "/keys"): "admin",
-    ("POST", "/keys"): "admin",
-    ("POST", "/keys/{key_id}/rotation"): "admin",
-    ("DELETE", "/keys/{key_id}"): "admin",
-    ("GET", "/audit"): "admin",
+# What a route needs where its method does not tell: to look is `read`, to change `write`.
+_NEEDED: dict[str, Scope] = {
+    "POST /v1/distances": "read",
+    "POST /v1/neighbours": "read",  # of an archive, which becomes a job, `write`
+    "GET /v1/keys": "admin",
+    "POST /v1/keys": "admin",
+    "POST /v1/keys/{key_id}/rotation": "admin",
+    "DELETE /v1/keys/{key_id}": "admin",
+    "GET /v1/audit": "admin",
 }
 
 _bearer = HTTPBearer(auto_error=False, description="only where the server asks for keys")
@@ -118,7 +119,7 @@ def _see(reached: Resources, secret: str) -> None:
 
 def _needed(request: Request) -> Scope:
     of_method: Scope = "read" if request.method == "GET" else "write"
-    return _NEEDED.get((request.method, request.scope["route"].path), of_method)
+    return _NEEDED.get(route_of(request), of_method)
 
 
 def _refuse_other_origins(request: Request) -> None:

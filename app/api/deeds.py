@@ -18,6 +18,12 @@ STRANGERS_A_MINUTE = 20
 _CHARACTERS = 200
 
 
+def route_of(request: Request) -> str:
+    """Method and template, as docs/reference.md writes them."""
+    prefix = "/v1" if request.url.path.startswith("/v1/") else ""  # routers know only their part
+    return f"{request.method} {prefix}{request.scope['route'].path}"
+
+
 def deed(
     request: Request, status: int, made: str | None = None, problem: str | None = None
 ) -> AuditEvent:
@@ -27,7 +33,7 @@ def deed(
     return AuditEvent(
         tenant=caller and caller.tenant,
         actor=caller and _written(caller.name),
-        action=f"{request.method} /v1{request.scope['route'].path}",
+        action=route_of(request),
         object_id=named and _written(named),
         address=request.client and _written(request.client.host),
         status=status,

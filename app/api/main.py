@@ -43,6 +43,7 @@ from app.api import (
 from app.api.auth import LOOPBACK_HOSTS, REQUIRED
 from app.api.deeds import Refusals
 from app.api.resources import Resources
+from app.api.safety import SafetyHeaders
 from app.api.schemas import (
     ArchiveQuery,
     CandidateAsked,
@@ -160,11 +161,15 @@ def _under_v1(*routers: APIRouter) -> APIRouter:
 
 
 def _middleware(settings: Settings) -> list[Middleware]:
-    if settings.keys_required:
-        return [Middleware(metrics.TimedRequests), Middleware(problems.PlainTextErrors)]
-    return [
+    always = [
         Middleware(metrics.TimedRequests),
+        Middleware(SafetyHeaders),
         Middleware(problems.PlainTextErrors),
+    ]
+    if settings.keys_required:
+        return always
+    return [
+        *always,
         Middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_HOSTS, www_redirect=False),
     ]
 

@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.api import safety
 from app.errors import NotFound, Task2VecError, Unavailable
 from app.telemetry import log_event
 
@@ -185,7 +186,7 @@ async def _unexpected(request: Request, error: Exception) -> Response:
         path=request.url.path,
         error=repr(error),
     )
-    return respond(
+    answer = respond(
         {
             "type": "/problems/internal-error",
             "title": "Internal error",
@@ -194,6 +195,8 @@ async def _unexpected(request: Request, error: Exception) -> Response:
             "remedy": "Try again; if it stays, tell the operator the time and path of the request.",
         }
     )
+    safety.add(answer.headers, request.scope)  # this one leaves beside the middleware
+    return answer
 
 
 HANDLERS: dict[int | type[Exception], Any] = {

@@ -117,13 +117,16 @@ def _create_engine(url: str, *, foreign_keys: bool = True) -> Engine:
         return create_engine(
             parsed,
             connect_args=patience,
+            hide_parameters=True,
             pool_pre_ping=True,
             pool_size=half,
             max_overflow=half,
         )
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, pool_size=POOLED_CONNECTIONS, max_overflow=-1)
+    engine = create_engine(
+        parsed, hide_parameters=True, pool_size=POOLED_CONNECTIONS, max_overflow=-1
+    )
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _record: Any) -> None:

@@ -225,6 +225,58 @@ def test_the_pages_about_the_service_ask_for_no_key(serve: Callable[..., Service
         assert service.client.get(address).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/v1/tasks", 200),
+        ("/v1/nothing", 404),
+        ("/v1/tasks?page=2", 422),
+        ("/v1/probes", 500),
+        ("/healthz", 200),
+        ("/docs", 200),
+        ("/docs/assets/swagger-ui.css", 200),
+    ],
+)
+def test_every_answer_says_how_browsers_are_to_take_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch, path: str, status: int
+) -> None:
+    monkeypatch.setattr(cards, "list_cards", Mock(side_effect=RuntimeError))
+    answer = service.client.get(path)
+    assert answer.status_code == status
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert "camera=()" in answer.headers["permissions-policy"]
+    policy = answer.headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in policy
+    assert policy.startswith("default-src 'self'" if path == "/docs" else "default-src 'none'")
+    assert answer.headers.get("cache-control") == ("no-store" if "/v1" in path else None)
+    assert "strict-transport-security" not in answer.headers
+
+
+def test_a_host_that_is_refused_and_a_body_too_large_are_answered_no_less_carefully(
+    service: Service,
+) -> None:
+    far = service.client.get("/v1/tasks", headers={"host": "rebound.example"})
+    large = service.client.post("/v1/distances", content=b" " * (2**20 + 1))
+    assert (far.status_code, large.status_code) == (400, 413)
+    for answer in (far, large):
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_behind_https_browsers_are_told_to_stay_there(service: Service) -> None:
+    answer = service.client.get("https://localhost/v1/tasks")
+    assert answer.headers["strict-transport-security"].startswith("max-age=")
+
+
+def test_events_are_kept_by_nobody(service: Service) -> None:
+    accepted = service.send().json()
+    service.client.delete(f"/v1/jobs/{accepted['job_id']}")
+    answer = service.client.get(f"/v1/jobs/{accepted['job_id']}/events")
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.headers["cache-control"] == "no-store"
+
+
 COUNT_THREADS = """
 import sys
 from pathlib import Path
