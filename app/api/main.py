@@ -153,7 +153,7 @@ def _under_v1(*routers: APIRouter) -> APIRouter:
     under = APIRouter(
         prefix="/v1",
         dependencies=[REQUIRED, Depends(queries.refuse_unknown)],
-        responses=problems.problems(400, 401, 403, 422),
+        responses=problems.problems(400, 401, 403, 422, 503),
     )
     for router in routers:
         under.include_router(router)

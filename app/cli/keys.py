@@ -11,13 +11,11 @@ import typer
 from app import terminal
 from app.cli.options import AsJson, DataDir
 from app.cli.root import keys_app
-from app.cli.shared import open_database, print_json, settings_of
+from app.cli.shared import open_database, print_json, settings_of, write_down
 from app.errors import InvalidRequest
 from app.scopes import Scope
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from app.store.tables import ApiKey
 
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
@@ -49,7 +47,7 @@ def create_key(
     with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
         secret = keys.create_key(session, tenant, name, scope=scope, expires_at=ends)
         key = keys.find(session, secret)
-        _audit(session, key, "create")
+        write_down(session, "keys create", key.id, key.tenant)
     _tell(key, secret, as_json=as_json)
 
 
@@ -84,7 +82,7 @@ def rotate_key(
         old = keys.get_key(session, key_id)
         secret = keys.rotate_key(session, old, overlap=span, expires_at=ends)
         key = keys.find(session, secret)
-        _audit(session, key, "rotate")
+        write_down(session, "keys rotate", key.id, key.tenant)
     _tell(key, secret, as_json=as_json)
 
 
@@ -96,18 +94,9 @@ def revoke_key(key_id: KeyId, data_dir: DataDir = None, as_json: AsJson = False)
     with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
         key = keys.get_key(session, key_id)
         keys.revoke_key(key)
-        _audit(session, key, "revoke")
+        write_down(session, "keys revoke", key.id, key.tenant)
     if as_json:
         print_json({"id": key_id, "revoked": True})
-
-
-def _audit(session: Session, key: ApiKey, what: str) -> None:
-    from app.store.tables import AuditEvent
-
-    action = f"task2vec keys {what}"
-    session.add(
-        AuditEvent(tenant=key.tenant, actor="shell", action=action, object_id=key.id, status=0)
-    )
 
 
 def _tell(key: ApiKey, secret: str, *, as_json: bool) -> None:

@@ -1,4 +1,5 @@
-"""What several commands do: print JSON, read settings, open the database, ask for extras."""
+"""What several commands do: print JSON, read settings, open the database, write in its audit log,
+ask for extras."""
 
 from __future__ import annotations
 
@@ -16,6 +17,8 @@ from app.errors import InvalidRequest, Unavailable
 from app.settings import Settings, shared_directory
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from app.store.session import Database
 
 # What each extra of pyproject.toml brings, by the names it is imported under.
@@ -74,3 +77,13 @@ def open_database(settings: Settings) -> Iterator[Database]:
         yield database
     finally:
         database.dispose()
+
+
+def write_down(session: Session, command: str, object_id: str, tenant: str | None = None) -> None:
+    """In the audit log, in the commit of what was done; without a tenant it was done to all."""
+    from app.store.tables import AuditEvent
+
+    action = f"task2vec {command}"
+    session.add(
+        AuditEvent(tenant=tenant, actor="shell", action=action, object_id=object_id, status=0)
+    )

@@ -13,7 +13,7 @@ from app.cli.options import (
     DataDir,
 )
 from app.cli.root import app
-from app.cli.shared import open_database, print_json, require_extras, settings_of
+from app.cli.shared import open_database, print_json, require_extras, settings_of, write_down
 from app.settings import Settings
 
 
@@ -81,6 +81,7 @@ def _begin_move(settings: Settings) -> dict[str, Any]:
     with open_database(settings) as database, database.session() as session:
         blobs = open_blobs(settings.blobs_at)
         begun = reindex.begin(session, blobs, target.card.name, target.space_id)
+        write_down(session, "reindex", target.space_id)
         found = spaces.count_tasks(session)
     library_tasks = sum(count.library_tasks for count in found if count.space_id == target.space_id)
     return {

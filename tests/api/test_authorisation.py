@@ -19,7 +19,7 @@ from app.jobs.atlas import refresh
 from app.scopes import SCOPES, allows
 from app.settings import Settings
 from app.store import keys
-from app.store.tables import AuditEvent, now
+from app.store.tables import AuditEvent, Base, now
 from tests.api.conftest import (
     ARCHIVE,
     LIBRARY_SPACE,
@@ -29,6 +29,8 @@ from tests.api.conftest import (
 )
 from tests.api.runs import ask, ended, names_of
 from tests.api.test_predictions import SINGLE, answered
+from tests.conftest import asked_for
+from tests.engines import EMBEDDED, SERVERS, Engines, emptied, unused
 
 FILES = {"archive": ("animals.zip", ARCHIVE, "application/zip")}
 TIME = {"low": 0.5, "typical": 0.6, "high": 0.7}
@@ -200,15 +202,36 @@ OPEN = {
     *("GET /healthz", "GET /readyz", "GET /metrics"),
     *("GET /openapi.json", "GET /docs", "GET /redoc", "/docs/assets"),
 }
+# Lists in which everybody finds the same.
+SHARED = {"GET /v1/estimator", "GET /v1/recipes", "GET /v1/probes", "GET /v1/timings"}
 # That look, and change nothing, though they are no GET.
 LOOKING = {"POST /v1/neighbours", "POST /v1/distances"}
 
 
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "world" in metafunc.fixturenames:
+        asked = metafunc.config.getoption("--engines")
+        engines = asked_for(metafunc.config, (EMBEDDED, SERVERS)) if asked else [EMBEDDED]
+        metafunc.parametrize("world", engines, indirect=True, scope="module")
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, models_dir: Path
+) -> Iterator[World]:
     directory = tmp_path_factory.mktemp("authorisation")
-    settings = Settings(data_dir=directory, models_dir=models_dir, auth="required")
-    app = create_app(settings.model_copy(update={"poll_interval_seconds": 0.01}))
+    engines = Engines.embedded(directory)
+    if request.param == SERVERS:
+        postgresql, s3 = (request.getfixturevalue(name) for name in ("postgresql", "s3"))
+        engines = Engines(SERVERS, emptied(postgresql), unused(s3))
+    settings = Settings(
+        **engines.settings,
+        data_dir=directory / "data",
+        models_dir=models_dir,
+        auth="required",
+        poll_interval_seconds=0.01,
+    )
+    app = create_app(settings)
     with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         service = Service(client, app.state.resources)
         world = World(service, {})
@@ -308,10 +331,18 @@ def test_a_route_answers_those_who_may_and_nobody_else(world: World, name: str) 
                 assert [(row.action, row.status, row.tenant, row.problem) for row in written] == (
                     [(name, answer.status_code, tenant, None)] if changes else []
                 )
+                if tenant == "local" and name not in SHARED and method == "GET":
+                    assert _tells_own(world, answer)
                 if tenant == "bob" and route.theirs is NAMED:
                     assert {row["actor"] for row in answer.json()["items"]} <= world.of_bob
                 elif tenant == "bob":
                     _assert_nothing_of_theirs(world, answer, sent=route.asked(world))
+
+
+def _tells_own(world: World, answer: Any) -> bool:
+    """What nobody else may find, so that not finding it says something."""
+    own = [value for name, value in world.ids.items() if name not in ("candidate", "file")]
+    return any(value in answer.text for value in (*own, "own-", "weights", "event: "))
 
 
 def _assert_nothing_of_theirs(world: World, answer: Any, sent: dict[str, Any]) -> None:
@@ -377,8 +408,9 @@ def test_the_secret_of_a_key_is_told_once_and_kept_nowhere(world: World) -> None
     assert again.headers["idempotency-replayed"] == "true"
     secret = first.pop("secret")
     assert again.json() == first
-    for path in world.service.resources.settings.data_dir.glob("*.sqlite*"):
-        assert secret.encode() not in path.read_bytes(), path
+    with world.service.resources.database.session(read_only=True) as session:
+        for table in Base.metadata.sorted_tables:
+            assert secret not in repr(session.execute(select(table)).all()), table
     found = world.ask("GET", "/v1/keys", "local admin", params={"prefix": secret[:12]}).json()
     assert [key["id"] for key in found["items"]] == [first["id"]]
 

@@ -21,7 +21,7 @@ from app.settings import Settings
 from app.store import archives, embeddings, jobs, tasks, workers
 from app.store.blobs import BlobStore
 from app.store.session import Database
-from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, Worker, now
+from app.store.tables import PUBLIC, AuditEvent, Embedding, Job, Outbox, Task, Worker, now
 from tests.jobs.conftest import PROBE, TENANT
 from tests.store.samples import make_embedding, ready_task
 
@@ -172,6 +172,18 @@ def test_housekeeping_spares_a_blob_that_a_task_takes_up_meanwhile(
     monkeypatch.setattr(archives, "orphans", orphans)
     housekeep(settings, database, blobs, FakeEngine())
     assert blobs.stored() == [taken.sha256]
+
+
+def test_housekeeping_forgets_what_the_audit_log_has_kept_long_enough(
+    database: Database, blobs: BlobStore, settings: Settings
+) -> None:
+    with database.session() as session:
+        for days in (settings.audit_retention_days + 1, settings.audit_retention_days - 1):
+            at = now() - timedelta(days=days)
+            session.add(AuditEvent(at=at, action=f"{days}", status=200))
+    housekeep(settings, database, blobs, FakeEngine())
+    with database.session(read_only=True) as session:
+        assert session.scalars(select(AuditEvent.action)).all() == ["364.0"]
 
 
 def test_jobs_to_be_tried_again_are_looked_for_more_often_than_the_house_is_kept(
