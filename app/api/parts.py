@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
+from app.api.deeds import deed
 from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached, Resources, Writing
@@ -71,6 +72,7 @@ def post_upload(
         multipart = incoming.begin(upload_id)
         with reached.database.session() as session:
             row = store.create(session, tenant, upload_id, described, multipart)
+            session.add(deed(post.request, 201, upload_id))
         missing = _missing(incoming, row)
     answer = _answer(incoming, row, missing)
     return JSONResponse(

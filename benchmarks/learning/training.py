@@ -63,7 +63,7 @@ def learn(
     `device`      a GPU computes in bf16, by autocast
     """
     torch.manual_seed(seed)
-    model = network(data.kinds).to(device, memory_format=torch.channels_last)
+    model = network(data.kinds).to(device).to(memory_format=torch.channels_last)
     optimiser = torch.optim.SGD(
         model.parameters(), LEARNING_RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY
     )

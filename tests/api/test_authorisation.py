@@ -20,6 +20,7 @@ from app.scopes import SCOPES, allows
 from app.settings import Settings
 from app.store import keys
 from app.store.tables import AuditEvent, Base, now
+from tests.api import test_parts as parts
 from tests.api.conftest import (
     ARCHIVE,
     LIBRARY_SPACE,
@@ -81,6 +82,17 @@ class World:
     def a_key(self) -> dict[str, str]:
         return {"key_id": self.service.client.post("/v1/keys", json={"name": "x"}).json()["id"]}
 
+    def an_upload(self, *, whole: bool = False) -> dict[str, str]:
+        if self.service.resources.blobs.incoming is None:
+            return {"upload_id": "0" * 32}
+        begun = parts.begin(self.service, ARCHIVE, name=self.new_name())
+        if whole:
+            parts.put(begun, ARCHIVE)
+        return {"upload_id": begun["id"]}
+
+    def offers(self, name: str) -> bool:
+        return name not in OF_A_BUCKET or self.service.resources.blobs.incoming is not None
+
     def card(self, kind: str, name: str | None = None) -> dict[str, Any]:
         shipped: dict[str, Any] = self.service.client.get(f"/v1/{kind}").json()["items"][0]
         return shipped | {"name": name or self.new_name()}
@@ -117,6 +129,14 @@ def vector(_: World) -> dict[str, Any]:
 # names is not there for others.
 MATRIX = {
     "POST /v1/tasks": Route("write", EMPTY, lambda w: {"files": FILES}),
+    "POST /v1/uploads": Route(
+        "write", EMPTY, lambda w: {"json": parts.asked(ARCHIVE, name=w.new_name())}
+    ),
+    "GET /v1/uploads/{upload_id}": Route("read", HIDDEN, fresh=World.an_upload),
+    "POST /v1/uploads/{upload_id}/complete": Route(
+        "write", HIDDEN, fresh=lambda w: w.an_upload(whole=True)
+    ),
+    "DELETE /v1/uploads/{upload_id}": Route("write", HIDDEN, fresh=World.an_upload),
     "GET /v1/tasks": Route("read", EMPTY),
     "GET /v1/tasks/{task_id}": Route("read", HIDDEN),
     "PATCH /v1/tasks/{task_id}": Route("write", HIDDEN, body(tags=["fur"])),
@@ -202,6 +222,8 @@ OPEN = {
     *("GET /healthz", "GET /readyz", "GET /metrics"),
     *("GET /openapi.json", "GET /docs", "GET /redoc", "/docs/assets"),
 }
+# Refused to everybody where archives lie on a disk.
+OF_A_BUCKET = {name for name in MATRIX if "/v1/uploads" in name}
 # Lists in which everybody finds the same.
 SHARED = {"GET /v1/estimator", "GET /v1/recipes", "GET /v1/probes", "GET /v1/timings"}
 # That look, and change nothing, though they are no GET.
@@ -322,6 +344,9 @@ def test_a_route_answers_those_who_may_and_nobody_else(world: World, name: str) 
                 assert_problem(answer, 403, "scope-missing")
                 assert [(row.tenant, row.problem) for row in written] == [(tenant, "scope-missing")]
                 assert written[0].action == name
+            elif not world.offers(name):
+                assert_problem(answer, 409, "uploads-not-offered")
+                assert written == []
             elif tenant == "bob" and route.theirs is HIDDEN:
                 assert answer.status_code == 404, answer.text
                 assert written == []
@@ -342,7 +367,7 @@ def test_a_route_answers_those_who_may_and_nobody_else(world: World, name: str) 
 def _tells_own(world: World, answer: Any) -> bool:
     """What nobody else may find, so that not finding it says something."""
     own = [value for name, value in world.ids.items() if name not in ("candidate", "file")]
-    return any(value in answer.text for value in (*own, "own-", "weights", "event: "))
+    return any(value in answer.text for value in (*own, "own-", "weights", "event: ", "missing"))
 
 
 def _assert_nothing_of_theirs(world: World, answer: Any, sent: dict[str, Any]) -> None:

@@ -136,13 +136,13 @@ def test_keys_of_before_scopes_may_write_and_those_that_may_less_do_not_survive_
     url: str,
 ) -> None:
     database, engine = Database(url), create_engine(url)
-    database.migrate(MIGRATIONS, "0016")
+    database.migrate(MIGRATIONS, "0018")
     old = Table("api_keys", MetaData(), autoload_with=engine)
     with engine.begin() as connection:
         for name in ("laptop", "desk", "visitor"):
             row = {"id": name, "tenant": "acme", "name": name, "digest": name}
             connection.execute(old.insert().values(**row, created_at=now()))
-    database.migrate(MIGRATIONS, "0017")
+    database.migrate(MIGRATIONS, "0019")
     new = Table("api_keys", MetaData(), autoload_with=engine)
     with engine.begin() as connection:
         found = connection.execute(select(new.c.scope, new.c.prefix, new.c.expires_at)).all()
