@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     atlas_interval_seconds: float = Field(60.0, ge=0)
     recalibration_interval_seconds: float = Field(5.0, ge=0)
     max_job_attempts: int = Field(3, ge=1)
+    max_tenant_jobs: int | None = Field(None, ge=1, description="at work at a time, of each queue")
+    small_archive_bytes: int = Field(64 * 2**20, ge=0)
     poll_interval_seconds: float = Field(0.1, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)
     audit_retention_days: float = Field(365.0, gt=0, le=36_500)

@@ -22,6 +22,7 @@ from app.errors import NotFound, Unauthorised
 from app.store import embeddings, predictions
 from app.store import jobs as store
 from app.store.tables import Job, now
+from app.store.turns import priority_of
 
 router = APIRouter(tags=["jobs"])
 
@@ -146,6 +147,7 @@ def _gone(last: JobProgress) -> JobProgress:
 def _progress(job: Job) -> JobProgress:
     return JobProgress(
         state=job.state,
+        priority=priority_of(job),
         phase=job.phase,
         done=job.done,
         total=job.total,
@@ -161,6 +163,7 @@ def _answer(job: Job, result: NeighboursAnswer | None = None) -> JobAnswer:
         kind=job.kind,
         task_id=job.task.id,
         state=job.state,
+        priority=priority_of(job),
         phase=job.phase,
         done=job.done,
         total=job.total,

@@ -156,6 +156,7 @@ def _accept_query(
             label_kind=asked.label_kind,
             probe=probe,
             archive=archive,
+            priority="high",
         )
         task.expires_at = now() + timedelta(hours=UNKEPT_HOURS)
         archives.require_kept(session, reached.blobs, archive.sha256)

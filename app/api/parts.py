@@ -19,7 +19,7 @@ from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached, Resources, Writing
 from app.api.schemas import Accepted, PartAddress, UploadAnswer, UploadAsked
-from app.api.tasks import accept_task, probe_of
+from app.api.tasks import accept_task, priority_of, probe_of
 from app.api.uploads import forget_unneeded
 from app.embedding.archive import inspect_archive
 from app.errors import (
@@ -60,6 +60,7 @@ def post_upload(
     """Asked for again in the same words, one that was not completed goes on."""
     incoming = _incoming(reached)
     _require_fitting(asked, reached.settings.max_upload_bytes)
+    priority_of(reached, asked.size_bytes, asked.priority)
     post.claim(reached, asked.model_dump_json())
     described = asked.model_dump(mode="json")
     with reached.database.session(read_only=True) as session:

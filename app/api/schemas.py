@@ -23,6 +23,7 @@ from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 from app.scopes import Scope
+from app.store.turns import Priority
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -87,6 +88,11 @@ class TaskMetadata(Body):
     tags: list[Tag] = Field([], max_length=50)
     label_kind: LabelKindAsked = "auto"
     probe: CardRef | None = Field(None, description="none: the probe the service is set to")
+    priority: Priority | None = Field(
+        None,
+        description="among your own jobs; `high` is for small archives. None: `normal`, and `low` "
+        "where the archive is large",
+    )
 
 
 class UploadAsked(TaskMetadata):
@@ -559,6 +565,7 @@ class JobAnswer(Answer):
     kind: str
     task_id: str
     state: JobState
+    priority: Priority
     phase: str
     done: int
     total: int

@@ -39,7 +39,7 @@ from app.api.uploads import (
     upload_body,
 )
 from app.catalogue import ProbeCard
-from app.errors import Conflict, NotFound
+from app.errors import Conflict, InvalidRequest, NotFound
 from app.sources import require_allowed
 from app.store import archives, cards, embeddings
 from app.store import tasks as store
@@ -47,6 +47,7 @@ from app.store.blobs import Blob
 from app.store.idempotency import Answer
 from app.store.jobs import ASIDE
 from app.store.tables import PUBLIC, Job, Task
+from app.store.turns import Priority
 
 router = APIRouter(tags=["tasks"])
 uploads = APIRouter(tags=["tasks"])
@@ -106,7 +107,8 @@ def post_images(
 
     def accept() -> Answer:
         task = store.get_own_task(session, tenant, task_id)
-        job = store.add_images(session, task, archive)
+        priority = priority_of(reached, archive.size_bytes)
+        job = store.add_images(session, task, archive, priority)
         return _accepted(reached, session, archive, task, job)
 
     return post.once(session, accept, sent.fingerprint)
@@ -229,6 +231,7 @@ def accept_task(
         probe=probe_of(reached, session, tenant, asked),
         archive=archive,
         source=source,
+        priority=priority_of(reached, archive and archive.size_bytes, asked.priority),
     )
     return _accepted(reached, session, archive, task, job)
 
@@ -246,6 +249,22 @@ def _accepted(
     if archive is not None:
         archives.require_kept(session, reached.blobs, archive.sha256)
     return Answer(202, Accepted(id=task.id, job_id=job.id).model_dump(), f"/v1/tasks/{task.id}")
+
+
+def priority_of(
+    reached: Resources, size_bytes: int | None, asked: Priority | None = None
+) -> Priority:
+    """As asked; where nobody asks, what is small does not wait for what is large. Nobody knows yet
+    how large a source is."""
+    most = reached.settings.small_archive_bytes
+    is_small = size_bytes is not None and size_bytes <= most
+    if asked == "high" and not is_small:
+        raise InvalidRequest(
+            "priority-not-allowed",
+            f"Only an archive of at most {most:,} bytes may have the priority `high`.",
+            "Leave `priority` out, or send fewer images.",
+        )
+    return asked or ("normal" if is_small or size_bytes is None else "low")
 
 
 def _name_of(address: str) -> str:

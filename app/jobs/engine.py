@@ -19,17 +19,13 @@ from dbos import (
 )
 from sqlalchemy import make_url
 
-from app.store.jobs import FINETUNE, SCORE
+from app.store.turns import QUEUES, queue_of
 
 Work = Callable[[str], None]
 
 JOB_CONTRACT = "1"
 """What a pending job means to the code that resumes it: a deploy that changed it orphans them."""
 
-_QUEUE = "jobs"
-_QUEUES = {FINETUNE: "long-jobs", SCORE: "scores"}
-"""By kind of job, where it is not _QUEUE: what takes hours holds up nothing that takes minutes, and
-neither what takes seconds."""
 _ENDED = [
     WorkflowStatusString.SUCCESS.value,
     WorkflowStatusString.ERROR.value,
@@ -96,7 +92,7 @@ class DbosEngine:
 
         self._workflow = run_job
         DBOS.launch()
-        for queue in (_QUEUE, *_QUEUES.values()):
+        for queue in QUEUES:
             DBOS.register_queue(
                 queue, worker_concurrency=1, polling_interval_sec=self._poll_interval_seconds
             )
@@ -109,7 +105,7 @@ class DbosEngine:
             # The caller's row says unfinished, so that end was never applied: begin anew.
             DBOS.delete_workflow(job_id)
         with SetWorkflowID(job_id):
-            DBOS.enqueue_workflow(_QUEUES.get(kind, _QUEUE), self._workflow, job_id)
+            DBOS.enqueue_workflow(queue_of(kind), self._workflow, job_id)
 
     def take_over(self, executor_ids: Sequence[str]) -> None:
         # Of the server that DBOS has for its own console, which nobody is to run for this. Several

@@ -34,7 +34,8 @@ from app.store import archives, finetunes, jobs, predictions, tallies
 from app.store.archives import GONE
 from app.store.blobs import NO_SPACE, UNAVAILABLE
 from app.store.intake import Intake
-from app.store.jobs import ASIDE, FINETUNE, PREDICT, SCORE, EndState, Start
+from app.store.jobs import ASIDE, PREDICT, EndState, Start
+from app.store.turns import FINETUNE, SCORE
 from app.telemetry import log_event
 
 REFUSALS = (Refused, TooLarge, UnsupportedMedia, Forbidden)

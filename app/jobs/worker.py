@@ -27,7 +27,7 @@ from app.jobs.adopt import adopt_runs
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
-from app.store import estimators, jobs, workers
+from app.store import estimators, jobs, turns, workers
 from app.store.blobs import BlobStore, open_blobs
 from app.store.indexes import open_indexes
 from app.store.session import Database
@@ -45,7 +45,6 @@ LEASE_SECONDS = 10.0  # so long may a worker be silent before others take its jo
 LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
 RECONCILE_SECONDS = 60.0  # so long does a job wait that is to be tried again
 HOUSEKEEPING_SECONDS = 3600.0
-DISPATCH_AT_ONCE = 20
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 
@@ -140,7 +139,9 @@ def _work(settings: Settings, device: str, database: Database) -> None:
 
     _in_background(stopping, settings, database)
 
-    _dispatch_until(stopping, settings, database, blobs, engine, worker_id)
+    _dispatch_until(
+        stopping, settings, database, blobs, engine, worker_id, place_free=at_work.one_ended
+    )
 
     in_order = at_work.wait_until_none(settings.shutdown_grace_seconds)
     engine.stop()
@@ -172,6 +173,7 @@ def _dispatch_until(
     blobs: BlobStore,
     engine: Engine,
     worker_id: str,
+    place_free: threading.Event,
 ) -> None:
     reconcile_at = clean_at = look_at = beat_at = time.monotonic()
     while not stopping.is_set():
@@ -180,7 +182,7 @@ def _dispatch_until(
             if time.monotonic() >= beat_at:
                 beat_at = time.monotonic() + HEARTBEAT_SECONDS
                 alive.beat(settings.data_dir)
-            dispatch(database, engine)
+            dispatch(database, engine, settings.max_tenant_jobs)
             if time.monotonic() >= reconcile_at:
                 reconcile_at = time.monotonic() + RECONCILE_SECONDS
                 reconcile(database, engine)
@@ -195,7 +197,8 @@ def _dispatch_until(
             log_event("worker.dispatch_failed", level=logging.ERROR, exc_info=True)
             pause_seconds = PAUSE_AFTER_ERROR_SECONDS
             look_at = time.monotonic() + LEASE_SECONDS  # the others could not beat either
-        stopping.wait(pause_seconds)
+        if place_free.wait(pause_seconds):
+            place_free.clear()
 
 
 def _in_background(stopping: threading.Event, settings: Settings, database: Database) -> None:
@@ -241,25 +244,25 @@ def _repeat_until(
             log_event(f"{name}.failed", level=logging.ERROR, exc_info=True)
 
 
-def dispatch(database: Database, engine: Engine) -> None:
-    """Hands accepted jobs to the engine, then forgets that it had to.
+def dispatch(database: Database, engine: Engine, most_of_a_tenant: int | None = None) -> None:
+    """Hands the engine the jobs whose turn it is, then writes down that it did.
 
     In this order: after a crash in between, the engine is handed a job that it knows already.
-    Where there are none, and none is unfinished, one of the background gets its turn.
+    Where nobody waits, and nothing is unfinished, a job of the background gets its turn.
     """
     with database.session(read_only=True) as session:
         accepted = session.scalar(select(Outbox.seq).limit(1)) is not None
         background = None if accepted else jobs.next_in_background(session)
+        places = max(1, len(workers.alive(session, LEASE_SECONDS)))
+        due = accepted and turns.is_one_due(session, places, most_of_a_tenant)
     if background is not None:
         engine.enqueue(background, REINDEX)
-    if not accepted:
+    if not due:
         return  # as nearly always: the write lock is not worth asking for
     with database.session() as session:
-        rows = jobs.take_outbox(session, DISPATCH_AT_ONCE)
-        for job in jobs.accepted(session, rows):
+        for job in turns.take(session, places, most_of_a_tenant):
             engine.enqueue(job.id, job.kind)
             tracing.waited("outbox", job.traceparent, job.created_at)
-        jobs.delete_outbox(session, rows)
 
 
 def take_over(database: Database, engine: Engine, own_id: str) -> None:
@@ -282,6 +285,7 @@ class _AtWork:
     """How many jobs are: one of each of the engine's queues at most."""
 
     def __init__(self) -> None:
+        self.one_ended = threading.Event()
         self._count = 0
         self._changed = threading.Condition()
 
@@ -293,6 +297,7 @@ class _AtWork:
         with self._changed:
             self._count -= 1
             self._changed.notify_all()
+        self.one_ended.set()
 
     def wait_until_none(self, seconds: float) -> bool:
         with self._changed:

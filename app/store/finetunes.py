@@ -13,10 +13,10 @@ from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.errors import NotFound
 from app.store import cards, cursors, jobs, outcomes
 from app.store.blobs import Blob
-from app.store.jobs import FINETUNE
 from app.store.outcomes import Run
 from app.store.spaces import UNFINISHED
 from app.store.tables import Finetune, FinetuneFile, Job, Task
+from app.store.turns import FINETUNE
 
 CHECKPOINT = "checkpoint"
 """Name of the file that a run goes on from; those that it leaves are called as in FILES."""

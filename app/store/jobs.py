@@ -10,7 +10,7 @@ up when nothing else is to be done, and the task stays as it is until `spaces.se
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -25,11 +25,10 @@ from app.store.blobs import Blob
 from app.store.intake import Intake
 from app.store.spaces import REINDEX, UNFINISHED
 from app.store.tables import Embedding, Job, Outbox, Task, new_id, now
+from app.store.turns import FINETUNE, SCORE, Priority, rank_of
 
 EndState = Literal["succeeded", "refused", "failed", "cancelled"]
 ENDED = ("succeeded", "refused", "failed", "cancelled")
-FINETUNE = "finetune"
-SCORE = "score"
 PREDICT = "predict"
 UNHURRIED = (FINETUNE, SCORE)
 """Kinds of job that take minutes or hours, and have queues of their own."""
@@ -58,8 +57,8 @@ class Start:
     archives: tuple[Blob, ...]  # empty: to be fetched from `source`, then tasks.attach_archive
 
 
-def enqueue(session: Session, task: Task, kind: str) -> Job:
-    """A queued job of the task, and the outbox row that will bring it to a worker."""
+def enqueue(session: Session, task: Task, kind: str, priority: Priority = "normal") -> Job:
+    """A queued job of the task, and the outbox row in which it waits for its turn."""
     job = Job(
         id=new_id(),
         tenant=task.tenant,
@@ -67,6 +66,7 @@ def enqueue(session: Session, task: Task, kind: str) -> Job:
         task=task,
         state="queued",
         traceparent=tracing.traceparent(),
+        priority=rank_of(priority),
     )
     session.add_all([job, Outbox(job_id=job.id)])
     session.flush()
@@ -158,16 +158,13 @@ def next_in_background(session: Session) -> str | None:
 
 
 def unfinished(session: Session) -> list[tuple[str, str]]:
-    """Id and kind of all but those that `next_in_background` will name, the oldest first."""
-    begun = or_(Job.kind != REINDEX, Job.state != "queued", Job.attempts > 0)
+    """Id and kind of all that a worker has begun or was told of, the oldest first.
+
+    Others wait in the outbox, or for `next_in_background`.
+    """
+    begun = or_(Job.handed_over, Job.state != "queued", Job.attempts > 0)
     query = select(Job.id, Job.kind).where(Job.state.in_(UNFINISHED), begun).order_by(Job.seq)
     return [(job_id, kind) for job_id, kind in session.execute(query)]
-
-
-def accepted(session: Session, outbox: Sequence[Outbox]) -> list[Job]:
-    """The jobs of those rows, the oldest first."""
-    ids = [row.job_id for row in outbox]
-    return list(session.scalars(select(Job).where(Job.id.in_(ids)).order_by(Job.seq)))
 
 
 def stop_reindex(session: Session, task: Task) -> None:
@@ -213,6 +210,7 @@ def start_job(session: Session, job_id: str, max_attempts: int) -> Start | None:
         waited = job.started_at - job.created_at
         tallies.add(session, "wait", job.kind, seconds=waited.total_seconds())
     job.state = "running"
+    job.handed_over = True
     job.attempts += 1
     job.token += 1
     task = job.task
@@ -264,9 +262,13 @@ def report_progress(
 
 
 def release_job(session: Session, job_id: str, token: int, *, counted: bool) -> None:
-    """Puts the job back into the queue; `counted`: as an attempt that came to nothing."""
+    """Puts the job back into the queue; `counted`: as an attempt that came to nothing.
+
+    Counted, it is to wait for a while and leaves its place to others; else the engine has it still.
+    """
     job = hold(session, job_id, token)
     job.state = "queued"
+    job.handed_over = not counted
     if job.kind not in _BESIDE:
         job.task.status = "queued"
     if not counted:
@@ -291,16 +293,6 @@ def finish_job(
     _end(session, job, state, problem=problem, intake=intake, embedding=embedding)
 
 
-def take_outbox(session: Session, limit: int = 100) -> list[Outbox]:
-    """The oldest jobs that no worker was told of yet, locked until this unit of work ends."""
-    query = select(Outbox).order_by(Outbox.seq).limit(limit).with_for_update(skip_locked=True)
-    return list(session.scalars(query))
-
-
-def delete_outbox(session: Session, rows: Sequence[Outbox]) -> None:
-    session.execute(delete(Outbox).where(Outbox.seq.in_([row.seq for row in rows])))
-
-
 def _locate(session: Session, job_id: str, *, lock: bool = False) -> Job | None:
     query = select(Job).where(Job.id == job_id)
     if lock:
@@ -318,6 +310,7 @@ def _end(
     embedding: Embedding | None = None,
 ) -> None:
     job.state = state
+    job.handed_over = False
     job.problem = problem
     job.remaining_seconds = None
     job.finished_at = now()

@@ -40,7 +40,7 @@ def create(
     row = Prediction(
         tenant=run.tenant,
         finetune=run,
-        job=jobs.enqueue(session, run.task, PREDICT),
+        job=jobs.enqueue(session, run.task, PREDICT, "high"),
         name=name,
         sha256=images.sha256,
         k=k,

@@ -12,9 +12,10 @@ from app.catalogue import CandidateCard
 from app.cost.evidence import SCORES
 from app.cost.outcome_table import SCORE_PREFIX
 from app.store import jobs
-from app.store.jobs import ENDED, SCORE
+from app.store.jobs import ENDED
 from app.store.session import hold
 from app.store.tables import CandidateScore, Job, Task
+from app.store.turns import SCORE
 
 
 def ask(session: Session, task: Task, candidates: Iterable[CandidateCard]) -> Job | None:

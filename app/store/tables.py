@@ -20,6 +20,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -226,6 +227,12 @@ class Job(Base):
     __table_args__ = (
         Index(None, "tenant", "seq"),
         Index(None, "state", "kind"),
+        Index(
+            None,
+            "handed_over",
+            sqlite_where=text("handed_over"),
+            postgresql_where=text("handed_over"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -246,6 +253,8 @@ class Job(Base):
     token: Mapped[int] = mapped_column(Integer, default=0)
     cancel_requested: Mapped[bool] = mapped_column(Boolean, default=False)
     traceparent: Mapped[str | None] = mapped_column(String(55))  # of the request that asked for it
+    priority: Mapped[int] = mapped_column(Integer, default=1)  # of the tenant's own: 0 goes first
+    handed_over: Mapped[bool] = mapped_column(Boolean, default=False)  # to the engine, for a place
     problem: Mapped[dict[str, Any] | None] = mapped_column(JSON)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -356,14 +365,27 @@ class Prediction(Base):
 
 
 class Outbox(Base):
-    """Jobs accepted but not yet handed to the durable engine; written in the accepting commit."""
+    """Jobs accepted but not yet handed to the durable engine; written in the accepting commit.
+
+    Here they wait for their turn.
+    """
 
     __tablename__ = "outbox"
     __table_args__ = ({"sqlite_autoincrement": True},)
 
     seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
-    job_id: Mapped[str] = mapped_column(String(32))
+    job_id: Mapped[str] = mapped_column(String(32), index=True)
     created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+
+class Turn(Base):
+    """When a tenant last had its turn in a queue: the smaller `taken`, the longer ago."""
+
+    __tablename__ = "turns"
+
+    queue: Mapped[str] = mapped_column(String(20), primary_key=True)
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    taken: Mapped[int] = mapped_column(BigInteger)
 
 
 class IdempotencyKey(Base):

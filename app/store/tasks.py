@@ -22,6 +22,7 @@ from app.store.tables import (
     TaskTag,
     now,
 )
+from app.store.turns import Priority
 
 EMBED_TASK = "embed_task"
 
@@ -36,6 +37,7 @@ def create_task(
     probe: str,
     archive: Blob | None = None,
     source: str | None = None,
+    priority: Priority = "normal",
 ) -> tuple[Task, Job]:
     """The task, its job and the job's outbox row, all in the caller's commit."""
     task = Task(
@@ -52,10 +54,10 @@ def create_task(
     if archive is not None:
         archives.append(task, archive)
     session.add(task)
-    return task, jobs.enqueue(session, task, EMBED_TASK)
+    return task, jobs.enqueue(session, task, EMBED_TASK, priority)
 
 
-def add_images(session: Session, task: Task, archive: Blob) -> Job:
+def add_images(session: Session, task: Task, archive: Blob, priority: Priority = "normal") -> Job:
     """A new version of the task with one more archive.
 
     Conflict while a job of it is under way, and where no version of it was embedded. A move to
@@ -80,7 +82,7 @@ def add_images(session: Session, task: Task, archive: Blob) -> Job:
     task.status = "queued"
     task.problem = None
     archives.append(task, archive)
-    return jobs.enqueue(session, task, EMBED_TASK)
+    return jobs.enqueue(session, task, EMBED_TASK, priority)
 
 
 def attach_archive(session: Session, job_id: str, token: int, archive: Blob) -> None:
@@ -175,9 +177,10 @@ def delete_task(session: Session, task: Task) -> list[str]:
     for sha256 in (Prediction.sha256, FinetuneFile.sha256):
         digests |= set(session.scalars(select(sha256).join(Finetune).filter_by(task_seq=task.seq)))
     seqs = task.embedding_seq, task.next_embedding_seq
-    of_task = select(Job.id).where(Job.task_seq == task.seq)
-    session.execute(delete(Outbox).where(Outbox.job_id.in_(of_task)))
+    job_ids = list(session.scalars(select(Job.id).where(Job.task_seq == task.seq)))
+    # Jobs first, as everywhere: two that lock in another order could wait for each other.
     session.execute(delete(Job).where(Job.task_seq == task.seq))
+    session.execute(delete(Outbox).where(Outbox.job_id.in_(job_ids)))
     session.delete(task)
     session.flush()
     embeddings.drop_unused(session, *seqs)

@@ -13,8 +13,8 @@ from sqlalchemy import create_engine, text
 
 from app.jobs.engine import DbosEngine, HandBack
 from app.settings import Settings
-from app.store.jobs import FINETUNE
 from app.store.tasks import EMBED_TASK
+from app.store.turns import FINETUNE
 from tests.engines import Engines
 
 pytestmark = pytest.mark.engines("embedded", "servers")

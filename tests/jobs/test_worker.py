@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 from filelock import FileLock
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
 
 from app.errors import Conflict
 from app.jobs import housekeeping, worker
@@ -23,7 +26,7 @@ from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import PUBLIC, AuditEvent, Embedding, Job, Outbox, Task, Worker, now
 from tests.jobs.conftest import PROBE, TENANT
-from tests.store.samples import make_embedding, ready_task
+from tests.store.samples import accept_task, make_embedding, ready_task
 
 
 class FakeEngine:
@@ -88,6 +91,17 @@ def test_job_stays_in_the_outbox_when_the_dispatcher_dies_after_handing_it_over(
     assert outbox(database) == [job_id]
 
 
+def dying_before_its_commit(session: Callable[..., Any]) -> Callable[..., Any]:
+    @contextmanager
+    def dying(database: Database, **options: bool) -> Iterator[Session]:
+        with session(database, **options) as opened:
+            yield opened
+            if not options:
+                raise OSError("killed right here")
+
+    return dying
+
+
 def test_job_handed_over_again_after_that_runs_once(
     database: Database, settings: Settings, job_id: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -103,8 +117,8 @@ def test_job_handed_over_again_after_that_runs_once(
     engine.start(work)
     try:
         with monkeypatch.context() as patch:
-            patch.setattr(jobs, "delete_outbox", lambda *_: 1 / 0)
-            with pytest.raises(ZeroDivisionError):
+            patch.setattr(Database, "session", dying_before_its_commit(Database.session))
+            with pytest.raises(OSError, match="killed"):
                 dispatch(database, engine)
         dispatch(database, engine)
         assert ran_one.wait(10)
@@ -125,7 +139,68 @@ def test_reconcile_hands_over_unfinished_jobs_only(
         jobs.request_cancel(session, TENANT, ended)
     engine = FakeEngine()
     reconcile(database, engine)
-    assert engine.pending == [job_id, running]
+    assert engine.pending == [running]  # the other one still waits for its turn
+
+
+def test_reconcile_hands_over_again_what_the_engine_lost(database: Database, job_id: str) -> None:
+    dispatch(database, FakeEngine())
+    engine = FakeEngine()
+    reconcile(database, engine)
+    assert engine.pending == [job_id]
+
+
+def test_a_worker_is_handed_one_job_at_a_time_and_the_next_once_that_has_ended(
+    database: Database, blobs: BlobStore
+) -> None:
+    first, second = accept(database, blobs), accept(database, blobs)
+    engine = FakeEngine()
+    for _ in range(3):
+        dispatch(database, engine)
+    assert engine.pending == [first]
+    with database.session() as session:
+        jobs.request_cancel(session, TENANT, first)
+    dispatch(database, engine)
+    assert engine.pending == [first, second]
+
+
+def test_the_job_of_a_second_tenant_is_worked_on_next_and_not_last(
+    database: Database, blobs: BlobStore, settings: Settings
+) -> None:
+    worked_on: list[str] = []
+
+    def work(job_id: str) -> None:
+        with database.session() as session:
+            started = jobs.start_job(session, job_id, max_attempts=3)
+            assert started is not None
+            if not worked_on:
+                accept_task(session, tenant="second", name="the only one")
+            jobs.finish_job(session, job_id, started.token, "failed", problem={})
+        worked_on.append(started.tenant)
+
+    for _ in range(20):
+        accept(database, blobs)
+    engine = DbosEngine(settings.engine_url, executor_id="one", poll_interval_seconds=0.02)
+    engine.start(work)
+    try:
+        give_up_at = time.monotonic() + 30
+        while len(worked_on) < 3 and time.monotonic() < give_up_at:
+            dispatch(database, engine)
+            time.sleep(0.02)
+        time.sleep(0.2)  # the engine writes down that the third has ended
+    finally:
+        engine.stop()
+    assert worked_on[:3] == [TENANT, "second", TENANT]
+
+
+def test_two_workers_have_two_places(database: Database, blobs: BlobStore) -> None:
+    with database.session() as session:
+        for name in ("one", "two"):
+            fields = {"probe": PROBE, "space_id": "space", "device": "cpu", "code_version": ""}
+            workers.register(session, Worker(id=name, **fields))
+    job_ids = [accept(database, blobs) for _ in range(3)]
+    engine = FakeEngine()
+    dispatch(database, engine)
+    assert engine.pending == job_ids[:2]
 
 
 def enqueue_reindex(database: Database, name: str) -> str:
@@ -199,7 +274,9 @@ def test_jobs_to_be_tried_again_are_looked_for_more_often_than_the_house_is_kept
     monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.0)
     monkeypatch.setattr(worker, "reconcile", lambda *_: note("reconcile"))
     monkeypatch.setattr(worker, "housekeep", lambda *_: note("housekeep"))
-    worker._dispatch_until(stopping, settings, database, blobs, FakeEngine(), "one")
+    worker._dispatch_until(
+        stopping, settings, database, blobs, FakeEngine(), "one", threading.Event()
+    )
     assert done == ["reconcile", "housekeep", "reconcile", "reconcile"]
 
 

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import func, select
 
 from app.errors import Conflict
-from app.store import embeddings, jobs, reindex, spaces, tasks
+from app.store import embeddings, jobs, reindex, spaces, tasks, turns
 from app.store.blobs import BlobStore
 from app.store.jobs import Start
 from app.store.neighbours import neighbours
@@ -290,6 +290,8 @@ def test_a_job_of_the_background_waits_until_nothing_else_is_unfinished(
     with database.session() as session:
         _, upload = accept_task(session)
         assert jobs.next_in_background(session) is None
+        assert jobs.unfinished(session) == []  # it waits for its turn
+        turns.take(session, 1, None)
         assert jobs.unfinished(session) == [(upload.id, "embed_task")]
         assert jobs.oldest_wait_seconds(session).keys() == {REINDEX, "embed_task"}
         jobs.request_cancel(session, "acme", upload.id)
