@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -73,12 +74,23 @@ class Settings(BaseSettings):
         (),
         description="URI prefixes (file:///data/sets/, https://host/sets/) that `source` may name",
     )
+    source_networks: tuple[str, ...] = Field(
+        (),
+        description="networks (10.1.0.0/16) beside the public ones where sources may lie",
+    )
 
     vector_index: VectorIndex = "auto"
     search_candidates: int = Field(128, ge=1)
     atlas_interval_seconds: float = Field(60.0, ge=0)
     recalibration_interval_seconds: float = Field(5.0, ge=0)
     max_job_attempts: int = Field(3, ge=1)
+    max_queued_jobs: int = Field(20_000, ge=1)
+    max_tenant_queued_jobs: int | None = Field(5_000, ge=1)
+    max_tenant_tasks: int | None = Field(100_000, ge=1)
+    max_tenant_stored_bytes: int | None = Field(2**40, ge=1)
+    max_reads_per_minute: int | None = Field(6_000, ge=1)
+    max_writes_per_minute: int | None = Field(1_200, ge=1)
+    max_uploads_per_minute: int | None = Field(600, ge=1)
     max_tenant_jobs: int | None = Field(None, ge=1, description="at work at a time, of each queue")
     small_archive_bytes: int = Field(64 * 2**20, ge=0)
     poll_interval_seconds: float = Field(0.1, gt=0)
@@ -132,6 +144,16 @@ class Settings(BaseSettings):
         if info.data.get("oidc_issuer") and not audience:
             raise ValueError("name whom the provider's tokens for this service are meant for")
         return audience
+
+    @field_validator("source_networks")
+    @classmethod
+    def _are_networks(cls, networks: tuple[str, ...]) -> tuple[str, ...]:
+        for network in networks:
+            try:
+                ip_network(network)
+            except ValueError as error:
+                raise ValueError(f"{error}; write networks as 10.1.0.0/16 or fd00::/8") from error
+        return networks
 
     @field_validator("vector_index")
     @classmethod

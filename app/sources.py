@@ -1,27 +1,37 @@
 """Which URIs a task may name as its source: those under a prefix that the operator allows.
 
-This looks at the words alone. Where links lead and what a server answers is seen when the source is
-fetched.
+This looks at the words alone. Where links and names lead and what a server answers is seen when the
+source is fetched.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import unquote, urlsplit
 
 from app.errors import Forbidden, InvalidRequest, Refused, TooLarge, Unavailable
 
+Scheme = Literal["file", "https", "http", "s3"]
+_PORTS = {"https": 443, "http": 80, "s3": 0}
+
+# A name or an address as everybody writes it. Whatever else a resolver may take for one (Unicode,
+# %2e, a hexadecimal number) would have to be read by us as by the one who connects.
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?|[0-9a-f:.]{2,45}")
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f]")
+_UNENCODED = re.compile(r"[^\x21-\x7e]")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """`path` is decoded; `server` is the host of an https URI with its port, None for a file."""
+    """`path` is decoded; `server` is a host with its port, or a bucket; None for a file."""
 
     uri: str
-    scheme: Literal["file", "https"]
+    scheme: Scheme
     server: tuple[str, int] | None
     path: str
 
@@ -35,24 +45,27 @@ def require_allowed(uri: str, prefixes: Sequence[str]) -> Source:
 
 
 def parse(uri: str) -> Source:
-    """A file:// or https:// URI; InvalidRequest for any other, Forbidden for another's files."""
+    """A URI of a known scheme; InvalidRequest for any other, Forbidden for another's files."""
     try:
         parts = urlsplit(uri)
-        port = parts.port or 443
+        port = parts.port or _PORTS.get(parts.scheme, 0)
     except ValueError as error:
         raise _no_source(uri) from error
-    path = unquote(parts.path)
-    if any(ord(letter) < 32 for letter in path):
+    scheme: Scheme | None = next((name for name in get_args(Scheme) if name == parts.scheme), None)
+    path = parts.path if scheme == "s3" else unquote(parts.path)  # keys are never encoded
+    if scheme is None or _UNPRINTABLE.search(uri + path):
         raise _no_source(uri)
     if "@" in parts.netloc:  # a name and password would stand in every answer and log
         raise not_allowed(uri)
-    if parts.scheme == "https" and parts.hostname:
-        return Source(uri, "https", (parts.hostname, port), path)
-    if parts.scheme == "file":
+    if scheme == "file":
         if parts.netloc not in ("", "localhost"):
             raise not_allowed(uri)
-        return Source(uri, "file", None, path)
-    raise _no_source(uri)
+        return Source(uri, scheme, None, path)
+    if not _HOST.fullmatch(parts.hostname or ""):
+        raise _no_source(uri)
+    if scheme != "s3" and _UNENCODED.search(uri):
+        raise _no_source(uri)
+    return Source(uri, scheme, (parts.hostname or "", port), path)
 
 
 def allowed_directories(prefixes: Sequence[str]) -> list[Path]:
@@ -72,7 +85,7 @@ def unreadable(uri: str, reason: str) -> Refused:
     return Refused(
         "source-unreadable",
         f"{uri} could not be read: {reason}.",
-        "Check that the URI names an archive that is there (redirects are not followed).",
+        "Check that the URI names an archive that is there, and that this service may read it.",
     )
 
 
@@ -114,5 +127,6 @@ def _no_source(uri: str) -> InvalidRequest:
     return InvalidRequest(
         "source-scheme",
         f"{uri!r} is not a source that can be read.",
-        "Name a file:// or https:// URI, or upload the archive.",
+        "Name a https:// URI, one of an s3:// bucket or a file:// (plain http:// only where the"
+        " operator allows it), or upload the archive.",
     )

@@ -16,6 +16,7 @@ from app.api.auth import Asking, Tenant
 from app.api.bodies import describe_json_body, json_body
 from app.api.outcomes import Known
 from app.api.problems import problems
+from app.api.quotas import require_room
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources, Writing
 from app.api.schemas import (
@@ -80,6 +81,7 @@ def post_finetune(
         forecast = _forecast(reached, session, tenant, task_id, asked)
 
     def accept(session: Session) -> Answer:
+        require_room(reached, session, tenant)
         row = store.create(
             session,
             task_with_images(session, tenant, task_id),

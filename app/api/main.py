@@ -35,10 +35,12 @@ from app.api import (
     predictions,
     problems,
     queries,
+    rates,
     scores,
     tasks,
     timings,
     uploads,
+    usage,
 )
 from app.api.auth import LOOPBACK_HOSTS, REQUIRED
 from app.api.deeds import Refusals
@@ -113,6 +115,7 @@ def create_app(settings: Settings) -> FastAPI:
     )
     service.state.stopping = threading.Event()
     service.state.refusals = Refusals()
+    service.state.rates = rates.rates_of(settings)
     docs.serve(service)
     service.include_router(health.router)
     service.include_router(metrics.router)
@@ -135,25 +138,28 @@ def create_app(settings: Settings) -> FastAPI:
             atlas.router,
             keys.router,
             audit.router,
+            usage.router,
         ),
         max_body_size=bodies.MAX_JSON_BYTES,
     )
     service.include_router(
-        _under_v1(tasks.uploads, neighbours.uploads, predictions.uploads),
+        _under_v1(tasks.uploads, neighbours.uploads, predictions.uploads, are_uploads=True),
         max_body_size=settings.max_upload_bytes + uploads.MULTIPART_OVERHEAD_BYTES,
     )
     service.include_router(
-        _under_v1(outcomes.imports), max_body_size=outcomes.MAX_TABLE_BYTES + 2**10
+        _under_v1(outcomes.imports, are_uploads=True),
+        max_body_size=outcomes.MAX_TABLE_BYTES + 2**10,
     )
     _describe(service, keys_required=settings.keys_required)
     return service
 
 
-def _under_v1(*routers: APIRouter) -> APIRouter:
+def _under_v1(*routers: APIRouter, are_uploads: bool = False) -> APIRouter:
+    count = rates.counted(uploads=are_uploads)
     under = APIRouter(
         prefix="/v1",
-        dependencies=[REQUIRED, Depends(queries.refuse_unknown)],
-        responses=problems.problems(400, 401, 403, 422, 503),
+        dependencies=[REQUIRED, Depends(count), Depends(queries.refuse_unknown)],
+        responses=problems.problems(400, 401, 403, 422, 429, 503),
     )
     for router in routers:
         under.include_router(router)
@@ -163,6 +169,7 @@ def _under_v1(*routers: APIRouter) -> APIRouter:
 def _middleware(settings: Settings) -> list[Middleware]:
     always = [
         Middleware(metrics.TimedRequests),
+        Middleware(rates.RateHeaders),
         Middleware(SafetyHeaders),
         Middleware(problems.PlainTextErrors),
     ]

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.api import formats
 from app.api.auth import Asking, Tenant
 from app.api.problems import problems
+from app.api.quotas import require_room
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources
 from app.api.schemas import (
@@ -148,6 +149,7 @@ def _accept_query(
     def accept() -> Answer:
         probe = asked.probe or reached.settings.probe
         cards.get_card(session, tenant, ProbeCard, probe)
+        require_room(reached, session, tenant, archive=archive)
         task, job = tasks.create_task(
             session,
             tenant,

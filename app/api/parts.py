@@ -16,6 +16,7 @@ from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
 from app.api.deeds import deed
 from app.api.problems import problems
+from app.api.quotas import ByteRoom
 from app.api.repeats import Post
 from app.api.resources import Reached, Resources, Writing
 from app.api.schemas import Accepted, PartAddress, UploadAnswer, UploadAsked
@@ -56,11 +57,14 @@ def post_upload(
     reached: Reached,
     tenant: Tenant,
     post: Post,
+    room: ByteRoom,
 ) -> JSONResponse:
     """Asked for again in the same words, one that was not completed goes on."""
     incoming = _incoming(reached)
     _require_fitting(asked, reached.settings.max_upload_bytes)
     priority_of(reached, asked.size_bytes, asked.priority)
+    if room is not None:
+        room.require(asked.size_bytes)
     post.claim(reached, asked.model_dump_json())
     described = asked.model_dump(mode="json")
     with reached.database.session(read_only=True) as session:

@@ -13,6 +13,7 @@ from app.api.auth import Tenant
 from app.api.finetunes import FinetuneId, require_file
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
+from app.api.quotas import require_room
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Writing
 from app.api.schemas import (
@@ -65,6 +66,7 @@ def post_prediction(
     def accept() -> Answer:
         run = finetunes.get(session, tenant, finetune_id)
         require_file(reached, run, "model")
+        require_room(reached, session, tenant)
         row = store.create(
             session, run, images, _name_of(sent.filename), k=asked.k, threshold=asked.threshold
         )

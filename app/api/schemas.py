@@ -582,6 +582,25 @@ class JobAnswer(Answer):
     links: dict[str, str]
 
 
+# --- usage
+
+
+class QuotaAnswer(Answer):
+    used: int
+    limit: int | None
+
+
+class RateAnswer(Answer):
+    limit: int | None
+    remaining: int | None = Field(description="requests that this process still takes now")
+    reset_seconds: int | None = Field(description="until it takes more")
+
+
+class UsageAnswer(Answer):
+    quotas: dict[Literal["stored_bytes", "tasks", "queued_jobs"], QuotaAnswer]
+    requests_per_minute: dict[Literal["reads", "writes", "uploads"], RateAnswer]
+
+
 # --- what candidates' features tell
 
 

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
 from app.api.problems import problems
+from app.api.quotas import require_room
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading
 from app.api.schemas import ScoresAccepted, ScoresAnswer, ScoresAsked, ScoresRow
@@ -43,6 +44,7 @@ def post_scores(
 
     def accept(session: Session) -> Answer:
         task = task_with_images(session, tenant, task_id)
+        require_room(reached, session, tenant)
         chosen = _candidates(session, tenant, task, asked)
         job = store.ask(session, task, chosen)
         body = ScoresAccepted(

@@ -15,6 +15,7 @@ from app.api import formats
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
 from app.api.problems import problems
+from app.api.quotas import require_room
 from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources, Writing
 from app.api.schemas import (
@@ -107,6 +108,7 @@ def post_images(
 
     def accept() -> Answer:
         task = store.get_own_task(session, tenant, task_id)
+        require_room(reached, session, tenant, archive=archive)
         priority = priority_of(reached, archive.size_bytes)
         job = store.add_images(session, task, archive, priority)
         return _accepted(reached, session, archive, task, job)
@@ -222,6 +224,7 @@ def accept_task(
     source: str | None = None,
 ) -> Answer:
     """In the unit of work that commits it; no `archive` where a worker is to fetch `source`."""
+    require_room(reached, session, tenant, archive=archive, tasks=1)
     task, job = store.create_task(
         session,
         tenant,

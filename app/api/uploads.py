@@ -13,9 +13,11 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
+from starlette.types import Message
 
 from app.api.auth import Tenant
 from app.api.bodies import content_type, parse, read_body, reference, unsupported
+from app.api.quotas import ByteRoom, Room
 from app.api.resources import Reached, Resources
 from app.embedding.archive import ArchiveLimits, inspect_archive
 from app.errors import TooLarge, Unavailable
@@ -67,12 +69,12 @@ def upload(
     if the request fails, its commit included: so the unit of work must be asked for after this.
     """
 
-    async def receive(request: Request, _: Tenant) -> AsyncIterator[_Received]:
+    async def receive(request: Request, _: Tenant, room: ByteRoom) -> AsyncIterator[_Received]:
         kind = content_type(request)
         if kind == "application/json" and instead is not None:
             yield _Received(await read_body(request, _MAX_VECTOR_BYTES), instead)
         elif kind == "multipart/form-data":
-            async with _form(request) as parts:
+            async with _form(request if room is None else _within(room, request)) as parts:
                 _refuse_unknown_parts(parts)
                 archive = parts.get("archive")
                 if not isinstance(archive, UploadFile):
@@ -143,6 +145,22 @@ def upload_body(
     if instead is not None:
         content["application/json"] = {"schema": reference(instead)}
     return {"requestBody": {"required": True, "content": content}}
+
+
+def _within(room: Room, request: Request) -> Request:
+    """The same, counted as it comes: not every client says beforehand how much it sends."""
+    declared = request.headers.get("content-length", "")
+    room.require(int(declared) - MULTIPART_OVERHEAD_BYTES if declared.isdecimal() else 0)
+    received = -MULTIPART_OVERHEAD_BYTES
+
+    async def receive() -> Message:
+        nonlocal received
+        message = await request.receive()
+        received += len(message.get("body", b""))
+        room.require(received)
+        return message
+
+    return Request(request.scope, receive)
 
 
 @asynccontextmanager

@@ -110,6 +110,7 @@ def _fetch(start: Start, bench: Workbench, progress: Progress) -> Blob:
     archive = fetch_source(
         start.source or "",
         prefixes=bench.settings.source_prefixes,
+        networks=bench.settings.source_networks,
         blobs=bench.blobs,
         max_bytes=bench.settings.max_upload_bytes,
         on_bytes=lambda done, total: progress("fetch", done, total),

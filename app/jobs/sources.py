@@ -13,6 +13,8 @@ from typing import BinaryIO, cast
 
 import httpx
 
+from app.errors import Unavailable
+from app.jobs.pinned import pinned_transport
 from app.sources import (
     Source,
     allowed_directories,
@@ -26,6 +28,7 @@ from app.store.blobs import Blob, BlobStore
 
 CHUNK_BYTES = 1 << 20
 TIMEOUT = httpx.Timeout(30.0)  # of each read, so that a silent server is left soon
+MAX_REDIRECTS = 5
 MAX_SECONDS = 3600.0  # of the whole, so that one that trickles is left some time
 
 OnBytes = Callable[[int, int], None]  # done, total (0 where the server does not say)
@@ -38,18 +41,22 @@ def fetch_source(
     blobs: BlobStore,
     max_bytes: int,
     on_bytes: OnBytes,
+    networks: Sequence[str] = (),
     transport: httpx.BaseTransport | None = None,
 ) -> Blob:
     """Copies what `uri` names into the blob store.
 
-    Forbidden outside `prefixes`, TooLarge beyond `max_bytes`, Refused where nothing can be read
-    there, Unavailable where the server does not answer or takes too long. Redirects are not
-    followed: they could lead out of `prefixes`.
+    Forbidden outside `prefixes`, also where a redirect leads there, and where the server's address
+    is neither public nor in `networks`; TooLarge beyond `max_bytes`, Refused where nothing can be
+    read there, Unavailable where the server does not answer or takes too long.
     """
     source = require_allowed(uri, prefixes)
     if source.scheme == "file":
         return _fetch_file(source, allowed_directories(prefixes), blobs, max_bytes, on_bytes)
-    return _fetch_https(source, blobs, max_bytes, on_bytes, transport)
+    if source.scheme == "s3":
+        return _fetch_s3(source, blobs, max_bytes, on_bytes)
+    transport = transport or pinned_transport(networks)
+    return _fetch_http(source, prefixes, blobs, max_bytes, on_bytes, transport)
 
 
 def _fetch_file(
@@ -76,23 +83,62 @@ def _without_surprises(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
-def _fetch_https(
+def _fetch_http(
     source: Source,
+    prefixes: Sequence[str],
     blobs: BlobStore,
     max_bytes: int,
     on_bytes: OnBytes,
-    transport: httpx.BaseTransport | None,
+    transport: httpx.BaseTransport,
 ) -> Blob:
+    # No proxy of the environment: it would look names up by itself.
+    with httpx.Client(transport=transport, timeout=TIMEOUT, trust_env=False) as client:
+        for _ in range(MAX_REDIRECTS + 1):
+            try:
+                with client.stream(
+                    "GET", source.uri, headers={"Accept-Encoding": "identity"}
+                ) as response:
+                    if response.has_redirect_location:
+                        source = require_allowed(_target(response), prefixes)
+                        continue
+                    _require_plain_answer(source, response)
+                    # As it comes in, not in even chunks: those of a trickle would take for ever to
+                    # fill.
+                    chunks = response.iter_raw()
+                    total = _declared_bytes(response)
+                    return _keep(source, chunks, total, blobs, max_bytes, on_bytes)
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                raise unavailable(source.uri, type(error).__name__) from error
+    raise unreadable(source.uri, f"the server redirects more than {MAX_REDIRECTS} times")
+
+
+def _target(response: httpx.Response) -> str:
+    return str(response.url.join(response.headers["Location"]))
+
+
+def _fetch_s3(source: Source, blobs: BlobStore, max_bytes: int, on_bytes: OnBytes) -> Blob:
     try:
-        with (
-            httpx.Client(transport=transport, timeout=TIMEOUT, follow_redirects=False) as client,
-            client.stream("GET", source.uri, headers={"Accept-Encoding": "identity"}) as response,
-        ):
-            _require_plain_answer(source, response)
-            # As it comes in, not in even chunks: those of a trickle would take for ever to fill.
-            chunks = response.iter_raw()
-            return _keep(source, chunks, _declared_bytes(response), blobs, max_bytes, on_bytes)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+        import boto3
+        from botocore.config import Config
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            "extra-missing",
+            f"Sources on S3 need a package that is not installed ({error.name}).",
+            "Run: pip install 'task2vec-service[s3]'",
+        ) from error
+    bucket = source.server[0] if source.server else ""
+    try:
+        client = boto3.client("s3", config=Config(connect_timeout=5, read_timeout=30))
+        found = client.get_object(Bucket=bucket, Key=source.path.removeprefix("/"))
+        chunks = found["Body"].iter_chunks(CHUNK_BYTES)
+        return _keep(source, chunks, int(found["ContentLength"]), blobs, max_bytes, on_bytes)
+    except ClientError as error:
+        code = str(error.response["Error"]["Code"])
+        if int(error.response["ResponseMetadata"]["HTTPStatusCode"]) >= 500:
+            raise unavailable(source.uri, f"its store answered {code}") from error
+        raise unreadable(source.uri, f"its store answered {code}") from error
+    except BotoCoreError as error:
         raise unavailable(source.uri, type(error).__name__) from error
 
 

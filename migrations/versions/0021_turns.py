@@ -19,10 +19,10 @@ def upgrade() -> None:
         sa.Column("taken", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("queue", "tenant", name=op.f("pk_turns")),
     )
-    priority = sa.Column("priority", sa.Integer(), nullable=False, server_default="1")
-    handed_over = sa.Column("handed_over", sa.Boolean(), nullable=False, server_default=sa.false())
-    for column in (priority, handed_over):
-        op.add_column("jobs", column)
+    op.add_column("jobs", sa.Column("priority", sa.Integer(), nullable=False, server_default="1"))
+    op.add_column(
+        "jobs", sa.Column("handed_over", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     # What is older handed over whatever it accepted, at once.
     op.execute(
         "UPDATE jobs SET handed_over = true WHERE state IN ('queued', 'running')"

@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+import boto3
 import httpx
 import pytest
 
@@ -11,6 +12,7 @@ from app.errors import Forbidden, InvalidRequest, Refused, TooLarge, Unavailable
 from app.jobs import sources
 from app.jobs.sources import fetch_source
 from app.store.blobs import Blob, BlobStore, LocalBlobs
+from tests.engines import Engines
 
 DATA = bytes(range(256)) * 20_000  # several chunks
 
@@ -137,13 +139,83 @@ def test_uri_outside_the_prefix_is_not_even_asked_for(fetch: Fetch, uri: str) ->
         fetch(uri, ["https://host/sets"], serve=serve)
 
 
-def test_redirect_is_not_followed(fetch: Fetch) -> None:
-    def serve(request: httpx.Request) -> httpx.Response:
-        assert request.url.host == "host"
-        return httpx.Response(302, headers={"Location": "https://elsewhere/a.zip"})
+def redirect(location: str) -> httpx.Response:
+    return httpx.Response(302, headers={"Location": location})
 
-    with pytest.raises(Refused, match="answered 302"):
+
+def test_redirects_within_the_prefixes_are_followed(fetch: Fetch) -> None:
+    answers = {
+        "/sets/a.zip": redirect("b.zip"),
+        "/sets/b.zip": redirect("https://other/c.zip"),
+        "/c.zip": answer(DATA),
+    }
+    blob = fetch(
+        "https://host/sets/a.zip",
+        ["https://host/sets/", "https://other/"],
+        serve=lambda request: answers[request.url.path],
+    )
+    assert fetch.stored(blob) == DATA
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "https://elsewhere/a.zip",
+        "//elsewhere/a.zip",
+        "http://host/sets/a.zip",
+        "https://host:8443/sets/a.zip",
+        "/secret",
+        "../secret",
+        "%2e%2e/secret",
+        "https://user:word@host/sets/a.zip",
+        "file:///etc/passwd",
+        "ftp://host/sets/a.zip",
+        "s3://bucket/a.zip",
+        "gopher://127.0.0.1:25/",
+        "https://[::1/",
+        "https://h%6fst/sets/a.zip",
+    ],
+)
+def test_a_redirect_out_of_the_prefixes_is_not_followed(fetch: Fetch, location: str) -> None:
+    asked = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        return redirect(location)
+
+    with pytest.raises((Forbidden, InvalidRequest, Unavailable)):
+        fetch("https://host/sets/a.zip", ["https://host/sets/"], serve=serve)
+    assert asked == ["https://host/sets/a.zip"]
+
+
+def test_a_server_that_redirects_for_ever_is_refused(fetch: Fetch) -> None:
+    asked = []
+
+    def serve(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return redirect(f"/{len(asked)}")
+
+    with pytest.raises(Refused, match="redirects more than"):
         fetch("https://host/a.zip", ["https://host/"], serve=serve)
+    assert len(asked) == sources.MAX_REDIRECTS + 1
+
+
+@pytest.mark.engines("servers")
+def test_an_object_of_an_allowed_bucket_is_stored(fetch: Fetch, engines: Engines) -> None:
+    bucket, _, folder = engines.blob_url.removeprefix("s3://").partition("/")
+    client = boto3.client("s3")
+    for name in ("two words.zip", "sub/a%20b.zip"):
+        client.put_object(Bucket=bucket, Key=f"{folder}/{name}", Body=DATA)
+        blob = fetch(f"s3://{bucket}/{folder}/{name}", [f"s3://{bucket}/{folder}/"])
+        assert fetch.stored(blob) == DATA
+    with pytest.raises(TooLarge):
+        fetch(f"s3://{bucket}/{folder}/{name}", [f"s3://{bucket}/"], max_bytes=len(DATA) - 1)
+    with pytest.raises(Refused, match="NoSuchKey"):
+        fetch(f"s3://{bucket}/{folder}/absent", [f"s3://{bucket}/"])
+    for uri in (f"s3://other/{folder}/{name}", f"s3://{bucket}/{folder}/../a", f"s3://{bucket}x/a"):
+        with pytest.raises(Forbidden):
+            fetch(uri, [f"s3://{bucket}/{folder}/"])
+    client.close()
 
 
 def test_declared_size_beyond_the_limit_is_too_large_before_a_byte_is_read(fetch: Fetch) -> None:
