@@ -1,13 +1,14 @@
 # demo   the main job from nothing: install, serve, embed four real sets, neighbours, estimates
 # serve  the service on 127.0.0.1:8000, data in task2vec-data/
 # test   the test suite
-# check  lint, format, types, import contracts
+# check  lint, format, types, import contracts, bandit
+# audit  known faults of the packages that are installed; asks an advisory service
 # bench  the benchmarks there are, one command each
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench clean
+.PHONY: help demo serve test check audit bench clean
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -31,6 +32,16 @@ check: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/bandit -q -c pyproject.toml -r app migrations
+
+# Not part of `check`, which needs no network. Strict: a package that could not be asked about, or a
+# service that does not answer, is no clean bill.
+audit: $(VENV)/.dev $(VENV)/.audit
+	@$(VENV)/.audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
+$(VENV)/.audit: $(BIN)/python
+	@$(BIN)/python -m venv $@
+	@$@/bin/pip install -q 'pip-audit>=2.10'
 
 bench:
 	@for file in benchmarks/[a-z]*.py; do \

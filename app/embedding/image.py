@@ -10,7 +10,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+from app.embedding.squash import squash
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -27,8 +29,8 @@ _MAGIC = (
     ("TIFF", (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
 )
 _DRAFT_MARGIN = 2  # a JPEG is decoded at no less than this times the target, the rest is bicubic
-_REDUCING_GAP = 3.0  # box-reduce first where more than this times the target stays for bicubic
 _WHITE_16_BIT = 65535
+_MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of a pixel; others 4
 
 # Pillow only warns about an image between its limit and twice that; here that is an error.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -38,31 +40,32 @@ class UnreadableImageError(Exception):
     """The file is no image that is read here; says why, to its owner."""
 
 
-class PixelBudget:
-    """So many pixels at most are being decoded at a time; an image of more is decoded alone."""
+class Budget:
+    """So many bytes at most are held at a time by images that are being decoded; one of more is
+    decoded alone."""
 
-    def __init__(self, pixels: int) -> None:
-        self._pixels = pixels
+    def __init__(self, n_bytes: int) -> None:
+        self._n_bytes = n_bytes
         self._taken = 0
         self._given_back = threading.Condition()
 
     @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
+    def take(self, n_bytes: int) -> Iterator[None]:
         with self._given_back:
             self._given_back.wait_for(
-                lambda: not self._taken or self._taken + pixels <= self._pixels
+                lambda: not self._taken or self._taken + n_bytes <= self._n_bytes
             )
-            self._taken += pixels
+            self._taken += n_bytes
         try:
             yield
         finally:
             with self._given_back:
-                self._taken -= pixels
+                self._taken -= n_bytes
                 self._given_back.notify_all()
 
 
-# Conversions take some 16 bytes a pixel: together at most a gigabyte, or one largest image.
-_BUDGET = PixelBudget(64_000_000)
+MAX_HELD_BYTES = 400 * 2**20
+_BUDGET = Budget(MAX_HELD_BYTES)
 
 
 def image_format(data: bytes) -> str | None:
@@ -90,14 +93,10 @@ def decode_image(data: bytes, size: int, max_pixels: int) -> Pixels:
         raise UnreadableImageError(f"not an image of a format read here ({', '.join(FORMATS)})")
     try:
         image = _open(data, format_, max_pixels)
-        whole = image.width * image.height
+        whole = image.size
         image.draft(None, (_DRAFT_MARGIN * size, _DRAFT_MARGIN * size))
-        # a progressive JPEG's coefficients are all held, whatever it is reduced to
-        held = whole if "progressive" in image.info else image.width * image.height
-        with _BUDGET.take(held):
-            square = _rgb(ImageOps.exif_transpose(image)).resize(
-                (size, size), Image.Resampling.BICUBIC, reducing_gap=_REDUCING_GAP
-            )
+        with _BUDGET.take(_bytes_held(image, data, whole)):
+            square = squash(image, size, _rgb)
         return np.asarray(square, dtype=np.uint8)
     except (UnreadableImageError, MemoryError):
         raise
@@ -117,6 +116,39 @@ def _open(data: bytes, format_: str, max_pixels: int) -> Image.Image:
             f"its {image.width} x {image.height} pixels are more than {limit:,}"
         )
     return image
+
+
+def _bytes_held(image: Image.Image, data: bytes, whole: tuple[int, int]) -> int:
+    """By Pillow and the libraries under it, at the most; `whole` is the size before `draft`.
+
+    UnreadableImageError where that is too much.
+    """
+    pixels, whole_pixels = image.width * image.height, whole[0] * whole[1]
+    held = pixels * _MODE_BYTES.get(image.mode, 4)
+    match image.format:
+        case "JPEG" if "progressive" in image.info or _has_scans_of_parts(data, image):
+            # All coefficients are held until the last scan, whatever the image is reduced to.
+            held += whole_pixels * 2 * len(image.getbands())
+        case "WEBP":  # two canvases, and a copy as bytes
+            held += pixels * 12
+        case "TIFF":  # a strip may be the whole; one that lies on its side is turned by Pillow
+            held += pixels * (8 if image.getexif().get(ExifTags.Base.Orientation, 1) != 1 else 4)
+        case "GIF" | "BMP":
+            held += pixels * 4
+    if held > MAX_HELD_BYTES:
+        raise UnreadableImageError(
+            f"to decode its {whole[0]} x {whole[1]} pixels takes {held >> 20:,} MiB of memory, "
+            f"more than {MAX_HELD_BYTES >> 20:,}"
+        )
+    return held
+
+
+def _has_scans_of_parts(data: bytes, image: Image.Image) -> bool:
+    """Whether the first scan of a JPEG holds some of its colours only."""
+    at = 2
+    while data[at + 1 : at + 2] != b"\xda" and at < len(data):
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return data[at + 4 : at + 5] != bytes([len(image.getbands())])
 
 
 def _rgb(image: Image.Image) -> Image.Image:

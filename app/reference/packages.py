@@ -103,4 +103,4 @@ def _unpack(package: Package, archive: Path, into: Path) -> None:
             )
         case "pypi":
             with zipfile.ZipFile(archive) as wheel:
-                wheel.extractall(into)  # noqa: S202 - a file whose digest was just checked
+                wheel.extractall(into)  # noqa: S202 - its digest was just checked  # nosec B202

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import Image, ImageOps
 
 from app.embedding import image as image_module
-from app.embedding.image import PixelBudget, UnreadableImageError, decode_image, image_format
+from app.embedding import squash as squash_module
+from app.embedding.image import Budget, UnreadableImageError, decode_image, image_format
 from tests.images import drawing, encode
 
 SIZE = 32
@@ -156,8 +157,8 @@ def test_gif_shows_its_first_frame() -> None:
     assert tuple(pixels(data)[4, 4]) == (255, 0, 0)
 
 
-def test_pixels_decoded_at_a_time_are_bounded() -> None:
-    budget = PixelBudget(10)
+def test_bytes_held_at_a_time_are_bounded() -> None:
+    budget = Budget(10)
     held: list[int] = []
     most: list[int] = []
     failed: list[int] = []
@@ -183,20 +184,62 @@ def test_pixels_decoded_at_a_time_are_bounded() -> None:
     assert max(total for total in most if total != 25) <= 10  # 25 is alone: it makes no other sum
 
 
-@pytest.mark.parametrize(("progressive", "share"), [(False, 1 / 64), (True, 1)])
+@pytest.mark.parametrize(
+    ("options", "bytes_a_pixel"), [({}, 4 / 64), ({"progressive": True}, 6 + 4 / 64)]
+)
 def test_a_large_jpeg_counts_as_what_is_held_of_it(
-    monkeypatch: pytest.MonkeyPatch, progressive: bool, share: float
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, bool], bytes_a_pixel: float
 ) -> None:
     taken: list[int] = []
 
-    class Noted(PixelBudget):
-        def take(self, pixels: int) -> AbstractContextManager[None]:
-            taken.append(pixels)
-            return super().take(pixels)
+    class Noted(Budget):
+        def take(self, n_bytes: int) -> AbstractContextManager[None]:
+            taken.append(n_bytes)
+            return super().take(n_bytes)
 
     monkeypatch.setattr(image_module, "_BUDGET", Noted(10**6))
-    pixels(encode(drawing("ring", 1, 1024), "JPEG", progressive=progressive))
-    assert taken == [int(1024 * 1024 * share)]
+    pixels(encode(drawing("ring", 1, 1024), "JPEG", **options))
+    assert taken == [int(1024 * 1024 * bytes_a_pixel)]
+
+
+@pytest.mark.parametrize("format_", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_an_image_that_takes_too_much_memory_is_unreadable_before_it_is_decoded(
+    monkeypatch: pytest.MonkeyPatch, format_: str
+) -> None:
+    monkeypatch.setattr(image_module, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(image_module, "squash", lambda *_: 1 / 0)
+    with pytest.raises(UnreadableImageError, match="of memory"):
+        pixels(encode(drawing("ring", 1, 100), format_))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"]),
+    st.integers(1, 400),
+    st.integers(1, 400),
+    st.integers(1, 8),
+    st.integers(1, 24),
+    st.integers(64, 5000),
+)
+def test_a_tile_at_a_time_gives_the_pixels_of_the_whole(
+    mode: str, width: int, height: int, orientation: int, size: int, tile: int
+) -> None:
+    rng = np.random.default_rng(width * height)
+    noise = Image.fromarray(rng.integers(0, 256, (height, width, 4), np.uint8), "RGBA")
+    if mode == "I;16":
+        stored = Image.fromarray(rng.integers(0, 65536, (height, width), np.uint16))
+    else:
+        stored = (noise if mode in ("RGBA", "LA") else noise.convert("RGB")).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.info["exif"] = exif.tobytes()
+    whole = image_module._rgb(ImageOps.exif_transpose(stored)).resize(
+        (size, size), Image.Resampling.BICUBIC, reducing_gap=3.0
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(squash_module, "_TILE_PIXELS", tile)
+        by_tiles = squash_module.squash(stored, size, image_module._rgb)
+    assert (np.asarray(by_tiles) == np.asarray(whole)).all()
 
 
 def test_large_jpeg_by_draft_looks_like_the_whole_one() -> None:
