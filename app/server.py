@@ -10,6 +10,9 @@ from fastapi import FastAPI
 
 from app.api.jobs import stop_streams
 
+MAX_HEAD_BYTES = 64 * 2**10
+"""Of a request's line and headers, address and parameters among them."""
+
 
 class Server(uvicorn.Server):
     """Calls `on_started` once the service answers, and ends open streams when it is told to stop.
@@ -26,6 +29,8 @@ class Server(uvicorn.Server):
                 log_config=None,
                 log_level="warning",
                 access_log=False,
+                http="h11",  # the other one that uvicorn would take if it were there has no limit
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
                 timeout_graceful_shutdown=round(grace_seconds),
             )
         )

@@ -58,9 +58,11 @@ from app.api.schemas import (
     PredictionAsked,
     Problem,
     RotationAsked,
+    ScoresAsked,
     TaskChanges,
     TaskFromSource,
     TaskMetadata,
+    TimingReport,
     UploadAsked,
     VectorQuery,
 )
@@ -86,11 +88,13 @@ _NAMED = (
     DistancesQuery,
     FinetuneAsked,
     PredictionAsked,
+    ScoresAsked,
     CandidateAsked,
     OutcomeReport,
     OutcomeChanges,
     KeyAsked,
     RotationAsked,
+    TimingReport,
 )
 
 

@@ -79,12 +79,12 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     if any(entry["loc"][0] == "path" for entry in found):
         unknown = NotFound(
             "unknown-id",
-            f"Nothing can have the address {request.url.path}.",
+            f"Nothing can have the address {shortened(request.url.path)}.",
             "Take ids from the answers of this service.",
         )
         return _tell(unknown)
     errors = [
-        {"field": _shortened(_field(entry)), "message": _shortened(_message(entry))}
+        {"field": shortened(_field(entry)), "message": shortened(_message(entry))}
         for entry in found[:_TOLD_ERRORS]
     ]
     named = ", ".join(dict.fromkeys(entry["field"] for entry in errors))
@@ -101,7 +101,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     return respond(problem)
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
     """A field that nobody knows may have a name of any length."""
     return text if len(text) <= _TOLD_LETTERS else f"{text[:_TOLD_LETTERS]}..."
 
@@ -123,7 +123,8 @@ async def _refused_by_framework(request: Request, error: HTTPException) -> Respo
     headers = dict(error.headers or {})
     if error.status_code == 405:
         headers["Allow"] = ", ".join(_allowed_methods(request))
-    detail = error.detail if error.status_code != 404 else f"Nothing is at {request.url.path}"
+    nothing = f"Nothing is at {shortened(request.url.path)}"
+    detail = nothing if error.status_code == 404 else error.detail
     known = _BY_STATUS.get(error.status_code, _BY_STATUS[400])
     return respond(_framework_problem(error.status_code, detail, *known), headers)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 
+from app.api.problems import shortened
 from app.errors import InvalidRequest
 
 
@@ -16,7 +17,7 @@ async def refuse_unknown(request: Request) -> None:
     if unknown:
         raise InvalidRequest(
             "unknown-parameter",
-            f"There is no query parameter {', '.join(map(repr, unknown))} here.",
+            f"There is no query parameter {shortened(', '.join(map(repr, unknown)))} here.",
             f"Use only these: {', '.join(known)}." if known else "This route takes none.",
         )
 

@@ -35,6 +35,10 @@ _MODE_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}  # of 
 # Pillow only warns about an image between its limit and twice that; here that is an error.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
 
+# glibc gives what is larger than 32 MiB back to the system when it is freed, and may keep the rest:
+# of a large image in many blocks up to half a gigabyte, in each thread that decodes.
+Image.core.set_block_size(48 * 2**20)  # type: ignore[attr-defined]
+
 
 class UnreadableImageError(Exception):
     """The file is no image that is read here; says why, to its owner."""
@@ -64,7 +68,10 @@ class Budget:
                 self._given_back.notify_all()
 
 
-MAX_HELD_BYTES = 400 * 2**20
+MAX_HELD_BYTES = 384 * 2**20
+MAX_SIDE = 65_535
+"""Of a JPEG it cannot be longer; a decoder holds some bytes for every row, and two rows more."""
+
 _BUDGET = Budget(MAX_HELD_BYTES)
 
 
@@ -110,6 +117,10 @@ def decode_image(data: bytes, size: int, max_pixels: int) -> Pixels:
 def _open(data: bytes, format_: str, max_pixels: int) -> Image.Image:
     """The image with its header read and nothing decoded yet."""
     image = Image.open(io.BytesIO(data), formats=(format_,))
+    if max(image.size) > MAX_SIDE:
+        raise UnreadableImageError(
+            f"of its {image.width} x {image.height} pixels one side is longer than {MAX_SIDE:,}"
+        )
     limit = min(max_pixels, Image.MAX_IMAGE_PIXELS or max_pixels)
     if image.width * image.height > limit:
         raise UnreadableImageError(

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from PIL import ExifTags, Image
 
 _GAP = 3.0  # box-reduce first where more than this times the target stays for bicubic
-_TILE_PIXELS = 2**21
+_TILE_PIXELS = 2**19
 
 # By EXIF orientation: how `ImageOps.exif_transpose` turns an image upright.
 _TURNS = {

@@ -7,6 +7,7 @@ import io
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from random import Random
 
@@ -17,7 +18,7 @@ from benchmarks.hostile.zips import MIB
 
 SIDES = ((0, 0), (0, 9), (1, 2**31 - 1), (2**31 - 1, 2**31 - 1), (65_535, 65_535), (9_400, 9_400),
          (89_000_001, 1), (89_000_000, 1), (1, 89_000_000))  # fmt: skip
-_LARGE = (9_400, 9_400)  # 88 million pixels, just within the limit
+_LARGE = (9_400, 9_400)  # 88 million pixels, just within the limit of an image
 
 
 def cases(random: Random) -> Iterator[tuple[str, bytes]]:
@@ -66,46 +67,55 @@ def _pictures(random: Random) -> Iterator[tuple[str, bytes, str]]:
 
 
 def _large() -> Iterator[tuple[str, bytes, str]]:
-    for mode in ("1", "L", "P", "LA", "RGB", "RGBA", "I;16"):
-        yield f"png-large-{mode}", large(mode, "PNG"), "png"
-    for orientation in range(2, 9):
+    """As large as may be decoded of their kind, or nearly."""
+    for name, colour, depth in (("1", 0, 1), ("L", 0, 8), ("16", 0, 16), ("LA", 4, 8),
+                                ("RGB", 2, 8), ("RGBA", 6, 8), ("RGB16", 2, 16)):  # fmt: skip
+        yield f"png-{name}", png(*_LARGE, colour=colour, depth=depth), "png"
+    for orientation in (2, 3, 6, 7):
         exif = Image.Exif()
         exif[274] = orientation
-        yield f"png-large-turned-{orientation}", large("RGB", "PNG", exif=exif), "png"
-    for mode in ("L", "RGB", "CMYK"):
-        yield f"jpeg-large-{mode}", large(mode, "JPEG", quality=1), "jpg"
-        yield f"jpeg-large-progressive-{mode}", large(mode, "JPEG", progressive=True), "jpg"
-    yield "jpeg-large-not-subsampled", large("RGB", "JPEG", progressive=True, subsampling=0), "jpg"
-    yield "webp-large", large("RGB", "WEBP", quality=1, method=0), "webp"
-    yield "webp-large-alpha", large("RGBA", "WEBP", lossless=True, method=0), "webp"
-    for compression in ("tiff_deflate", "tiff_lzw", "packbits"):
-        yield f"tiff-large-{compression}", large("RGB", "TIFF", compression=compression), "tif"
-    for mode in ("F", "I;16", "RGBA", "CMYK"):
-        yield f"tiff-large-{mode}", large(mode, "TIFF", compression="tiff_deflate"), "tif"
-    yield "gif-large", large("P", "GIF"), "gif"
+        turned = chunk(b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0"))
+        yield f"png-turned-{orientation}", png(*_LARGE, more=turned), "png"
+    for side, mode, kind, ending, options in (
+        (9_400, "RGB", "JPEG", "jpg", {}),
+        (9_400, "CMYK", "JPEG", "jpg", {}),
+        (9_400, "L", "JPEG", "jpg", {"progressive": True}),
+        (8_300, "RGB", "JPEG", "jpg", {"progressive": True, "subsampling": 0}),
+        (7_200, "CMYK", "JPEG", "jpg", {"progressive": True}),
+        (9_400, "RGB", "JPEG", "jpg", {"progressive": True}),
+        (5_100, "RGB", "WEBP", "webp", {"quality": 1, "method": 0}),
+        (5_100, "RGBA", "WEBP", "webp", {"lossless": True, "method": 0}),
+        (7_200, "RGB", "TIFF", "tif", {"compression": "tiff_deflate"}),
+        (7_200, "CMYK", "TIFF", "tif", {"compression": "packbits"}),
+        (7_200, "F", "TIFF", "tif", {"compression": "tiff_lzw"}),
+        (8_300, "I;16", "TIFF", "tif", {"compression": "tiff_deflate"}),
+        (9_100, "P", "GIF", "gif", {}),
+        (9_400, "P", "BMP", "bmp", {}),
+    ):
+        file = io.BytesIO()
+        Image.new(mode, (side, side)).save(file, kind, **options)
+        yield f"{ending}-{mode}-{'-'.join(options)}", file.getvalue(), ending
     yield "bmp-run-length", _bmp_run_length(), "bmp"
-
-
-def large(mode: str, kind: str, **options: object) -> bytes:
-    image = Image.new(mode, _LARGE)
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I4s", len(data), kind) + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, *, colour: int = 2, more: bytes = b"") -> bytes:
+def png(width: int, height: int, *, colour: int = 2, depth: int = 8, more: bytes = b"") -> bytes:
     """Of black pixels, as many as memory and patience allow for; any size may be declared."""
     rows = min(height, 9_400, max(1, 90_000_000 // max(1, width)))
-    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[colour]
-    compressor = zlib.compressobj(1)
-    row = bytes(1 + min(width, 90_000_000) * channels)
-    packed = b"".join(compressor.compress(row) for _ in range(rows)) + compressor.flush()
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0))
+    channels = {0: 1, 2: 3, 4: 2, 6: 4}[colour]
+    packed = _zeros(1 + min(width, 90_000_000) * channels * depth // 8, rows)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + header + more + chunk(b"IDAT", packed) + chunk(b"IEND", b"")
+
+
+@cache
+def _zeros(width: int, rows: int) -> bytes:
+    compressor = zlib.compressobj(1)
+    row = bytes(width)
+    return b"".join(compressor.compress(row) for _ in range(rows)) + compressor.flush()
 
 
 def _patched_size(ending: str, at: int, layout: str, width: int, height: int) -> bytes:
@@ -142,7 +152,7 @@ def _tiff_of(width: int, height: int) -> bytes:
 
 def _bmp_run_length() -> bytes:
     header = struct.pack("<2sIHHI", b"BM", 0, 0, 0, 54 + 1024)
-    info = struct.pack("<IiiHHIIiiII", 40, *_LARGE, 1, 8, 1, 0, 0, 0, 256, 0)
+    info = struct.pack("<IiiHHIIiiII", 40, 9_100, 9_100, 1, 8, 1, 0, 0, 0, 256, 0)
     return header + info + bytes(1024) + b"\xff\x00" * 350_000 + b"\x00\x01"
 
 
@@ -196,7 +206,9 @@ def _chunks(random: Random) -> Iterator[tuple[str, bytes, str]]:
 
 def _many_scans() -> bytes:
     """A progressive image refined again and again."""
-    whole = large("L", "JPEG", progressive=True)
+    file = io.BytesIO()
+    Image.new("L", (3_000, 3_000)).save(file, "JPEG", progressive=True)
+    whole = file.getvalue()
     at = whole.rindex(b"\xff\xda")
     return whole[:at] + whole[at:-2] * 30 + b"\xff\xd9"
 

@@ -212,6 +212,13 @@ def test_an_image_that_takes_too_much_memory_is_unreadable_before_it_is_decoded(
         pixels(encode(drawing("ring", 1, 100), format_))
 
 
+@pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536)])
+def test_an_image_with_a_side_that_is_too_long_is_unreadable(size: tuple[int, int]) -> None:
+    with pytest.raises(UnreadableImageError, match="one side is longer"):
+        pixels(encode(Image.new("1", size)))
+    assert pixels(encode(Image.new("1", (max(1, size[0] - 1), max(1, size[1] - 1))))).shape
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(["1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "I;16"]),
