@@ -51,7 +51,9 @@ def get_estimates(
     k: Annotated[int | None, Query(ge=1, le=1000, description="rows; all without it")] = None,
     budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
-    max_parameters: Annotated[int | None, Query(ge=1, description="size of the network")] = None,
+    max_parameters: Annotated[
+        int | None, Query(ge=1, le=10**15, description="size of the network")
+    ] = None,
     max_inference_seconds: Annotated[
         float | None, Query(gt=0, allow_inf_nan=False, description="typical, one image at a time")
     ] = None,
