@@ -99,7 +99,7 @@ class UploadAsked(TaskMetadata):
     """An archive that the client puts into the store itself, with the digests of its parts."""
 
     filename: Annotated[str, StringConstraints(max_length=1000, pattern=_PRINTABLE)] = ""
-    size_bytes: int = Field(ge=1)
+    size_bytes: int = Field(ge=1, le=5 * 2**40, description="S3 holds no larger object")
     sha256: Sha256
     part_bytes: int = Field(
         ge=5 * 2**20, le=5 * 2**30, description="of every part but the last, which may be smaller"

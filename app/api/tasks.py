@@ -234,7 +234,7 @@ def accept_task(
         probe=probe_of(reached, session, tenant, asked),
         archive=archive,
         source=source,
-        priority=priority_of(reached, archive and archive.size_bytes, asked.priority),
+        priority=priority_of(reached, archive.size_bytes if archive else None, asked.priority),
     )
     return _accepted(reached, session, archive, task, job)
 

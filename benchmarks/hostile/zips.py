@@ -140,7 +140,7 @@ def _modes(plain: dict[str, bytes]) -> Iterator[tuple[str, bytes]]:
         file = io.BytesIO()
         with zipfile.ZipFile(file, "w") as archive:
             for path, data in plain.items():
-                archive.writestr(path, data)
+                archive.writestr(zipfile.ZipInfo(path), data)
             info = zipfile.ZipInfo("cat/special.png")
             info.external_attr = (kind | 0o777) << 16
             archive.writestr(info, b"/etc/passwd")
@@ -151,13 +151,13 @@ def _arranged(random: Random, plain: dict[str, bytes], whole: bytes) -> Iterator
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name in ("cat/a.png", "cat/a.png", "CAT/A.PNG", "cat/./a.png"):
-            archive.writestr(name, picture(random))
+            archive.writestr(zipfile.ZipInfo(name), picture(random))
     yield "same-name-twice", file.getvalue()
     yield "file-and-folder", zipped({"cat": b"x", "cat/a.png": picture(random), "cat/": b""})
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w", allowZip64=True) as archive:
         for path, data in plain.items():
-            with archive.open(path, "w", force_zip64=True) as entry:
+            with archive.open(zipfile.ZipInfo(path), "w", force_zip64=True) as entry:
                 entry.write(data)
     yield "zip64-that-is-one", file.getvalue()
     at = whole.index(_CENTRAL)

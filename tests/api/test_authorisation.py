@@ -212,6 +212,7 @@ MATRIX = {
     "DELETE /v1/jobs/{job_id}": Route("write", HIDDEN),
     "GET /v1/jobs/{job_id}/events": Route("read", HIDDEN),
     "GET /v1/atlas": Route("read", EMPTY),
+    "GET /v1/usage": Route("read", EMPTY),
     "GET /v1/keys": Route("admin", EMPTY),
     "POST /v1/keys": Route("admin", EMPTY, body(name="another")),
     "POST /v1/keys/{key_id}/rotation": Route("admin", HIDDEN, body(), fresh=World.a_key),
@@ -224,8 +225,11 @@ OPEN = {
 }
 # Refused to everybody where archives lie on a disk.
 OF_A_BUCKET = {name for name in MATRIX if "/v1/uploads" in name}
-# Lists in which everybody finds the same.
-SHARED = {"GET /v1/estimator", "GET /v1/recipes", "GET /v1/probes", "GET /v1/timings"}
+# That name nothing of anybody's.
+SHARED = {
+    *("GET /v1/estimator", "GET /v1/recipes", "GET /v1/probes", "GET /v1/timings"),
+    "GET /v1/usage",
+}
 # That look, and change nothing, though they are no GET.
 LOOKING = {"POST /v1/neighbours", "POST /v1/distances"}
 
