@@ -17,6 +17,7 @@ Task2VecError            500
 
 from __future__ import annotations
 
+import errno
 from typing import Any, ClassVar
 
 
@@ -105,3 +106,7 @@ class Unavailable(Task2VecError):
 class Cancelled(Task2VecError):
     status = 499
     title = "Cancelled"
+
+
+def is_disk_full(error: BaseException) -> bool:
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -21,7 +21,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import safety
-from app.errors import NotFound, Task2VecError, Unavailable
+from app.errors import NotFound, Task2VecError, Unavailable, is_disk_full
 from app.telemetry import log_event
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,6 +33,7 @@ _METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 # How PostgreSQL's states begin: connection lost, another transaction in the way, no connection
 # free, a lock not given in time, the server going down or coming up.
 _PASSING = ("08", "40", "53300", "55", "57")
+_DISK_FULL = "53100"
 
 # What starlette refuses by itself: code, title, remedy.
 _BY_STATUS: dict[int, tuple[str, str, str]] = {
@@ -154,18 +155,43 @@ def _allowed_methods(request: Request) -> list[str]:
 
 
 async def _store_failed(request: Request, error: OperationalError) -> Response:
-    """Trying again helps against a lock or a lost connection, not against a full disk."""
     if error.connection_invalidated or _is_busy(error.orig):
         return await _store_busy(request, error)
+    if _is_full(error.orig):
+        return _no_space(request)
     return await _unexpected(request, error)
 
 
 def _is_busy(error: BaseException | None) -> bool:
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest only refines it
-        return code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+        return _sqlite_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
     state: str | None = getattr(error, "sqlstate", "")
     return state is None or state.startswith(_PASSING)  # None: PostgreSQL was not even reached
+
+
+def _is_full(error: BaseException | None) -> bool:
+    if isinstance(error, sqlite3.Error):
+        return _sqlite_code(error) == sqlite3.SQLITE_FULL
+    return getattr(error, "sqlstate", "") == _DISK_FULL
+
+
+def _sqlite_code(error: sqlite3.Error) -> int:
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF  # the rest only refines it
+
+
+async def _disk_failed(request: Request, error: OSError) -> Response:
+    return _no_space(request) if is_disk_full(error) else await _unexpected(request, error)
+
+
+def _no_space(request: Request) -> Response:
+    log_event("disk.full", level=logging.ERROR, exc_info=True, path=request.url.path)
+    full = Unavailable(
+        "no-space",
+        "The service's disk is full: nothing was kept of this request.",
+        "Send it again once the operator has made room.",
+    )
+    return _tell(full)
 
 
 async def _store_busy(request: Request, _: Exception) -> Response:
@@ -205,6 +231,7 @@ HANDLERS: dict[int | type[Exception], Any] = {
     RequestValidationError: _invalid,
     HTTPException: _refused_by_framework,
     OperationalError: _store_failed,
+    OSError: _disk_failed,
     NoFreeConnection: _store_busy,
     Exception: _unexpected,
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Callable
@@ -23,6 +22,7 @@ from app.errors import (
     TooLarge,
     Unavailable,
     UnsupportedMedia,
+    is_disk_full,
 )
 from app.jobs.bench import Workbench
 from app.jobs.embed_task import embed
@@ -163,15 +163,11 @@ def _may_pass(error: Exception) -> bool:
     """Whether it is a store's or the disk's trouble, and may be over in a while."""
     if _code(error) in (UNAVAILABLE, GONE):
         return True
-    return isinstance(error, OperationalError | OSError) and not _is_disk_full(error)
+    return isinstance(error, OperationalError | OSError) and not is_disk_full(error)
 
 
 def _code(error: Exception) -> str:
     return error.code if isinstance(error, Task2VecError) else ""
-
-
-def _is_disk_full(error: Exception) -> bool:
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def _intake_of(error: Exception, start: Start) -> Intake | None:
@@ -194,7 +190,7 @@ def _verdict(error: Exception) -> tuple[EndState, dict[str, Any] | None]:
                 "The worker ran out of memory.",
                 "Send fewer images, or ask the operator for a worker with more memory.",
             )
-        case OSError() if _is_disk_full(error):
+        case OSError() if is_disk_full(error):
             told = Unavailable(
                 NO_SPACE,
                 "The worker's disk is full.",

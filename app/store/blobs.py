@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
+import re
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -15,10 +15,10 @@ from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 import obstore
-from obstore.exceptions import GenericError
+from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from app.errors import NotFound, Unavailable
+from app.errors import NotFound, Unavailable, is_disk_full
 
 UNAVAILABLE = "blobs-unavailable"
 """Code of the Unavailable that any method of a store on other machines may raise."""
@@ -30,6 +30,7 @@ UPLOAD_SECONDS = 86_400.0
 """No upload lasts longer: a blob that nobody needs by then is nobody's."""
 CHUNK_BYTES = 2**20
 INCOMING = "incoming/"
+_SYSTEM_ERROR = re.compile(r"\(os error (\d+)\)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,14 +148,8 @@ class LocalBlobs:
         incoming = f"{INCOMING}{uuid.uuid4().hex}"
         try:
             obstore.put(self._store, incoming, chunks(), chunk_size=CHUNK_BYTES, max_concurrency=2)
-        except GenericError as error:
-            if f"(os error {errno.ENOSPC})" not in str(error):  # it tells by words alone
-                raise
-            raise Unavailable(
-                NO_SPACE,
-                f"The disk is full: {size_bytes} bytes and more were to be stored.",
-                "Send the request again once the operator has made room.",
-            ) from error
+        except BaseError as error:
+            raise _of_system(error, size_bytes) from error
         sha256 = digest.hexdigest()
         _fsync(self._directory / incoming)
         obstore.rename(self._store, incoming, key_of(sha256))
@@ -211,6 +206,21 @@ def missing(sha256: str) -> NotFound:
         "blob-missing",
         f"The bytes with SHA-256 {sha256} are not in the store.",
         "Upload the archive again.",
+    )
+
+
+def _of_system(error: BaseError, size_bytes: int) -> Exception:
+    """As the system told it, where it did: the store tells by words alone."""
+    told = _SYSTEM_ERROR.search(str(error))
+    if told is None:
+        return error
+    system = OSError(int(told[1]), os.strerror(int(told[1])))
+    if not is_disk_full(system):
+        return system
+    return Unavailable(
+        NO_SPACE,
+        f"The disk is full: {size_bytes} bytes and more were to be stored.",
+        "Send the request again once the operator has made room.",
     )
 
 

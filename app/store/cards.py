@@ -19,7 +19,7 @@ from app.catalogue import (
     load_cards,
 )
 from app.errors import Conflict, InvalidRequest, NotFound
-from app.store.session import hold
+from app.store.session import SHIPPED, hold
 from app.store.tables import PUBLIC, CandidateScore, CatalogueCard, Finetune, Task
 
 CardT = TypeVar("CardT", bound=Card)
@@ -34,6 +34,7 @@ _KINDS: dict[type[Card], str] = {
 
 def sync_shipped(session: Session, models_dir: Path) -> None:
     """Lays the shipped cards anew; those that are no longer shipped go."""
+    hold(session, SHIPPED)
     for kind, word in _KINDS.items():
         shipped = load_cards(models_dir, kind)
         session.execute(

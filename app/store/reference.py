@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.embedding.parts import Population
 from app.embedding.vector import Noise, TaskEmbedding, no_discriminants, provenance_from
 from app.store import embeddings
+from app.store.session import SHIPPED, hold
 from app.store.tables import PUBLIC, Embedding, ReferenceLibrary, Task, TaskTag
 from app.telemetry import log_event
 
@@ -36,6 +37,7 @@ def load_reference(session: Session, models_dir: Path) -> int:
     A library whose bytes are as they were is left alone; one whose file is gone goes; one that
     cannot be read is told of, and what was loaded before it stays.
     """
+    hold(session, SHIPPED)
     paths = sorted((models_dir / "reference").glob("*.npz"))
     _drop_all_but(session, {path.stem for path in paths})
     written = 0

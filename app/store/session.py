@@ -22,6 +22,8 @@ from sqlalchemy.orm import Session
 SQLITE_BUSY_TIMEOUT_SECONDS = 10
 CONNECT_SECONDS = 10
 POOLED_CONNECTIONS = 40  # as many as the API has threads: no unit of work waits for another's end
+SHIPPED = "what is shipped"
+"""Held by whoever brings cards and library in line: two services may start at the same time."""
 _MIGRATION_LOCK = 0x7A5C2EC  # any number, the same for all our processes
 
 

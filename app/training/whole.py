@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.errors import Unavailable
+from app.errors import Unavailable, is_disk_full
 
 
 def write_whole(path: Path, write: Callable[[Any], object], what: str) -> None:
@@ -25,7 +24,7 @@ def write_whole(path: Path, write: Callable[[Any], object], what: str) -> None:
         scratch.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer wraps what went wrong
         scratch.unlink(missing_ok=True)
-        if _is_disk_full(error):
+        if _comes_of_a_full_disk(error):
             raise Unavailable(
                 "no-space",
                 f"The disk of {path.parent} is full: the {what} was not written.",
@@ -34,9 +33,9 @@ def write_whole(path: Path, write: Callable[[Any], object], what: str) -> None:
         raise
 
 
-def _is_disk_full(error: BaseException | None) -> bool:
+def _comes_of_a_full_disk(error: BaseException | None) -> bool:
     while error is not None:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             return True
         error = error.__cause__ or error.__context__
     return False

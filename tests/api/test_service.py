@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import sqlite3
@@ -147,10 +148,28 @@ def test_a_postgresql_that_is_not_there_or_in_the_way_is_a_matter_of_trying_agai
         (OperationalError("SELECT 1", {}, errors.DeadlockDetected()), 503),
         (OperationalError("SELECT 1", {}, errors.TooManyConnections()), 503),
         (OperationalError("SELECT 1", {}, errors.AdminShutdown()), 503),
-        (OperationalError("SELECT 1", {}, errors.DiskFull()), 500),
+        (OperationalError("SELECT 1", {}, errors.UndefinedFile()), 500),
     ):
         monkeypatch.setattr(cards, "list_cards", Mock(side_effect=error))
         assert service.client.get("/v1/probes").status_code == status
+
+
+def test_a_full_disk_is_told_as_such_whoever_met_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = sqlite3.OperationalError("database or disk is full")
+    full.sqlite_errorcode = sqlite3.SQLITE_FULL
+    for error in (
+        OperationalError("SELECT 1", {}, full),
+        OperationalError("SELECT 1", {}, errors.DiskFull()),
+        OSError(errno.ENOSPC, "No space left on device"),
+    ):
+        monkeypatch.setattr(cards, "list_cards", Mock(side_effect=error))
+        answer = service.client.get("/v1/probes")
+        assert_problem(answer, 503, "no-space")
+        assert answer.headers["retry-after"]
+    monkeypatch.setattr(cards, "list_cards", Mock(side_effect=OSError(errno.EIO, "broken")))
+    assert_problem(service.client.get("/v1/probes"), 500, "internal-error")
 
 
 def test_archives_that_cannot_be_stored_now_may_be_sent_again(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import os
@@ -138,6 +139,30 @@ def test_what_a_killed_upload_leaves_is_never_a_blob_and_is_swept(
     assert on_disk.sweep(older_than_seconds=3600) == 0
     assert on_disk.sweep(older_than_seconds=-1) == len(torn)
     assert [path.name for path in files(tmp_path)] == [kept.sha256]
+
+
+FULL_MID_PUT = """
+import io, os, resource, signal, sys
+from pathlib import Path
+from app.store.blobs import LocalBlobs
+blobs = LocalBlobs(Path(sys.argv[1]))
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, 2**20))
+try:
+    blobs.put(io.BytesIO(os.urandom(3 * 2**20)))
+except OSError as error:
+    print(error.errno)
+"""
+
+
+def test_what_the_system_refuses_is_told_by_its_number(on_disk: LocalBlobs, tmp_path: Path) -> None:
+    told = subprocess.run(
+        [sys.executable, "-c", FULL_MID_PUT, str(tmp_path / "blobs")],
+        capture_output=True,
+        text=True,
+    )
+    assert told.stdout.split() == [str(errno.EFBIG)], told.stderr
+    assert on_disk.stored() == []
 
 
 def test_a_new_blob_and_the_way_to_it_are_on_disk_before_it_is_told_of(

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 
 from app.catalogue import ProbeCard, get_card
 from app.errors import Conflict, InvalidRequest
@@ -37,6 +39,31 @@ def test_shipped_cards_come_back_as_they_were_and_go_when_no_longer_shipped(
     with database.session() as session:
         cards.sync_shipped(session, models_dir)
         assert cards.list_cards(session, "acme", ProbeCard) == []
+
+
+@pytest.mark.engines("servers")
+def test_two_services_that_start_at_once_lay_the_same_cards(
+    database: Database, models_dir: Path
+) -> None:
+    def lay() -> None:
+        with database.session() as session:
+            cards.sync_shipped(session, models_dir)
+
+    def is_anybody_waiting() -> bool:
+        query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        with database.session(read_only=True) as session:
+            return bool(session.scalar(query))
+
+    with ThreadPoolExecutor(1) as other:
+        with database.session() as session:
+            cards.sync_shipped(session, models_dir)
+            session.flush()
+            second = other.submit(lay)
+            while not is_anybody_waiting():
+                assert not second.done()
+        second.result()
+    with database.session(read_only=True) as session:
+        assert cards.list_cards(session, "acme", ProbeCard) == [SHIPPED]
 
 
 def test_a_tenants_card_is_its_own(database: Database) -> None:
