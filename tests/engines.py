@@ -129,6 +129,7 @@ def database_of(postgresql: str, process: str) -> str:
 def never_migrated(postgresql: str) -> str:
     engine = create_engine(postgresql, isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
+        connection.execute(text("DROP SCHEMA IF EXISTS dbos CASCADE"))  # the job engine's
         connection.execute(text("DROP SCHEMA public CASCADE"))
         connection.execute(text("CREATE SCHEMA public"))
     engine.dispose()

@@ -15,6 +15,7 @@ from dbos import (
     DBOSConfig,
     DBOSPortableJSONSerializer,
     SetWorkflowID,
+    WorkflowStatus,
     WorkflowStatusString,
 )
 from sqlalchemy import make_url
@@ -70,6 +71,8 @@ class DbosEngine:
         self._executor_id = executor_id
         self._poll_interval_seconds = poll_interval_seconds
         self._workflow: Work | None = None
+        self._at_work: set[str] = set()
+        self._suspected: set[str] = set()
 
     def start(self, work: Work) -> None:
         if self._url.get_backend_name() == "sqlite":
@@ -88,7 +91,11 @@ class DbosEngine:
         # Attempts are counted in our own rows, where a resumed workflow does not forget them.
         @DBOS.workflow(name="job", max_recovery_attempts=None)
         def run_job(job_id: str) -> None:
-            work(job_id)
+            self._at_work.add(job_id)
+            try:
+                work(job_id)
+            finally:
+                self._at_work.discard(job_id)
 
         self._workflow = run_job
         DBOS.launch()
@@ -101,11 +108,29 @@ class DbosEngine:
         if self._workflow is None:
             raise RuntimeError("the engine takes work only once it has started")
         status = DBOS.get_workflow_status(job_id)
-        if status is not None and status.status in _ENDED:
+        if status is not None and (status.status in _ENDED or self._is_left(status)):
             # The caller's row says unfinished, so that end was never applied: begin anew.
             DBOS.delete_workflow(job_id)
         with SetWorkflowID(job_id):
             DBOS.enqueue_workflow(queue_of(kind), self._workflow, job_id)
+
+    def _is_left(self, status: WorkflowStatus) -> bool:
+        """Whether this executor has it as pending and is not at it: how it ended could not be
+        written, on a full disk, say.
+
+        Only if it was so the last time, too: what is about to start looks the same for a moment.
+        """
+        job_id = status.workflow_id
+        left = (
+            status.status == WorkflowStatusString.PENDING.value
+            and status.executor_id == self._executor_id
+            and job_id not in self._at_work
+        )
+        if left and job_id not in self._suspected:
+            self._suspected.add(job_id)
+            return False
+        self._suspected.discard(job_id)
+        return left
 
     def take_over(self, executor_ids: Sequence[str]) -> None:
         # Of the server that DBOS has for its own console, which nobody is to run for this. Several

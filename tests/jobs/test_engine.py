@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
+from dbos._sys_db import SystemDatabase
 from sqlalchemy import create_engine, text
 
 from app.jobs.engine import DbosEngine, HandBack
@@ -148,6 +150,39 @@ def test_job_whose_work_raised_can_be_handed_over_again(start: Start) -> None:
     calls.wait_for(1)
     engine.enqueue("a", EMBED_TASK)
     assert calls.wait_for(2) == ["a", "a"]
+
+
+def test_job_whose_end_could_not_be_written_is_begun_anew(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = Calls()
+    engine = start(calls)
+    full = Mock(side_effect=OSError("no space left on device"))
+    with monkeypatch.context() as patch:
+        patch.setattr(SystemDatabase, "update_workflow_outcome", full)
+        engine.enqueue("a", EMBED_TASK)
+        calls.wait_for(1)
+    engine.enqueue("a", EMBED_TASK)  # for all that is known it is about to start
+    assert calls.wait_for(1) == ["a"]
+    engine.enqueue("a", EMBED_TASK)
+    assert calls.wait_for(2) == ["a", "a"]
+
+
+def test_job_at_work_is_not_begun_anew_however_often_it_is_handed_over(start: Start) -> None:
+    over = threading.Event()
+    calls = Calls()
+
+    def work(job_id: str) -> None:
+        calls(job_id)
+        over.wait(10)
+
+    engine = start(work)
+    engine.enqueue("a", EMBED_TASK)
+    calls.wait_for(1)
+    for _ in range(3):
+        engine.enqueue("a", EMBED_TASK)
+    assert calls.wait_for(1) == ["a"]
+    over.set()
 
 
 def test_ended_work_is_forgotten_and_pending_work_is_not(start: Start, settings: Settings) -> None:

@@ -162,7 +162,7 @@ def test_what_the_system_refuses_is_told_by_its_number(on_disk: LocalBlobs, tmp_
         text=True,
     )
     assert told.stdout.split() == [str(errno.EFBIG)], told.stderr
-    assert on_disk.stored() == []
+    assert files(tmp_path) == []
 
 
 def test_a_new_blob_and_the_way_to_it_are_on_disk_before_it_is_told_of(
