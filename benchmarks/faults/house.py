@@ -33,7 +33,7 @@ from benchmarks.faults.proxy import Proxy
 from tests.engines import EMBEDDED, SERVERS, s3_server
 
 PROBE = "test_resnet"
-PATIENCE_SECONDS = 300.0
+PATIENCE_SECONDS = 600.0
 _LOOK_SECONDS = 0.1
 
 
