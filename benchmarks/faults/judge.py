@@ -58,16 +58,17 @@ def settle(house: House, account: Account) -> Iterator[str]:
 
 
 def judge(house: House, account: Account, *, poisoned: bool) -> Iterator[str]:
+    """The store first: a key that is repeated brings its archive along once more."""
     yield from account.broken
+    yield from _of_store(house, account)
+    yield from _of_check(house)
+    yield from _of_logs(house)
     with closing(Caller(house.urls, account)) as call:
         embedded = {told.id: told for told in account.tasks if told.vector and not told.deleted}
         for told in account.tasks:
             yield from _of_task(call, told, poisoned=poisoned)
             yield from _of_neighbours(call, told, embedded)
         yield from _of_events(house, account)
-    yield from _of_logs(house)
-    yield from _of_store(house, account)
-    yield from _of_check(house)
 
 
 def _of_task(call: Caller, told: Told, *, poisoned: bool) -> Iterator[str]:
