@@ -196,9 +196,9 @@ def test_a_task_is_deleted_though_its_archive_cannot_be_just_now(
 def test_a_database_that_fails_for_good_is_an_internal_error_with_its_traceback_in_the_log(
     service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    full = sqlite3.OperationalError("database or disk is full")
-    full.sqlite_errorcode = sqlite3.SQLITE_FULL
-    failure = OperationalError("SELECT 1", {}, full)
+    broken = sqlite3.OperationalError("disk I/O error")
+    broken.sqlite_errorcode = sqlite3.SQLITE_IOERR
+    failure = OperationalError("SELECT 1", {}, broken)
     monkeypatch.setattr(cards, "list_cards", Mock(side_effect=failure))
     assert_problem(service.client.get("/v1/probes"), 500, "internal-error")
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [failure]

@@ -33,7 +33,11 @@ SHORT = (
 )
 
 
-@pytest.mark.parametrize("campaign", SHORT, ids=lambda campaign: campaign.name)
+@pytest.mark.parametrize(
+    "campaign",
+    [SHORT[0], pytest.param(SHORT[1], marks=pytest.mark.slow)],  # which starts seven processes
+    ids=lambda campaign: campaign.name,
+)
 def test_killed_at_random_moments_nothing_is_lost_doubled_or_changed(
     campaign: Campaign, tmp_path: Path
 ) -> None:
