@@ -705,6 +705,44 @@ def audit_table(events: Iterable[Row]) -> Table:
     return table
 
 
+def backups_table(backups: Iterable[Row]) -> Table:
+    names = ("id", "made_at", "app_version")
+    table = _table("Backups", *names, "#tasks", "#blobs", "#missing")
+    for each in backups:
+        counts = (each["tasks"], each["blobs"], len(each["missing"]))
+        table.add_row(*(plain(each[name]) for name in names), *map(str, counts))
+    return table
+
+
+def backup_made(answer: Row) -> Group:
+    lines: list[RenderableType] = [_backup_facts(answer)]
+    if answer["forgotten"]:
+        lines.append(Text(f"{answer['forgotten']} older ones were deleted."))
+    if answer["missing"]:
+        lines.append(
+            Text(
+                "What it refers to was not there, or held other bytes: "
+                f"{', '.join(answer['missing'])}. All else is in it; `task2vec check` says more.",
+                style="red",
+            )
+        )
+    return Group(*lines)
+
+
+def backup_restored(answer: Row) -> Group:
+    told = (
+        "It is restored. Jobs that were not done run as soon as a worker does."
+        if answer["restored"]
+        else "It is whole: every part is there and holds the bytes that it did."
+    )
+    return Group(_backup_facts(answer), Text(told, style="green"))
+
+
+def _backup_facts(answer: Row) -> Table:
+    names = ("id", "made_at", "app_version", "tasks", "blobs")
+    return _facts({"backup" if name == "id" else name: answer[name] for name in names})
+
+
 class Remaining(ProgressColumn):
     """The service's own word on the time left, not an extrapolation of what came over the wire."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import re
@@ -39,6 +40,7 @@ from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
 from app.store import finetunes, jobs, predictions
+from app.store.blobs import open_blobs
 from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from app.store.tables import Job
@@ -1002,6 +1004,34 @@ def test_check_of_an_empty_store_is_content(tmp_path: Path) -> None:
 
 
 # --- atlas
+
+
+def test_a_store_is_backed_up_listed_verified_and_restored(tmp_path: Path) -> None:
+    database = Database(Settings(data_dir=tmp_path / "data").store_url)
+    database.migrate(shared_directory("migrations"))
+    archive = open_blobs((tmp_path / "data" / "blobs").as_uri()).put(io.BytesIO(b"pictures"))
+    with database.session() as session:
+        ready_task(session, make_embedding(0), tenant="local", name="birds", archive=archive)
+    database.dispose()
+    dest, own = tmp_path / "backups", ("--data-dir", tmp_path / "data")
+    assert_error(task2vec("backup", "--list", dest), 1, "no backup")
+    assert_error(task2vec("restore", dest), 1, "no backup")
+    assert_error(task2vec("backup", tmp_path / "data" / "blobs" / "b", *own), 1, "own store")
+    made = task2vec("backup", dest, "--json", *own).json
+    assert (made["tasks"], made["blobs"], made["missing"]) == (1, 1, [])
+    newest = task2vec("backup", dest, "--keep", 1, "--json", *own).json
+    assert newest["forgotten"] == 1
+    [listed] = task2vec("backup", "--list", dest, "--json").json["items"]
+    assert listed == {name: newest[name] for name in listed}
+    assert newest["id"] in task2vec("backup", "--list", dest).stdout
+    assert "whole" in task2vec("restore", dest, "--verify").stdout
+    other = ("--data-dir", tmp_path / "other")
+    assert task2vec("restore", dest, "--json", *other).json["restored"]
+    assert_error(task2vec("restore", dest, *other), 1, "1 of tasks", "TASK2VEC_DATABASE_URL")
+    assert task2vec("check", "--deep", "--json", *other).json["ok"]
+    (tmp_path / "data" / "blobs" / archive.sha256[:2] / archive.sha256).unlink()
+    lost = task2vec("backup", tmp_path / "late", *own)
+    assert (lost.exit_code, archive.sha256 in lost.stdout.replace("\n", "")) == (1, True)
 
 
 def test_the_atlas_shows_what_a_worker_drew(server: str, data_dir: Path, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from app.cli import (  # noqa: F401
     keys,
     audit,
     upkeep,
+    backup,
     reference,
 )
 

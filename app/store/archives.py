@@ -34,8 +34,8 @@ def unneeded(session: Session, digests: Iterable[str]) -> list[str]:
     """Those of the blobs that nobody needs."""
     session.flush()
     asked = set(digests)
-    needed = _needed().subquery()
-    found = session.scalars(select(needed.c.sha256).where(needed.c.sha256.in_(asked)))
+    kept = _needed().subquery()
+    found = session.scalars(select(kept.c.sha256).where(kept.c.sha256.in_(asked)))
     return sorted(asked.difference(found))
 
 
@@ -73,8 +73,13 @@ def orphans(session: Session, blobs: BlobStore, older_than_seconds: float) -> li
     `older_than_seconds` spares uploads whose task is not committed yet.
     """
     stored = blobs.stored(older_than_seconds)
-    needed = set(session.scalars(_needed()))
-    return [sha256 for sha256 in stored if sha256 not in needed]
+    kept = needed(session)
+    return [sha256 for sha256 in stored if sha256 not in kept]
+
+
+def needed(session: Session) -> set[str]:
+    """Digests of all blobs that somebody needs."""
+    return set(session.scalars(_needed()))
 
 
 def _needed() -> CompoundSelect[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import and_, delete, func, insert, or_, select
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from app import tracing
@@ -273,6 +273,15 @@ def release_job(session: Session, job_id: str, token: int, *, counted: bool) -> 
         job.task.status = "queued"
     if not counted:
         job.attempts -= 1
+
+
+def release_all(session: Session) -> None:
+    """Puts running jobs back into the queue, of a database whose workers are gone: no attempt of
+    theirs came to nothing."""
+    running = Job.state == "running"
+    embedding = select(Job.task_seq).where(running, Job.kind.not_in(_BESIDE))
+    session.execute(update(Task).where(Task.seq.in_(embedding)).values(status="queued"))
+    session.execute(update(Job).where(running).values(state="queued", attempts=Job.attempts - 1))
 
 
 def finish_job(

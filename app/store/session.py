@@ -16,6 +16,7 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, create_engine, event, func, make_url, select
 from sqlalchemy.orm import Session
 
@@ -88,6 +89,12 @@ class Database:
 
     def dispose(self) -> None:
         self._writer.dispose()
+
+
+def revisions(migrations_dir: Path) -> list[str]:
+    """Of the schema, the newest first."""
+    scripts = ScriptDirectory(str(migrations_dir))
+    return [script.revision for script in scripts.walk_revisions()]
 
 
 def hold(session: Session, what: str) -> None:
