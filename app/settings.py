@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     poll_interval_seconds: float = Field(0.1, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)
     audit_retention_days: float = Field(365.0, gt=0, le=36_500)
+    job_retention_days: float | None = Field(None, ge=0)
+    image_retention_days: float | None = Field(None, ge=0)
+    model_retention_days: float | None = Field(None, ge=0)
     idempotency_retention_hours: float = Field(24.0, gt=0)
     shutdown_grace_seconds: float = Field(10.0, ge=0)
 

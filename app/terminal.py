@@ -455,9 +455,7 @@ def check_report(answer: Row) -> Group:
     looked = ", ".join(f"{count:,} {kind}" for kind, count in answer["checked"].items())
     lines: list[RenderableType] = [Text(f"Looked at {looked or 'an empty store'}.")]
     for finding in answer["findings"]:
-        told = (
-            "mended, it is made anew at the next search" if finding["mended"] else finding["remedy"]
-        )
+        told = "This is set right." if finding["mended"] else finding["remedy"]
         lines.append(
             Text(f"{finding['detail']} {told}", style="green" if finding["mended"] else "red")
         )
@@ -702,6 +700,14 @@ def audit_table(events: Iterable[Row]) -> Table:
     table = _table("Audit log", *names)
     for event in events:
         table.add_row(*(plain(event[name]) for name in names))
+    return table
+
+
+def tenants_table(tenants: Iterable[Row]) -> Table:
+    names = ("tasks", "archive_bytes", "finetunes", "outcomes")
+    table = _table("Tenants", "tenant", *(f"#{name.replace('_', ' ')}" for name in names))
+    for each in tenants:
+        table.add_row(plain(each["tenant"]), *(f"{each[name]:,}" for name in names))
     return table
 
 

@@ -1,4 +1,4 @@
-"""For whoever runs the service: a move to another space, a check."""
+"""For whoever runs the service: tenants, a move to another space, a check."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from app.cli.options import (
 )
 from app.cli.root import app
 from app.cli.shared import open_database, print_json, require_extras, settings_of, write_down
+from app.errors import InvalidRequest
 from app.settings import Settings
 
 
@@ -26,6 +27,54 @@ def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
         print_json({"revision": revision})
     else:
         typer.echo(f"The database stands at revision {revision}.")
+
+
+@app.command()
+def tenants(data_dir: DataDir = None, as_json: AsJson = False) -> None:
+    """List who has something in the data directory, and how much."""
+    from app.store import tenants as store
+
+    settings = settings_of(data_dir=data_dir)
+    with open_database(settings) as database, database.session(read_only=True) as session:
+        found = store.count(session)
+    if as_json:
+        print_json({"items": found})
+    else:
+        terminal.out.print(terminal.tenants_table(found))
+
+
+@app.command()
+def forget(
+    tenant: Annotated[str, typer.Argument(help="One of `task2vec tenants`.")],
+    confirmed: Annotated[
+        bool, typer.Option("--yes", help="It is meant: without this, nothing is done.")
+    ] = False,
+    data_dir: DataDir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete everything that a tenant has, its keys too. There is no way back."""
+    from app.store import archives
+    from app.store import tenants as store
+    from app.store.blobs import open_blobs
+
+    settings = settings_of(data_dir=data_dir)
+    if not confirmed:
+        raise InvalidRequest(
+            "not-confirmed",
+            f"This deletes everything that {tenant} has, and there is no way back.",
+            "If that is meant, say so with --yes.",
+        )
+    with open_database(settings) as database:
+        with database.session() as session:
+            digests = store.forget(session, tenant)
+            write_down(session, "forget", tenant)
+        with database.session() as session:
+            gone = archives.delete_unneeded(session, open_blobs(settings.blobs_at), digests)
+        database.cut_log()
+    if as_json:
+        print_json({"tenant": tenant, "blobs": gone})
+    else:
+        typer.echo(f"Nothing of {tenant} is left in the database; {gone} blobs were deleted.")
 
 
 @app.command()
@@ -52,12 +101,13 @@ def check(
         bool, typer.Option("--deep", help="Read every byte and every number, not a sample.")
     ] = False,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Delete indexes that do not fit; nothing else may run.")
+        bool,
+        typer.Option("--repair", help="Set right what loses nothing by it; nothing else may run."),
     ] = False,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look whether database, archives and search indexes fit together; 1 if something does not."""
+    """Look whether all that is kept fits together; 1 if something does not."""
     answer = _check(settings_of(data_dir=data_dir), deep=deep, repair=repair)
     if as_json:
         print_json(answer)
@@ -107,7 +157,7 @@ def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
 
     with open_database(settings) as database, database.session(read_only=not repair) as session:
         blobs = open_blobs(settings.blobs_at)
-        report = check_store(session, blobs, settings.index_dir, deep=deep, repair=repair)
+        report = check_store(session, blobs, settings, deep=deep, repair=repair)
     left = [finding for finding in report.findings if not finding.mended]
     return {
         "ok": not left,

@@ -1,12 +1,13 @@
 """What goes once its time is over: engine records, idempotency keys, the audit log, expired tasks,
-answers about images, lost blobs, abandoned uploads, embeddings of a space that was left.
+answers about images, lost blobs, abandoned uploads, embeddings of a space that was left, whatever
+settings do not keep; and what is left of what was deleted.
 """
 
 from __future__ import annotations
 
 import shutil
 import time
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from sqlalchemy import select
@@ -25,6 +26,7 @@ from app.store import (
     uploads,
 )
 from app.store.blobs import UPLOAD_SECONDS, BlobStore
+from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from app.store.tables import Task, now
 from app.telemetry import log_event
@@ -51,12 +53,28 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:
             tasks.delete_task(session, task)
+        if settings.job_retention_days is not None:
+            jobs.expire(session, _before(settings.job_retention_days))
+        unkept = []
+        if settings.image_retention_days is not None:
+            unkept += tasks.forget_images(session, _before(settings.image_retention_days))
+        if settings.model_retention_days is not None:
+            unkept += finetunes.forget_models(session, _before(settings.model_retention_days))
     with database.session(read_only=True) as session:
         orphans = archives.orphans(session, blobs, UPLOAD_SECONDS)
     files = blobs.sweep(UPLOAD_SECONDS)
-    for sha256 in orphans:  # one by one: nobody waits long for the write lock
+    for sha256 in (*unkept, *orphans):  # one by one: nobody waits long for the write lock
         with database.session() as session:
             files += archives.delete_unneeded(session, blobs, [sha256])
+    folders = _sweep_folders(settings, database)
+    with database.session(read_only=True) as session:
+        FaissIndexes(settings.index_dir).follow_all(session)
+    database.cut_log()
+    log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files, finetunes=folders)
+
+
+def _sweep_folders(settings: Settings, database: Database) -> int:
+    """Of runs that do not go on; how many."""
     directories = list(settings.finetune_dir.glob("*"))  # before: a run's row is there first
     with database.session(read_only=True) as session:
         at_work = finetunes.unfinished(session)
@@ -65,7 +83,11 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         if directory.name not in at_work:
             shutil.rmtree(directory, ignore_errors=True)
             folders += 1
-    log_event("housekeeping.done", keys=keys, tasks=len(expired), files=files, finetunes=folders)
+    return folders
+
+
+def _before(days: float) -> datetime:
+    return now() - timedelta(days=days)
 
 
 def sweep_embeddings(database: Database) -> None:

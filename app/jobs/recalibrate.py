@@ -74,7 +74,8 @@ def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
         code_version=__version__,
     )
     with database.session() as session:
-        estimators.add(session, version, evidence)
+        if not estimators.add(session, version, evidence):
+            return
     log_event(
         "estimator.fitted" if published else "estimator.refused",
         tenant=tenant,

@@ -119,6 +119,20 @@ def hold_models(session: Session, tenant: str) -> None:
     hold(session, f"models of {tenant}")
 
 
+def kind_of(card: type[Card]) -> str:
+    return _KINDS[card]
+
+
+def runs_that_are_candidates(session: Session) -> set[str]:
+    """Ids of the runs whose model a tenant's candidate is."""
+    own = (CatalogueCard.tenant != PUBLIC, CatalogueCard.kind == _KINDS[CandidateCard])
+    sources = (
+        card.body["weights"]["source"]
+        for card in session.scalars(select(CatalogueCard).where(*own))
+    )
+    return {each.removeprefix(RUN_SOURCE) for each in sources if each.startswith(RUN_SOURCE)}
+
+
 def require_no_candidate(session: Session, task: Task) -> None:
     """Conflict where the model of one of the task's runs is a candidate."""
     hold_models(session, task.tenant)

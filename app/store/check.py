@@ -1,4 +1,4 @@
-"""Whether what the service keeps fits together: database, archives, models, search indexes."""
+"""Whether what the service keeps fits together: rows, archives, models, search indexes."""
 
 from __future__ import annotations
 
@@ -6,9 +6,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from sqlalchemy import func, select, text
@@ -16,17 +14,30 @@ from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 
 from app.errors import DifferentSpaces
-from app.store import embeddings, finetunes, pgvector, points, reference
-from app.store.blobs import Blob, BlobStore
+from app.settings import Settings
+from app.store import (
+    archives,
+    check_engine,
+    check_rows,
+    embeddings,
+    finetunes,
+    pgvector,
+    points,
+    reference,
+)
+from app.store.blobs import UPLOAD_SECONDS, Blob, BlobStore
+from app.store.findings import REPAIR, Finding, Report
 from app.store.indexes import FaissIndexes, mark_of
 from app.store.parts_index import parts_key
 from app.store.space_index import GONE, SpaceIndex
+from app.store.spaces import UNFINISHED
 from app.store.tables import (
     Archive,
     Embedding,
     EmbeddingArrays,
     Finetune,
     Job,
+    Prediction,
     SearchIndex,
     Task,
 )
@@ -34,46 +45,33 @@ from app.store.tables import (
 SAMPLE = 200
 """Embeddings of an index that are compared number by number, unless all are."""
 _HASHED_AT_ONCE = 2**20
-_MADE_ANEW = "Run `task2vec check --repair` while nothing else runs: it is made anew."
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """`mended`: it was only in an index, which was deleted and will be made anew."""
-
-    kind: Literal["database", "archive", "model", "embedding", "index"]
-    detail: str
-    remedy: str
-    mended: bool = False
-
-
-@dataclass(slots=True)
-class Report:
-    """What was looked at, by kind, and what does not fit."""
-
-    checked: Counter[str] = field(default_factory=Counter)
-    findings: list[Finding] = field(default_factory=list)
+_MADE_ANEW = f"{REPAIR}: it is made anew."
 
 
 def check(
-    session: Session, blobs: BlobStore, index_dir: Path, *, deep: bool, repair: bool
+    session: Session, blobs: BlobStore, settings: Settings, *, deep: bool, repair: bool
 ) -> Report:
     """`deep` reads every byte of archives and models, and all numbers of indexes, not a sample.
 
-    With `repair` indexes that do not fit are deleted: for when nothing runs that has them open, and
-    in a unit of work that may write.
+    With `repair` what can be set right without loss is: for when nothing else runs, and in a unit
+    of work that may write.
     A damaged database ends the check: nothing else can be held against it.
     """
     report = Report(findings=list(_of_database(session)))
     if report.findings:
         return report
-    report.findings += _of_archives(session, blobs, report.checked, deep=deep)
-    report.findings += _of_models(session, blobs, report.checked, deep=deep)
-    misshapen = list(_of_embeddings(session, report.checked))
+    checked, index_dir = report.checked, settings.index_dir
+    report.findings += _of_archives(session, blobs, checked, deep=deep)
+    report.findings += _of_models(session, blobs, checked, deep=deep)
+    report.findings += _of_images(session, blobs)
+    report.findings += _of_orphans(session, blobs, repair=repair)
+    misshapen = list(_of_embeddings(session, checked))
     report.findings += misshapen
+    report.findings += check_rows.of_rows(session, checked, repair=repair)
+    report.findings += check_engine.of_engine(session, settings.engine_url, checked, repair=repair)
     if not misshapen:
-        report.findings += _of_indexes(session, index_dir, report.checked, deep=deep, repair=repair)
-        report.findings += _of_tables(session, report.checked, deep=deep, repair=repair)
+        report.findings += _of_indexes(session, index_dir, checked, deep=deep, repair=repair)
+        report.findings += _of_tables(session, checked, deep=deep, repair=repair)
     return report
 
 
@@ -123,6 +121,31 @@ def _wrong_with(blobs: BlobStore, blob: Blob, *, deep: bool) -> str | None:
         return "is not there"
     fits = size == blob.size_bytes and not (deep and _digest_of(blobs, blob.sha256) != blob.sha256)
     return None if fits else "holds other bytes than it did"
+
+
+def _of_images(session: Session, blobs: BlobStore) -> Iterator[Finding]:
+    awaited = select(Prediction.sha256).join(Job).where(Job.state.in_(UNFINISHED)).distinct()
+    for sha256 in session.scalars(awaited.order_by(Prediction.sha256)):
+        if blobs.size_bytes(sha256) is None:
+            yield Finding(
+                "prediction",
+                f"Images {sha256} that a model is to classify are not there.",
+                "Their job will fail; send them again.",
+            )
+
+
+def _of_orphans(session: Session, blobs: BlobStore, *, repair: bool) -> Iterator[Finding]:
+    found = archives.orphans(session, blobs, UPLOAD_SECONDS)
+    if found:
+        if repair:
+            archives.delete_unneeded(session, blobs, found)
+        yield Finding(
+            "archive",
+            f"{len(found)} blobs belong to no task or run: {', '.join(found[:3])}"
+            f"{' ...' if len(found) > 3 else ''}.",
+            f"{REPAIR}, or start a worker: they are deleted.",
+            mended=repair,
+        )
 
 
 def _digest_of(blobs: BlobStore, sha256: str) -> str:

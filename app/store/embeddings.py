@@ -23,7 +23,7 @@ Matrix = npt.NDArray[np.float32]
 
 _CHUNK_ROWS = 128  # of the default probe some 10 MB, of all parts 20 MB
 _PARTS = (EmbeddingArrays.vector, EmbeddingArrays.domain, EmbeddingArrays.discriminants)
-_UNUSED = (
+UNUSED = (
     Embedding.tenant != PUBLIC,
     ~exists().where(Task.embedding_seq == Embedding.seq),
     ~exists().where(Task.next_embedding_seq == Embedding.seq),
@@ -205,14 +205,12 @@ def remove(session: Session, *which: ColumnElement[bool]) -> int:
 def drop_unused(session: Session, *seqs: int | None) -> int:
     """Deletes those of the embeddings that no task has and that are not the reference library's."""
     asked = [seq for seq in seqs if seq is not None]
-    return remove(session, Embedding.seq.in_(asked), *_UNUSED) if asked else 0
+    return remove(session, Embedding.seq.in_(asked), *UNUSED) if asked else 0
 
 
 def sweep(session: Session, limit: int) -> int:
     """The same for any `limit` of them; how many there were."""
-    return drop_unused(
-        session, *session.scalars(select(Embedding.seq).where(*_UNUSED).limit(limit))
-    )
+    return drop_unused(session, *session.scalars(select(Embedding.seq).where(*UNUSED).limit(limit)))
 
 
 def forget_graves(session: Session, before: datetime) -> None:

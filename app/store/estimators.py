@@ -8,13 +8,14 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session, undefer
 
 from app import __version__
 from app.catalogue import CandidateCard, load_cards
 from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
+from app.store.session import hold
 from app.store.tables import EstimatorVersion, Outcome
 
 SHIPPED_DIGEST = "shipped_digest"
@@ -77,8 +78,15 @@ def latest(
     return session.scalar(query, execution_options={"populate_existing": True})
 
 
-def add(session: Session, version: EstimatorVersion, evidence: Evidence) -> None:
-    """As the tenant's next version; where it serves, its predecessors give up their evidence."""
+def add(session: Session, version: EstimatorVersion, evidence: Evidence) -> bool:
+    """As the tenant's next version; where it serves, its predecessors give up their evidence.
+
+    Not where outcomes that it was fitted to were deleted meanwhile: then another one is due.
+    """
+    _hold(session, version.tenant)
+    at = watermark(session, version.tenant)
+    if at.n_outcomes + at.n_quarantined < version.n_outcomes + version.n_quarantined:
+        return False
     highest = select(func.coalesce(func.max(EstimatorVersion.version), 0)).where(
         EstimatorVersion.tenant == version.tenant
     )
@@ -92,6 +100,31 @@ def add(session: Session, version: EstimatorVersion, evidence: Evidence) -> None
         )
     session.add(version)
     session.flush()
+    return True
+
+
+def forget_outcomes(session: Session, tenant: str, task: str) -> None:
+    """Deletes those of a task; versions that may have been fitted to them serve no more."""
+    _hold(session, tenant)
+    own = (Outcome.tenant == tenant, Outcome.task == task)
+    if session.scalars(delete(Outcome).where(*own).returning(Outcome.seq)).all():
+        withdraw(session, tenant, "Outcomes that it was fitted to were deleted.")
+
+
+def withdraw(session: Session, tenant: str, reason: str) -> None:
+    """No version of the tenant's serves any more, nor tells of tasks: the next is published
+    whatever it is like."""
+    nothing: dict[str, Any] = {"accuracy": None, "corrections": {}, "comparison": None}
+    session.execute(
+        update(EstimatorVersion)
+        .where(EstimatorVersion.tenant == tenant)
+        .values(published=False, evidence=None, report=nothing, reason=reason)
+    )
+
+
+def _hold(session: Session, tenant: str) -> None:
+    """Until the unit of work ends, no version is added and no outcome deleted."""
+    hold(session, f"estimator of {tenant}")
 
 
 def evidence_of(version: EstimatorVersion) -> Evidence:
@@ -128,12 +161,12 @@ class Estimators:
         if version is None:
             return self._nobodys
         with self._mutex:
-            number, estimator = self._fitted.get(tenant, (0, self._nobodys))
-        if number != version.version:
+            seq, estimator = self._fitted.get(tenant, (0, self._nobodys))
+        if seq != version.seq:
             # Read again with its evidence, together: a successor may have taken it meanwhile.
             version = latest(session, tenant, published=True, with_evidence=True) or version
             evidence = self._shipped.beside(evidence_of(version))
             estimator = Estimator(evidence, calibration_from(version.calibration))
             with self._mutex:
-                self._fitted[tenant] = version.version, estimator
+                self._fitted[tenant] = version.seq, estimator
         return estimator

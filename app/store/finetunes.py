@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.errors import NotFound
-from app.store import cards, cursors, jobs, outcomes
+from app.store import archives, cards, cursors, jobs, outcomes
 from app.store.blobs import Blob
 from app.store.outcomes import Run
 from app.store.spaces import UNFINISHED
@@ -119,12 +120,18 @@ def list_finetunes(
 
 
 def register(session: Session, tenant: str, finetune_id: str, card: CandidateCard) -> None:
-    """The run's model becomes a candidate; NotFound where the run has gone meanwhile.
+    """The run's model becomes a candidate; NotFound where one of them has gone meanwhile.
 
-    The other half of `cards.require_no_candidate`: no candidate loses its weights with a task.
+    The other half of `cards.require_no_candidate` and `forget_models`: no candidate loses its
+    weights with a task, or by their age.
     """
     cards.hold_models(session, tenant)
-    get(session, tenant, finetune_id)
+    row = get(session, tenant, finetune_id)
+    session.refresh(row, ["files"])
+    if not row.files:
+        raise NotFound(
+            "model-gone", f"The model of the run {finetune_id!r} is not there.", "Train it again."
+        )
     cards.add_card(session, tenant, card)
 
 
@@ -152,6 +159,20 @@ def keep(session: Session, row: Finetune, files: Mapping[str, Blob]) -> None:
         FinetuneFile(name=name, sha256=blob.sha256, size_bytes=blob.size_bytes)
         for name, blob in files.items()
     ]
+
+
+def forget_models(session: Session, before: datetime) -> list[str]:
+    """Of runs that ended earlier, unless their model is a candidate: digests of what they left, for
+    `archives.delete_unneeded` after the commit."""
+    old = (Job.state == "succeeded", Job.finished_at < before, Finetune.files.any())
+    tenants = session.scalars(select(Finetune.tenant).join(Job).where(*old).distinct())
+    for tenant in sorted(tenants):  # in one order for all, or two could wait for each other
+        cards.hold_models(session, tenant)
+    candidates = cards.runs_that_are_candidates(session)
+    runs = select(Finetune.seq).join(Job).where(*old, Finetune.id.not_in(candidates))
+    gone = delete(FinetuneFile).where(FinetuneFile.finetune_seq.in_(runs))
+    digests = session.scalars(gone.returning(FinetuneFile.sha256)).all()
+    return archives.unneeded(session, digests)
 
 
 def tell(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import shutil
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,9 +20,9 @@ from sqlalchemy.orm import Session
 
 from app.embedding.distance import Ranker
 from app.embedding.parts import Population
-from app.errors import Unavailable
+from app.errors import DifferentSpaces, Unavailable
 from app.settings import VectorIndex
-from app.store import embeddings, pgvector
+from app.store import embeddings, pgvector, points, reference
 from app.store.logs_index import LogsIndex
 from app.store.parts_index import PartsIndex, parts_key
 from app.store.search import Indexes, Search, Unindexed, Visible, kind_named
@@ -54,7 +55,7 @@ class Follower:
         """
         self.index.shelf.refresh()
         if not self._is_in_line(session) and self._behind(session) <= AT_ONCE:
-            self._try_to_catch_up(session, fit=False)
+            self.try_to_catch_up(session, fit=False)
         in_line = self._is_in_line(session)
         if not in_line or self.index.needs_fit:
             self._start_beside(session)
@@ -111,14 +112,14 @@ class Follower:
 
         def work() -> None:
             with Session(bind) as own:
-                self._try_to_catch_up(own, fit=True)
+                self.try_to_catch_up(own, fit=True)
 
         with self._mutex:
             if self._beside is None or not self._beside.is_alive():
                 self._beside = threading.Thread(target=work, name="index-catch-up", daemon=True)
                 self._beside.start()
 
-    def _try_to_catch_up(self, session: Session, *, fit: bool) -> None:
+    def try_to_catch_up(self, session: Session, *, fit: bool) -> None:
         try:
             self.catch_up(session, fit=fit)
         except (OSError, Unavailable) as error:
@@ -139,7 +140,8 @@ class Follower:
         wrong = [
             seq for seq, mark in held if seq != GONE and seq <= newest and marks.get(seq) != mark
         ]
-        self.index.remove(wrong, grave)
+        gone = embeddings.buried(session, self._space_id, self.index.shelf.manifest.buried)
+        self.index.remove([*wrong, *gone], grave)
         kept = set(self.index.seqs().tolist())
         return [(seq, digest) for seq, digest in present if seq not in kept]
 
@@ -234,12 +236,34 @@ class FaissIndexes:
             for (space_id, key), follower in list(self._followers.items())
         }
 
+    def follow_all(self, session: Session) -> None:
+        """Has every index there is let go of embeddings that were deleted, though nobody searches;
+        one that can serve no search any more goes as a whole."""
+        for directory in sorted(path for path in self._directory.glob("*/*") if path.is_dir()):
+            try:
+                follower = self._follower_at(session, directory.parent.name, directory.name)
+            except DifferentSpaces:
+                shutil.rmtree(directory)
+            else:
+                follower.try_to_catch_up(session, fit=False)
+
     def wait(self) -> None:
         for follower in list(self._followers.values()):
             follower.wait()
 
+    def _follower_at(self, session: Session, space_id: str, key: str) -> Follower:
+        """DifferentSpaces where no embedding, or no library, is there that it would be of."""
+        if key == points.LOGS:
+            return self._follower(session, space_id, None)
+        population = reference.population(session, space_id)
+        if population is None or key != parts_key(population):
+            raise DifferentSpaces(
+                "library-gone", f"No library is loaded that {key} is of.", "It can be deleted."
+            )
+        return self._follower(session, space_id, population)
+
     def _follower(self, session: Session, space_id: str, population: Population | None) -> Follower:
-        key = "logs" if population is None else parts_key(population)
+        key = points.LOGS if population is None else parts_key(population)
         with self._mutex:
             follower = self._followers.get((space_id, key))
             if follower is None:

@@ -302,6 +302,13 @@ def finish_job(
     _end(session, job, state, problem=problem, intake=intake, embedding=embedding)
 
 
+def expire(session: Session, before: datetime) -> int:
+    """Forgets jobs that ended earlier than that and that nothing hangs on; how many."""
+    ended = (Job.kind.not_in(ASIDE), Job.state.in_(ENDED), Job.finished_at < before)
+    gone = session.scalars(delete(Job).where(*ended).returning(Job.seq))
+    return len(gone.all())
+
+
 def _locate(session: Session, job_id: str, *, lock: bool = False) -> Job | None:
     query = select(Job).where(Job.id == job_id)
     if lock:

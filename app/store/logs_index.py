@@ -11,18 +11,20 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 from app.embedding.projection import PROJECTED, log_points, unit
 from app.store.embeddings import Space
 from app.store.shelf import Arrays, Column
-from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
+from app.store.space_index import EXHAUSTIVE, FAR, GONE, Found, SpaceIndex
 from app.store.vectors import FaissIndex, Matrix, Rows, nearest
 
 
 class LogsIndex(SpaceIndex):
     compares = "vector"
+    _blank: ClassVar = {"points": FAR}
     rounding = 0.5  # points lie tens apart
 
     def __init__(self, directory: Path, space: Space) -> None:

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -27,7 +28,7 @@ from app.embedding.projection import FINEST, SAMPLE, Dimensions, Projection, wei
 from app.embedding.vector import RANK
 from app.store.embeddings import Space
 from app.store.shelf import Arrays, Column, whole_file
-from app.store.space_index import EXHAUSTIVE, GONE, Found, SpaceIndex
+from app.store.space_index import EXHAUSTIVE, FAR, GONE, Found, SpaceIndex
 from app.store.vectors import FaissIndex, Matrix, Rows, nearest
 from app.telemetry import log_event
 
@@ -56,6 +57,7 @@ class _Fitted:
 
 class PartsIndex(SpaceIndex):
     compares = "parts"
+    _blank: ClassVar = {"codes": 0, "scales": 0, "points": FAR}
     rounding = 1.0  # one step of a code
 
     def __init__(
@@ -101,12 +103,18 @@ class PartsIndex(SpaceIndex):
 
     def fit(self) -> None:
         """Finds the axes and moves all points."""
-        rows = len(self.shelf)
-        projection = self._projection_for(np.flatnonzero(self.seqs() != GONE))
+        rows, gone = len(self.shelf), self.seqs() == GONE
+        projection = self._projection_for(np.flatnonzero(~gone))
         last = self.shelf.manifest.version
         self._write_projection(last + 1, projection)
         pieces = (
-            _padded(projection.points(*self._unpacked(np.arange(start, stop))))
+            _padded(
+                np.where(
+                    gone[start:stop, np.newaxis],
+                    np.float32(FAR),
+                    projection.points(*self._unpacked(np.arange(start, stop))),
+                )
+            )
             for start, stop in _spans(rows)
         )
         self.shelf.replace("points", pieces, last + 1, fitted=rows)

@@ -87,6 +87,18 @@ class Database:
         with self.session() as session:
             yield bool(session.scalar(select(func.pg_try_advisory_xact_lock(_key(what)))))
 
+    def cut_log(self) -> None:
+        """Brings SQLite's log of writes into the file and empties it: what was deleted stood in it.
+
+        Where somebody reads meanwhile, as far as that goes.
+        """
+        if self._writer.dialect.name == "sqlite":
+            connection = self._writer.raw_connection()
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                connection.close()
+
     def dispose(self) -> None:
         self._writer.dispose()
 
@@ -142,6 +154,7 @@ def _create_engine(url: str, *, foreign_keys: bool = True) -> Engine:
         connection.isolation_level = None  # the driver's own idea of BEGIN leaves reads out
         connection.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_TIMEOUT_SECONDS * 1000}")
         _write_ahead(connection)
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is not to be read again
         connection.execute(f"PRAGMA foreign_keys = {int(foreign_keys)}")
 
     @event.listens_for(engine, "begin")

@@ -172,9 +172,17 @@ class Shelf:
                 self._write(self._path(name, self.manifest.version), name, at, values)
         self._publish(replace(self.manifest, rows=at + count, **counted))
 
-    def overwrite(self, name: str, row: int, values: npt.NDArray[Any]) -> None:
-        """One row in place: for what may be as before or as after where a crash comes between."""
-        self._write(self._path(name, self.manifest.version), name, row, values)
+    def overwrite(self, name: str, rows: Iterable[int], value: float) -> None:
+        """Whole rows in place, which may be as before or as after where a crash comes between."""
+        column = self._columns[name]
+        data = np.full(column.width, value, column.dtype).tobytes()
+        handle = os.open(self._path(name, self.manifest.version), os.O_WRONLY)
+        try:
+            for row in rows:
+                os.pwrite(handle, data, row * column.row_bytes)
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
     def replace(
         self, name: str, pieces: Iterable[npt.NDArray[Any]], version: int, **counted: int

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from app.store.vectors import Matrix, Rows
 EXHAUSTIVE = 2_000
 """At most so many tasks are compared without being proposed first."""
 GONE = -1
+FAR = 100
+"""Where all of a point's coordinates are this, no task is near: tasks lie some tens apart."""
 _MANY = 10_000
 
 
@@ -45,6 +48,8 @@ class SpaceIndex(ABC):
     """
 
     compares: Compared
+    _blank: ClassVar[Mapping[str, int]]
+    """By column, what stands where an embedding is gone: nothing of it, and near to nobody."""
     rounding: float
     """By how much the same embedding's numbers may differ from one time to another."""
 
@@ -76,9 +81,12 @@ class SpaceIndex(ABC):
         )
 
     def remove(self, seqs: Sequence[int] | Rows, buried: int) -> None:
-        """Embeddings that are gone, and the grave up to which all have been seen."""
-        for row in np.flatnonzero(np.isin(self.seqs(), seqs)):
-            self.shelf.overwrite("seqs", int(row), np.array([GONE]))
+        """Embeddings that are gone, and the grave up to which all have been seen. A row keeps its
+        place, with nothing of what stood there."""
+        rows = np.flatnonzero(np.isin(self.seqs(), seqs)).tolist()
+        if rows:
+            for name, value in {**self._blank, "marks": 0, "seqs": GONE}.items():
+                self.shelf.overwrite(name, rows, value)
         self.shelf.publish(buried=max(buried, self.shelf.manifest.buried))
 
     def fits(self, rows: Rows, embedded: Matrix) -> npt.NDArray[np.bool_]:

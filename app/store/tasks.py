@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, Forbidden, NotFound
-from app.store import archives, cards, cursors, embeddings, jobs, spaces
+from app.store import archives, cards, cursors, embeddings, estimators, jobs, spaces
 from app.store.blobs import Blob
+from app.store.spaces import UNFINISHED
 from app.store.tables import (
     PUBLIC,
+    Archive,
     Embedding,
     Finetune,
     FinetuneFile,
@@ -77,12 +80,29 @@ def add_images(session: Session, task: Task, archive: Blob, priority: Priority =
             "Send a new task with all the images.",
             task_status=task.status,
         )
+    if not task.archives:
+        raise Conflict(
+            "task-without-images",
+            f"The images of the task {task.id!r} are not stored, so none can be added to them.",
+            "Send a new task with all the images.",
+        )
     jobs.stop_reindex(session, task)
     task.version += 1
     task.status = "queued"
     task.problem = None
     archives.append(task, archive)
     return jobs.enqueue(session, task, EMBED_TASK, priority)
+
+
+def forget_images(session: Session, before: datetime) -> list[str]:
+    """Of embedded tasks that nobody changed since then and no job is at: their archives' digests,
+    for `archives.delete_unneeded` after the commit. What was made of the images stays."""
+    at_work = select(Job.task_seq).where(Job.state.in_(UNFINISHED))
+    settled = select(Task.seq).where(
+        Task.embedding_seq.is_not(None), Task.updated_at < before, Task.seq.not_in(at_work)
+    )
+    gone = delete(Archive).where(Archive.task_seq.in_(settled)).returning(Archive.sha256)
+    return archives.unneeded(session, session.scalars(gone).all())
 
 
 def attach_archive(session: Session, job_id: str, token: int, archive: Blob) -> None:
@@ -166,7 +186,7 @@ def update_task(
 
 
 def delete_task(session: Session, task: Task) -> list[str]:
-    """Removes the task, its jobs, and its embedding if no other task has it.
+    """Removes the task, its jobs and outcomes, and its embedding if no other task has it.
 
     A worker that holds a job of it is stopped by its next report. Returns the digests of blobs that
     nothing needs any more: for `archives.delete_unneeded`, after the commit. Conflict where the
@@ -183,6 +203,7 @@ def delete_task(session: Session, task: Task) -> list[str]:
     session.execute(delete(Outbox).where(Outbox.job_id.in_(job_ids)))
     session.delete(task)
     session.flush()
+    estimators.forget_outcomes(session, task.tenant, task.id)
     embeddings.drop_unused(session, *seqs)
     spaces.settle(session, task.tenant)
     return archives.unneeded(session, digests)

@@ -7,7 +7,8 @@ import pytest
 from sqlalchemy import select, text, update
 
 from app.embedding.parts import Population
-from app.store import finetunes, points, tasks
+from app.settings import Settings
+from app.store import finetunes, jobs, points, tasks
 from app.store.blobs import Blob, BlobStore
 from app.store.check import Report, check
 from app.store.finetunes import Asked
@@ -29,7 +30,8 @@ class Kept:
         self.database = database
         self.engines = engines
         self.blobs = blobs
-        self.index_dir = directory / "index"
+        self.settings = Settings(**engines.settings, data_dir=directory)
+        self.index_dir = self.settings.index_dir
         self.archives = [self.blobs.put(io.BytesIO(b"pictures" * n)) for n in (3, 4)]
         with database.session() as session:
             self.tasks = [
@@ -46,7 +48,7 @@ class Kept:
 
     def check(self, *, deep: bool = False, repair: bool = False) -> Report:
         with self.database.session(read_only=not repair) as session:
-            return check(session, self.blobs, self.index_dir, deep=deep, repair=repair)
+            return check(session, self.blobs, self.settings, deep=deep, repair=repair)
 
     def damage(self, blob: Blob, data: bytes) -> None:
         self.engines.overwrite_blob(blob.sha256, data)
@@ -71,7 +73,8 @@ def kept(
 def test_a_store_that_fits_together_has_no_findings(kept: Kept, deep: bool) -> None:
     report = kept.check(deep=deep)
     assert report.findings == []
-    assert report.checked == {"archives": 2, "embeddings": 2, "index rows": 4}
+    looked_at = {"archives": 2, "embeddings": 2, "index rows": 4, "tasks": 2, "jobs": 2}
+    assert +report.checked == looked_at
 
 
 @pytest.mark.engines("servers")
@@ -128,8 +131,11 @@ def test_a_lost_or_damaged_model_of_a_run_is_found_and_a_checkpoint_is_not_misse
             )
             for task in session.scalars(select(Task).order_by(Task.seq))
         )
-        ended.job.state = "succeeded"
-        finetunes.keep(session, ended, {"model": model, "card": card})
+        token = jobs.start_job(session, ended.job.id, max_attempts=3).token
+        finetunes.finish(
+            session, ended.job.id, token, files={"model": model, "card": card}, curve=[],
+            result={}, run=None, forecast=None,
+        )  # fmt: skip
         finetunes.keep(session, going_on, {"checkpoint": checkpoint})
     report = kept.check(deep=True)
     assert (report.findings, report.checked["models"]) == ([], 1)

@@ -15,7 +15,7 @@ from app.store import embeddings, parts_index, reference
 from app.store.embeddings import Space
 from app.store.parts_index import PartsIndex
 from app.store.session import Database
-from app.store.space_index import EXHAUSTIVE
+from app.store.space_index import EXHAUSTIVE, FAR
 from app.store.tables import Embedding
 from tests.embedding.test_codes import PARTS_METRICS, one
 from tests.store.conftest import MIGRATIONS
@@ -195,3 +195,23 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Parts, np.ndarray
         parts = Parts.of(rows, space.epsilon, reference.population(session, space_id))
     database.dispose()
     return parts, np.arange(count)
+
+
+def test_rows_of_what_is_gone_hold_nothing_and_stand_in_nobodys_way(tmp_path: Path) -> None:
+    index = fitted(make(tmp_path / "index"))
+    gone = np.arange(len(ROWS)) % 4 == 0
+    with index.shelf.writing():
+        index.remove(SEQS[gone], 1)
+        assert not any(
+            index.shelf.column(name)[gone].any() for name in ("codes", "scales", "marks")
+        )
+        assert (index.shelf.column("points")[gone] == FAR).all()
+        index.fit()
+    assert (index.shelf.column("points")[gone] == FAR).all()
+    assert (index.shelf.column("points")[~gone] != FAR).any(axis=1).all()
+    live = np.flatnonzero(~gone)
+    shared = []
+    for row in range(0, 2_000, 130):
+        found = index.search(one(PARTS, row), METRICS["combined"].weights, 50)
+        shared.append(len(set(found.seqs[:10]) & set(exact_order(row, "combined", live)[:10])))
+    assert np.mean(shared) > 9.5

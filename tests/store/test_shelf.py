@@ -170,7 +170,7 @@ def test_a_row_is_overwritten_in_place(tmp_path: Path) -> None:
     shelf = opened(tmp_path / "shelf")
     fill(shelf, 0, 4)
     with shelf.writing():
-        shelf.overwrite("ids", 2, np.array([-1]))
+        shelf.overwrite("ids", [2], -1)
         shelf.publish(buried=5)
     assert opened(tmp_path / "shelf").column("ids")[:, 0].tolist() == [0, 1, -1, 3]
 
