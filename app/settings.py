@@ -79,6 +79,10 @@ class Settings(BaseSettings):
         description="networks (10.1.0.0/16) beside the public ones where sources may lie",
     )
 
+    callback_prefixes: tuple[str, ...] = Field(
+        (), description="https:// prefixes that a `callback_url` may name"
+    )
+
     vector_index: VectorIndex = "auto"
     search_candidates: int = Field(128, ge=1)
     atlas_interval_seconds: float = Field(60.0, ge=0)

@@ -1,4 +1,6 @@
-"""Which URIs a task may name as its source: those under a prefix that the operator allows.
+"""Which URIs a task may name as its source, and which may be called when its job ends.
+
+Those under a prefix that the operator allows.
 
 This looks at the words alone. Where links and names lead and what a server answers is seen when the
 source is fetched.
@@ -42,6 +44,23 @@ def require_allowed(uri: str, prefixes: Sequence[str]) -> Source:
     if not any(_is_under(source, root) for root in _roots(prefixes)):
         raise not_allowed(uri)
     return source
+
+
+def require_receiver(url: str, prefixes: Sequence[str]) -> Source:
+    """An https URL under a prefix that the operator allows; Forbidden for any other."""
+    refusal = Forbidden(
+        "callback-not-allowed",
+        f"{url} is no address that this service may call.",
+        "Name an https:// URL under one of TASK2VEC_CALLBACK_PREFIXES, or ask the operator to add "
+        "a prefix there.",
+    )
+    try:
+        receiver = require_allowed(url, prefixes)
+    except (InvalidRequest, Forbidden) as error:
+        raise refusal from error
+    if receiver.scheme != "https":
+        raise refusal
+    return receiver
 
 
 def parse(uri: str) -> Source:

@@ -34,6 +34,7 @@ _NEEDED: dict[str, Scope] = {
     "POST /v1/keys/{key_id}/rotation": "admin",
     "DELETE /v1/keys/{key_id}": "admin",
     "GET /v1/audit": "admin",
+    "POST /v1/callback-secret": "admin",
 }
 
 _bearer = HTTPBearer(auto_error=False, description="only where the server asks for keys")

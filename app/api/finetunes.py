@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.api.auth import Asking, Tenant
 from app.api.bodies import describe_json_body, json_body
+from app.api.callbacks import ask_callback
 from app.api.outcomes import Known
 from app.api.problems import problems
 from app.api.quotas import require_room
@@ -98,6 +99,7 @@ def post_finetune(
             warnings=_warnings(asked, forecast),
             forecast=forecast,
         )
+        ask_callback(reached, session, row.job, asked.callback_url)
         body = FinetuneAccepted(id=row.id, job_id=row.job.id, warnings=row.warnings)
         return Answer(202, body.model_dump(), f"/v1/finetunes/{row.id}")
 

@@ -12,6 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from app.api.auth import Asking, Tenant
+from app.api.callbacks import callback_of
 from app.api.neighbours import Among, K, Metric, rank
 from app.api.problems import problems
 from app.api.resources import Reached, Reading, Writing
@@ -63,7 +64,7 @@ def get_job(
     if task.expires_at is not None and task.status == "ready" and task.embedding_seq is not None:
         embedding = embeddings.load(session, task.embedding_seq)
         result = rank(reached, session, tenant, embedding, k=k, metric=metric, among=among)
-    return _answer(job, result)
+    return _answer(job, result).model_copy(update={"callback": callback_of(session, job)})
 
 
 @router.delete("/jobs/{job_id}", response_model=JobAnswer, responses=problems(404))

@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
+from app.api.callbacks import require_callback
 from app.api.deeds import deed
 from app.api.problems import problems
 from app.api.quotas import ByteRoom
@@ -69,6 +70,7 @@ def post_upload(
     described = asked.model_dump(mode="json")
     with reached.database.session(read_only=True) as session:
         probe_of(reached, session, tenant, asked)
+        require_callback(reached, session, tenant, asked.callback_url)
         row = store.find(session, tenant, described)
     missing = None if row is None else _missing(incoming, row)
     is_new = missing is None

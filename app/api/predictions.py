@@ -10,6 +10,7 @@ from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
 
 from app.api import formats
 from app.api.auth import Tenant
+from app.api.callbacks import ask_callback
 from app.api.finetunes import FinetuneId, require_file
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
@@ -71,6 +72,7 @@ def post_prediction(
             session, run, images, _name_of(sent.filename), k=asked.k, threshold=asked.threshold
         )
         archives.require_kept(session, reached.blobs, images.sha256)
+        ask_callback(reached, session, row.job, asked.callback_url)
         links = _links(row)
         body = PredictionAccepted(id=row.id, job_id=row.job.id, links=links)
         return Answer(202, body.model_dump(), links["self"])

@@ -81,7 +81,32 @@ class Problem(BaseModel):
 # --- tasks
 
 
-class TaskMetadata(Body):
+CallbackUrl = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=_PRINTABLE)]
+
+
+class CallbackAsked(Body):
+    callback_url: CallbackUrl | None = Field(
+        None, description="is called when the job ends, under a prefix the operator allows"
+    )
+
+
+class CallbackSecret(Answer):
+    secret: str | None = Field(
+        None,
+        description="whsec_ and base64, as Standard Webhooks has it: told once, not where the "
+        "answer is a repeated one",
+    )
+
+
+class CallbackAnswer(Answer):
+    id: str = Field(description="the webhook-id of every try")
+    url: str
+    state: Literal["pending", "delivered", "failed"]
+    attempts: int
+    problem: str | None = Field(description="of the last try")
+
+
+class TaskMetadata(CallbackAsked):
     """The `metadata` part beside an `archive`. No name: the archive's file name stands in."""
 
     name: TaskName | None = None
@@ -576,6 +601,7 @@ class JobAnswer(Answer):
     result: NeighboursAnswer | None = Field(
         None, description="of a query by archive, once it has succeeded"
     )
+    callback: CallbackAnswer | None = Field(None, description="in an answer of one job alone")
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
@@ -604,7 +630,7 @@ class UsageAnswer(Answer):
 # --- what candidates' features tell
 
 
-class ScoresAsked(Body):
+class ScoresAsked(CallbackAsked):
     candidates: list[CardRef] | None = Field(
         None,
         min_length=1,
@@ -637,7 +663,7 @@ class ScoresAnswer(Answer):
 # --- fine-tuning
 
 
-class FinetuneAsked(Body):
+class FinetuneAsked(CallbackAsked):
     """A candidate, trained on the task's images by a worker."""
 
     candidate: CardRef
@@ -701,7 +727,7 @@ class FinetunePage(Answer):
 # --- predictions
 
 
-class PredictionAsked(Body):
+class PredictionAsked(CallbackAsked):
     """The `metadata` part beside images that a run's model is to classify."""
 
     k: int = Field(

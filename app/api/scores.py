@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
+from app.api.callbacks import ask_callback
 from app.api.problems import problems
 from app.api.quotas import require_room
 from app.api.repeats import Post
@@ -47,6 +48,7 @@ def post_scores(
         require_room(reached, session, tenant)
         chosen = _candidates(session, tenant, task, asked)
         job = store.ask(session, task, chosen)
+        ask_callback(reached, session, job, asked.callback_url)
         body = ScoresAccepted(
             job_id=job.id if job else None, candidates=[card.name for card in chosen]
         )

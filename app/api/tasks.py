@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from app.api import formats
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
+from app.api.callbacks import ask_callback
 from app.api.problems import problems
 from app.api.quotas import require_room
 from app.api.repeats import Post
@@ -236,6 +237,7 @@ def accept_task(
         source=source,
         priority=priority_of(reached, archive.size_bytes if archive else None, asked.priority),
     )
+    ask_callback(reached, session, job, asked.callback_url)
     return _accepted(reached, session, archive, task, job)
 
 

@@ -45,6 +45,7 @@ LEASE_SECONDS = 10.0  # so long may a worker be silent before others take its jo
 LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
 RECONCILE_SECONDS = 60.0  # so long does a job wait that is to be tried again
 HOUSEKEEPING_SECONDS = 3600.0
+CALLBACK_SECONDS = 1.0
 PAUSE_AFTER_ERROR_SECONDS = 1.0
 
 
@@ -202,8 +203,9 @@ def _dispatch_until(
 
 
 def _in_background(stopping: threading.Event, settings: Settings, database: Database) -> None:
-    """Maps and estimators follow tasks and outcomes at some distance."""
-    from app.jobs import atlas, recalibrate
+    """Maps and estimators follow tasks and outcomes at some distance, and who asked to hear of a
+    job's end is called."""
+    from app.jobs import atlas, callbacks, recalibrate
 
     indexes = open_indexes(settings.vector_index, settings.index_dir, database)
     shipped = estimators.shipped(settings.models_dir)
@@ -214,7 +216,11 @@ def _in_background(stopping: threading.Event, settings: Settings, database: Data
     def refit() -> None:
         recalibrate.refresh(database, shipped, stop=stopping.is_set)
 
+    def call() -> None:
+        callbacks.deliver(database, settings.callback_prefixes, networks=settings.source_networks)
+
     for name, seconds, work in (
+        ("callbacks", CALLBACK_SECONDS, call),
         ("atlas", settings.atlas_interval_seconds, draw),
         ("estimator", settings.recalibration_interval_seconds, refit),
     ):

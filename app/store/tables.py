@@ -364,6 +364,35 @@ class Prediction(Base):
     job: Mapped[Job] = relationship()
 
 
+class Callback(Base):
+    """A call to be made when a job ends; `id` tells the receiver that it heard of it before."""
+
+    __tablename__ = "callbacks"
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+    seq: Mapped[int] = mapped_column(Sequence, primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(String(32), unique=True, default=new_id)
+    tenant: Mapped[str] = mapped_column(String(100))
+    job_seq: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), unique=True)
+    url: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(20), index=True)  # pending delivered failed
+    attempts: Mapped[int] = mapped_column(Integer)
+    due_at: Mapped[datetime | None] = mapped_column(UtcDateTime)  # once the job has ended: at once
+    problem: Mapped[str | None] = mapped_column(Text)  # of the last try
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
+
+    job: Mapped[Job] = relationship()
+
+
+class TenantSettings(Base):
+    """What a tenant has set; none where it never did."""
+
+    __tablename__ = "tenants"
+
+    tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
+    callback_secret: Mapped[str | None] = mapped_column(String(100))
+
+
 class Outbox(Base):
     """Jobs accepted but not yet handed to the durable engine; written in the accepting commit.
 

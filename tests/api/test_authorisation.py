@@ -218,6 +218,7 @@ MATRIX = {
     "POST /v1/keys/{key_id}/rotation": Route("admin", HIDDEN, body(), fresh=World.a_key),
     "DELETE /v1/keys/{key_id}": Route("admin", HIDDEN, fresh=World.a_key),
     "GET /v1/audit": Route("admin", NAMED),
+    "POST /v1/callback-secret": Route("admin", EMPTY),
 }
 OPEN = {
     *("GET /healthz", "GET /readyz", "GET /metrics"),

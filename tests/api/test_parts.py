@@ -69,6 +69,23 @@ def in_store(service: Service) -> tuple[list[str], list[str]]:
     return [each["Key"] for each in listed], [each["Key"] for each in unfinished]
 
 
+def test_a_callback_is_judged_before_anything_is_sent_and_asked_for_with_the_task(
+    serve: Callable[..., Service],
+) -> None:
+    url = "https://hooks.example/done"
+    service = serve(callback_prefixes=("https://hooks.example/",))
+    for refused, code in ((url, "callback-secret-missing"), ("https://x.example", "callback-not")):
+        answer = service.client.post("/v1/uploads", json=asked(callback_url=refused))
+        assert answer.status_code in (403, 409)
+        assert code in answer.json()["type"]
+    service.client.post("/v1/callback-secret")
+    begun = begin(service, callback_url=url)
+    put(begun)
+    job_id = complete(service, begun).json()["job_id"]
+    callback = service.client.get(f"/v1/jobs/{job_id}").json()["callback"]
+    assert (callback["url"], callback["state"]) == (url, "pending")
+
+
 def test_an_archive_that_came_in_parts_becomes_a_task(service: Service) -> None:
     begun = begin(service, name="animals", tags=["a"])
     assert [part["number"] for part in begun["missing"]] == [1, 2]
