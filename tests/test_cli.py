@@ -1034,6 +1034,32 @@ def test_a_store_is_backed_up_listed_verified_and_restored(tmp_path: Path) -> No
     assert (lost.exit_code, archive.sha256 in lost.stdout.replace("\n", "")) == (1, True)
 
 
+def test_tenants_are_listed_and_one_is_forgotten_where_that_is_meant(tmp_path: Path) -> None:
+    own = ("--data-dir", tmp_path)
+    database = Database(Settings(data_dir=tmp_path).store_url)
+    database.migrate(shared_directory("migrations"))
+    with database.session() as session:
+        for tenant in ("acme", "local"):
+            ready_task(session, make_embedding(0), tenant=tenant)
+    database.dispose()
+    listed = task2vec("tenants", "--json", *own).json["items"]
+    assert [(each["tenant"], each["tasks"]) for each in listed] == [("acme", 1), ("local", 1)]
+    assert "acme" in task2vec("tenants", *own).stdout
+    assert_error(task2vec("forget", "acme", *own), 1, "--yes")
+    assert_error(task2vec("forget", "nobody", "--yes", *own), 1, "task2vec tenants")
+    assert "Nothing of acme is left" in task2vec("forget", "acme", "--yes", *own).stdout
+    [left] = task2vec("tenants", "--json", *own).json["items"]
+    assert left["tenant"] == "local"
+
+
+def test_outcomes_are_shared_and_taken_back(server: str) -> None:
+    at = ("--server", server)
+    assert not task2vec("outcomes", "share", "--json", *at).json["share_outcomes"]
+    assert "outcomes are shared" in task2vec("outcomes", "share", "--yes", *at).stdout
+    assert task2vec("outcomes", "share", "--json", *at).json["share_outcomes"]
+    assert "are not shared" in task2vec("outcomes", "share", "--no", *at).stdout
+
+
 def test_the_atlas_shows_what_a_worker_drew(server: str, data_dir: Path, tmp_path: Path) -> None:
     assert_error(task2vec("atlas", "--server", server, "--space", "ffff"), 1, "No map")
     settings = Settings(data_dir=data_dir)

@@ -35,6 +35,7 @@ _NEEDED: dict[str, Scope] = {
     "DELETE /v1/keys/{key_id}": "admin",
     "GET /v1/audit": "admin",
     "POST /v1/callback-secret": "admin",
+    "PATCH /v1/tenant": "admin",
 }
 
 _bearer = HTTPBearer(auto_error=False, description="only where the server asks for keys")

@@ -20,7 +20,7 @@ TRACKED = 1_000  # newest outcomes
 
 @router.get("/estimator", response_model=EstimatorAnswer)
 def get_estimator(reached: Reached, tenant: Tenant, session: Reading) -> EstimatorAnswer:
-    """Yours: it is fitted to your outcomes, and to nobody else's."""
+    """Yours: it is fitted to your outcomes, beside those that ship and that others share."""
     serving = estimators.latest(session, tenant, published=True)
     last = estimators.latest(session, tenant, published=False)
     refused = None

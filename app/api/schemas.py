@@ -106,6 +106,16 @@ class CallbackAnswer(Answer):
     problem: str | None = Field(description="of the last try")
 
 
+class TenantAnswer(Answer):
+    share_outcomes: bool = Field(
+        description="whether other tenants' estimates may learn from your outcomes"
+    )
+
+
+class TenantChanges(Body):
+    share_outcomes: bool
+
+
 class TaskMetadata(CallbackAsked):
     """The `metadata` part beside an `archive`. No name: the archive's file name stands in."""
 

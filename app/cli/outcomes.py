@@ -83,6 +83,29 @@ def release_outcome(
         typer.echo(f"released {answer['id']}")
 
 
+@outcomes_app.command("share")
+def share_outcomes(
+    yes: Annotated[
+        bool | None,
+        typer.Option("--yes/--no", help="Whether they may; left out, what is set is told."),
+    ] = None,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let other tenants' estimates learn from your outcomes, without names, or take them back."""
+    with Client(server, key) as client:
+        if yes is None:
+            answer = client.get("/v1/tenant")
+        else:
+            answer = client.patch("/v1/tenant", {"share_outcomes": yes})
+    if as_json:
+        print_json(answer)
+    else:
+        shared = "are" if answer["share_outcomes"] else "are not"
+        typer.echo(f"Your outcomes {shared} shared.")
+
+
 @estimator_app.command("show")
 def show_estimator(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = False) -> None:
     """What the service's estimator was fitted to, how good it is, whether it still holds."""

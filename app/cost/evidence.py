@@ -30,6 +30,9 @@ _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 }
 
 
+_NOT_MEASURED = dict.fromkeys([*COUNTED, *(f"counted_{name}" for name in COUNTED)])
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """`runs`: names, `value` (null where a run failed), the probe's accuracy on the task, what the
@@ -60,6 +63,24 @@ class Evidence:
             **{name: pl.lit(None, dtype=pl.Float64) for name in COUNTED},
         )
         return cls.of(told.select(name for name in _SCHEMA if name in told.columns).to_dicts())
+
+    def shared(self, tenant: str, candidates: Collection[str]) -> Evidence:
+        """What others may learn from a tenant's: what candidates that everybody has came to, on
+        tasks without names, and nothing of machines."""
+
+        def nameless(task: str) -> str:
+            return f"{_mark(tenant)}:{_mark(f'{tenant} {task}')}"
+
+        told = self.runs.filter(pl.col("model").is_in(list(candidates)))
+        return Evidence.of(
+            {**row, "task": nameless(row["task"]), "device": "", **_NOT_MEASURED}
+            for row in told.iter_rows(named=True)
+        )
+
+    def of_others(self, tenant: str) -> Evidence:
+        """Of shared evidence what is not the tenant's own, to stand in as what ships does."""
+        others = self.runs.filter(~pl.col("task").str.starts_with(f"{_mark(tenant)}:"))
+        return Evidence(others.with_columns(task=pl.lit(SHIPPED) + pl.col("task")))
 
     @property
     def digest(self) -> str:
@@ -93,3 +114,7 @@ class Evidence:
         )
         with np.errstate(invalid="ignore", divide="ignore"):
             return settings, np.log(measured) - np.log(counted)
+
+
+def _mark(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:16]

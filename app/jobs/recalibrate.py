@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
+from sqlalchemy.orm import Session
+
 from app import __version__
 from app.catalogue import CandidateCard
 from app.cost.estimator import Estimator
@@ -19,7 +21,7 @@ from app.cost.evidence import Evidence
 from app.cost.validation import Comparison, compared, judged_accuracy, judged_corrections
 from app.store import cards, estimators, outcomes
 from app.store.session import Database
-from app.store.tables import EstimatorVersion
+from app.store.tables import PUBLIC, EstimatorVersion
 from app.telemetry import log_event
 
 
@@ -48,7 +50,10 @@ def refresh(
 def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
     with database.session(read_only=True) as session:
         at = estimators.watermark(session, tenant)
-        evidence = outcomes.evidence(session, tenant)
+        fitted_to = estimators.sources(session, tenant)
+        evidence = _evidence(session, tenant, fitted_to)
+        basis = estimators.basis(session, shipped.digest, tenant)
+        shipped = estimators.beside(session, shipped, tenant)
         serving = estimators.latest(session, tenant, published=True, with_evidence=True)
         parameters = {
             card.name: card.parameters for card in cards.list_cards(session, tenant, CandidateCard)
@@ -63,18 +68,18 @@ def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
         reason=_reason(before, comparison),
         newest=at.newest,
         n_quarantined=at.n_quarantined,
-        n_outcomes=len(evidence.runs),
+        n_outcomes=at.n_outcomes,
         n_tasks=evidence.runs["task"].n_unique(),
         n_candidates=evidence.runs["model"].n_unique(),
         calibration=estimators.calibration_as_json(estimator.calibration),
         report={
-            estimators.SHIPPED_DIGEST: shipped.digest,
+            estimators.SHIPPED_DIGEST: basis,
             **_report(evidence, estimator, comparison, parameters),
         },
         code_version=__version__,
     )
     with database.session() as session:
-        if not estimators.add(session, version, evidence):
+        if not estimators.add(session, version, evidence, fitted_to):
             return
     log_event(
         "estimator.fitted" if published else "estimator.refused",
@@ -83,6 +88,16 @@ def _refit(database: Database, tenant: str, shipped: Evidence) -> None:
         outcomes=version.n_outcomes,
         tasks=version.n_tasks,
     )
+
+
+def _evidence(session: Session, tenant: str, sources: list[str]) -> Evidence:
+    if tenant != PUBLIC:
+        return outcomes.evidence(session, tenant)
+    candidates = [card.name for card in cards.list_cards(session, PUBLIC, CandidateCard)]
+    shared = Evidence.of([])
+    for each in sources:
+        shared = shared.beside(outcomes.evidence(session, each).shared(each, candidates))
+    return shared
 
 
 def _reason(before: Evidence | None, comparison: Comparison | None) -> str:

@@ -15,6 +15,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
+from app.store import tenants
 from app.store.jobs import ENDED
 from app.store.tables import Callback, Job, TenantSettings, now
 
@@ -55,11 +56,7 @@ def ask(session: Session, job: Job, url: str) -> None:
 def renew_secret(session: Session, tenant: str) -> str:
     """A new one, from the commit on instead of the one before."""
     secret = _SECRET_PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
-    row = session.get(TenantSettings, tenant, with_for_update=True)
-    if row is None:
-        row = TenantSettings(tenant=tenant)
-        session.add(row)
-    row.callback_secret = secret
+    tenants.settings_of(session, tenant).callback_secret = secret
     return secret
 
 

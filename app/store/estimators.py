@@ -16,11 +16,12 @@ from app.catalogue import CandidateCard, load_cards
 from app.cost.estimator import Calibration, Estimator
 from app.cost.evidence import COUNTED, Evidence
 from app.store.session import hold
-from app.store.tables import EstimatorVersion, Outcome
+from app.store.tables import PUBLIC, EstimatorVersion, Outcome, TenantSettings
 
 SHIPPED_DIGEST = "shipped_digest"
 """Key of a version's report: of the shipped outcomes that stood beside the tenant's."""
 
+_NONE = -1  # no outcome's: whatever was fitted to is to be fitted anew
 _TENANTS = select(Outcome.tenant).distinct().order_by(Outcome.tenant)
 
 
@@ -43,25 +44,48 @@ def shipped(models_dir: Path) -> Evidence:
 def due(session: Session, shipped_digest: str) -> list[str]:
     """Tenants whose outcomes changed since an estimator was last fitted to them, or whose estimator
     another version of the service fitted, or beside other shipped outcomes."""
-    tenants = session.scalars(_TENANTS)
+    tenants = [PUBLIC, *session.scalars(_TENANTS)]  # what is shared first: others rest on it
     return [tenant for tenant in tenants if is_due(session, tenant, shipped_digest)]
 
 
 def is_due(session: Session, tenant: str, shipped_digest: str) -> bool:
     last = latest(session, tenant, published=False)
     at = watermark(session, tenant)
-    if last is None:
+    if last is None or not at.newest:
         return at.newest > 0
     fitted = Watermark(last.newest, last.n_quarantined, last.n_outcomes)
     fitted_by = (last.code_version, last.report.get(SHIPPED_DIGEST))
-    return at != fitted or fitted_by != (__version__, shipped_digest)
+    return at != fitted or fitted_by != (__version__, basis(session, shipped_digest, tenant))
+
+
+def sources(session: Session, tenant: str) -> list[str]:
+    """Whose outcomes an estimator is fitted to: PUBLIC's to those of all who share theirs."""
+    if tenant != PUBLIC:
+        return [tenant]
+    sharing = select(TenantSettings.tenant).where(TenantSettings.share_outcomes)
+    return list(session.scalars(sharing.order_by(TenantSettings.tenant)))
+
+
+def basis(session: Session, shipped_digest: str, tenant: str) -> str:
+    """Tells apart what may stand beside a tenant's outcomes."""
+    shared = None if tenant == PUBLIC else latest(session, PUBLIC, published=True)
+    return shipped_digest if shared is None else f"{shipped_digest}+{shared.seq}"
+
+
+def beside(session: Session, shipped: Evidence, tenant: str) -> Evidence:
+    """What ships, and what other tenants share."""
+    if tenant == PUBLIC:
+        return shipped
+    shared = latest(session, PUBLIC, published=True, with_evidence=True)
+    return shipped if shared is None else shipped.beside(evidence_of(shared).of_others(tenant))
 
 
 def watermark(session: Session, tenant: str) -> Watermark:
     aside = func.count().filter(Outcome.quarantine.is_not(None))
     used = func.count().filter(Outcome.quarantine.is_(None))
     newest = func.coalesce(func.max(Outcome.seq), 0)
-    row = session.execute(select(newest, aside, used).where(Outcome.tenant == tenant)).one()
+    own = Outcome.tenant.in_(sources(session, tenant))
+    row = session.execute(select(newest, aside, used).where(own)).one()
     return Watermark(*row)
 
 
@@ -78,12 +102,17 @@ def latest(
     return session.scalar(query, execution_options={"populate_existing": True})
 
 
-def add(session: Session, version: EstimatorVersion, evidence: Evidence) -> bool:
+def add(
+    session: Session, version: EstimatorVersion, evidence: Evidence, fitted_to: list[str]
+) -> bool:
     """As the tenant's next version; where it serves, its predecessors give up their evidence.
 
-    Not where outcomes that it was fitted to were deleted meanwhile: then another one is due.
+    Not where outcomes that it was `fitted_to` were deleted, or taken back, meanwhile: then another
+    one is due.
     """
     _hold(session, version.tenant)
+    if not set(fitted_to) <= set(sources(session, version.tenant)):
+        return False
     at = watermark(session, version.tenant)
     if at.n_outcomes + at.n_quarantined < version.n_outcomes + version.n_quarantined:
         return False
@@ -108,17 +137,20 @@ def forget_outcomes(session: Session, tenant: str, task: str) -> None:
     _hold(session, tenant)
     own = (Outcome.tenant == tenant, Outcome.task == task)
     if session.scalars(delete(Outcome).where(*own).returning(Outcome.seq)).all():
-        withdraw(session, tenant, "Outcomes that it was fitted to were deleted.")
+        for fitted in (tenant, PUBLIC):
+            if tenant in sources(session, fitted):
+                withdraw(session, fitted, "Outcomes that it was fitted to were deleted.")
 
 
 def withdraw(session: Session, tenant: str, reason: str) -> None:
     """No version of the tenant's serves any more, nor tells of tasks: the next is published
     whatever it is like."""
+    _hold(session, tenant)
     nothing: dict[str, Any] = {"accuracy": None, "corrections": {}, "comparison": None}
     session.execute(
         update(EstimatorVersion)
         .where(EstimatorVersion.tenant == tenant)
-        .values(published=False, evidence=None, report=nothing, reason=reason)
+        .values(published=False, evidence=None, report=nothing, reason=reason, newest=_NONE)
     )
 
 
@@ -153,20 +185,27 @@ class Estimators:
         self._shipped = shipped
         self.shipped_digest = shipped.digest
         self._nobodys = Estimator(shipped)
-        self._fitted: dict[str, tuple[int, Estimator]] = {}
+        self._fitted: dict[str, tuple[tuple[int, int], Estimator]] = {}
         self._mutex = threading.Lock()
 
     def of(self, session: Session, tenant: str) -> Estimator:
-        version = latest(session, tenant, published=True)
-        if version is None:
+        own, shared = (latest(session, each, published=True) for each in (tenant, PUBLIC))
+        if own is None and shared is None:
             return self._nobodys
+        of = (own.seq if own else 0, shared.seq if shared else 0)
         with self._mutex:
-            seq, estimator = self._fitted.get(tenant, (0, self._nobodys))
-        if seq != version.seq:
-            # Read again with its evidence, together: a successor may have taken it meanwhile.
-            version = latest(session, tenant, published=True, with_evidence=True) or version
-            evidence = self._shipped.beside(evidence_of(version))
-            estimator = Estimator(evidence, calibration_from(version.calibration))
+            fitted_of, estimator = self._fitted.get(tenant, ((0, 0), self._nobodys))
+        if fitted_of != of:
+            estimator = self._fit(session, tenant)
             with self._mutex:
-                self._fitted[tenant] = version.seq, estimator
+                self._fitted[tenant] = of, estimator
         return estimator
+
+    def _fit(self, session: Session, tenant: str) -> Estimator:
+        # Read again with their evidence: successors may have taken it meanwhile.
+        evidence = beside(session, self._shipped, tenant)
+        version = latest(session, tenant, published=True, with_evidence=True)
+        if version is None:
+            return Estimator(evidence)
+        calibration = calibration_from(version.calibration)
+        return Estimator(evidence.beside(evidence_of(version)), calibration)

@@ -391,6 +391,7 @@ class TenantSettings(Base):
 
     tenant: Mapped[str] = mapped_column(String(100), primary_key=True)
     callback_secret: Mapped[str | None] = mapped_column(String(100))
+    share_outcomes: Mapped[bool] = mapped_column(Boolean, default=False)
 
 
 class Outbox(Base):

@@ -6,7 +6,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
-from app.store import archives, embeddings
+from app.store import archives, embeddings, estimators
 from app.store.tables import (
     PUBLIC,
     Archive,
@@ -19,6 +19,7 @@ from app.store.tables import (
     Outcome,
     Prediction,
     Task,
+    TenantSettings,
 )
 
 _OWNED = [table for table in Base.metadata.sorted_tables if "tenant" in table.c]
@@ -58,6 +59,7 @@ def forget(session: Session, tenant: str) -> list[str]:
             f"Nothing here belongs to a tenant {tenant!r}.",
             "`task2vec tenants` names them.",
         )
+    share_outcomes(session, tenant, shares=False)
     digests = {
         *session.scalars(select(Archive.sha256).join(Task).where(Task.tenant == tenant)),
         *session.scalars(select(Prediction.sha256).where(Prediction.tenant == tenant)),
@@ -71,6 +73,29 @@ def forget(session: Session, tenant: str) -> list[str]:
             session.execute(delete(table).where(table.c.tenant == tenant))
     embeddings.remove(session, Embedding.tenant == tenant)
     return archives.unneeded(session, digests)
+
+
+def settings_of(session: Session, tenant: str) -> TenantSettings:
+    """To be changed; made where there are none."""
+    row = session.get(TenantSettings, tenant, with_for_update=True)
+    if row is None:
+        row = TenantSettings(tenant=tenant, share_outcomes=False)
+        session.add(row)
+    return row
+
+
+def shares_outcomes(session: Session, tenant: str) -> bool:
+    return tenant in estimators.sources(session, PUBLIC)
+
+
+def share_outcomes(session: Session, tenant: str, *, shares: bool) -> None:
+    """Whether the shared estimator may learn from them. Where they are taken back, what learnt from
+    them serves no more from the commit on."""
+    row = settings_of(session, tenant)
+    if row.share_outcomes and not shares:
+        estimators.withdraw(session, PUBLIC, "A tenant took its outcomes back.")
+    row.share_outcomes = shares
+    session.flush()
 
 
 def _by_tenant(session: Session, kind: type[Task | Finetune | Outcome]) -> dict[str, int]:

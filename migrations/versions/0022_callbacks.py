@@ -18,6 +18,7 @@ def upgrade() -> None:
         "tenants",
         sa.Column("tenant", sa.String(100), nullable=False),
         sa.Column("callback_secret", sa.String(100), nullable=True),
+        sa.Column("share_outcomes", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("tenant", name=op.f("pk_tenants")),
     )
     op.create_table(

@@ -219,6 +219,8 @@ MATRIX = {
     "DELETE /v1/keys/{key_id}": Route("admin", HIDDEN, fresh=World.a_key),
     "GET /v1/audit": Route("admin", NAMED),
     "POST /v1/callback-secret": Route("admin", EMPTY),
+    "GET /v1/tenant": Route("read", EMPTY),
+    "PATCH /v1/tenant": Route("admin", EMPTY, body(share_outcomes=False)),
 }
 OPEN = {
     *("GET /healthz", "GET /readyz", "GET /metrics"),
@@ -229,7 +231,7 @@ OF_A_BUCKET = {name for name in MATRIX if "/v1/uploads" in name}
 # That name nothing of anybody's.
 SHARED = {
     *("GET /v1/estimator", "GET /v1/recipes", "GET /v1/probes", "GET /v1/timings"),
-    "GET /v1/usage",
+    *("GET /v1/usage", "GET /v1/tenant"),
 }
 # That look, and change nothing, though they are no GET.
 LOOKING = {"POST /v1/neighbours", "POST /v1/distances"}

@@ -29,6 +29,7 @@ from app.store.tables import (
     EstimatorVersion,
     Finetune,
     Job,
+    Outbox,
     Task,
     Upload,
     Worker,
@@ -114,7 +115,7 @@ def learn(database: Database) -> None:
             tenant="acme", published=True, reason="the first", newest=1, n_quarantined=0,
             n_outcomes=1, n_tasks=1, n_candidates=1, calibration={}, report={}, code_version="0",
         )  # fmt: skip
-        estimators.add(session, version, evidence)
+        estimators.add(session, version, evidence, ["acme"])
 
 
 def opened(engines: Engines, directory: Path) -> Store:
@@ -222,7 +223,9 @@ def test_what_is_restored_answers_as_what_was_backed_up(
             ("queued", "queued", 0),
             ("running", "queued", 0),
         ]
-        assert [job_id for job_id, _ in jobs.unfinished(session)] == [j.id for j in unfinished]
+        begun = {job_id for job_id, _ in jobs.unfinished(session)}
+        assert begun == {unfinished[1].id}
+        assert begun.union(session.scalars(select(Outbox.job_id))) == {j.id for j in unfinished}
         highest = session.scalar(select(func.max(Task.seq)))
         task, job = accept_task(session)
         assert task.seq == highest + 1  # no number is given out twice
