@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -23,7 +22,9 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
+from app import words
 from app.training.names import WHY
+from app.words import counted, duration, energy, memory, money, percent, time_unit, two_digits
 
 Row = dict[str, Any]
 
@@ -32,7 +33,6 @@ err = Console(stderr=True, highlight=False)
 
 _FINAL_STYLES = {"succeeded": "green", "ready": "green", "cancelled": "yellow"}
 _BAD = {"refused", "failed"}
-_SMALLEST_SHOWN = 0.0001  # of a distance
 MOST_SHOWN = 20
 """Images of an answer that are told one by one."""
 HARDEST = 5
@@ -828,12 +828,7 @@ def _pieces(name: str) -> list[str]:
 
 
 def distance(value: float | None) -> Text:
-    """Four decimals; no positive distance looks like none."""
-    if value is None:
-        return Text("-")
-    if 0 < value < _SMALLEST_SHOWN:
-        return Text(f"<{_SMALLEST_SHOWN}")
-    return Text("0" if value == 0 else f"{value:.4f}")
+    return Text("-" if value is None else words.distance(value))
 
 
 def _three_decimals(value: float | None) -> str:
@@ -849,25 +844,12 @@ def _share(value: float | None) -> Text:
 
 
 def number(value: float | None) -> Text:
-    return Text("-" if value is None else f"{value:.3g}" if abs(value) < 1e5 else f"{value:.2e}")
-
-
-def counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.0f}%"
-
-
-def duration(seconds: float) -> str:
-    size, unit = _time_unit(seconds)
-    return f"{_two_digits(seconds / size)} {unit}"
+    return Text("-" if value is None else words.number(value))
 
 
 def duration_interval(seconds: Row) -> Text:
-    size, unit = _time_unit(seconds["typical"])
-    low, typical, high = (_two_digits(seconds[end] / size) for end in ("low", "typical", "high"))
+    size, unit = time_unit(seconds["typical"])
+    low, typical, high = (two_digits(seconds[end] / size) for end in ("low", "typical", "high"))
     return Text.assemble(f"{typical} {unit}", (f" {low}-{high}", "dim"))
 
 
@@ -876,37 +858,6 @@ def share_interval(share: Row | None) -> Text:
         return Text("-")
     low, typical, high = (f"{100 * share[end]:.0f}" for end in ("low", "typical", "high"))
     return Text.assemble(f"{typical}%", (f" {low}-{high}", "dim"))
-
-
-def money(usd: float) -> str:
-    return f"${usd:.2f}" if usd >= 1 else f"${_two_digits(usd)}"
-
-
-def energy(watt_hours: float) -> str:
-    return (
-        f"{_two_digits(watt_hours / 1000)} kWh"
-        if watt_hours >= 1000
-        else f"{_two_digits(watt_hours)} Wh"
-    )
-
-
-def memory(mib: float) -> str:
-    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
-
-
-def _time_unit(seconds: float) -> tuple[float, str]:
-    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
-        if seconds >= 2 * size:
-            return size, unit
-    return 1.0, "s"
-
-
-def _two_digits(value: float) -> str:
-    """Two significant digits, never an exponent: estimates carry no more."""
-    if value == 0 or not math.isfinite(value):
-        return f"{value:g}"
-    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
-    return f"{value:.{min(decimals, 4)}f}"
 
 
 def _table(title: str, *columns: str) -> Table:

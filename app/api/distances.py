@@ -39,7 +39,7 @@ _computing = threading.BoundedSemaphore(2)
 
 
 @dataclass(frozen=True, slots=True)
-class _Compared:
+class Compared:
     """What is read of the tasks: `rows`, one for each embedding, however many share it."""
 
     metric: MetricName
@@ -49,6 +49,18 @@ class _Compared:
     epsilon: float
     trivial: float | None
     population: Population | None
+
+    def distances(self) -> list[list[float]]:
+        """Row: source task, column: target task, in the order asked."""
+        found = pairwise(
+            self.rows,
+            self.metric,
+            epsilon=self.epsilon,
+            trivial=self.trivial,
+            population=self.population,
+        )
+        told: list[list[float]] = found[np.ix_(self.row_of_task, self.row_of_task)].tolist()
+        return told
 
 
 @router.post(
@@ -69,15 +81,8 @@ def post_distances(
     kind = formats.choose(request, wanted, ("json", "csv"))
     with _slot():
         with reached.database.session(read_only=True) as session:
-            compared = _read(session, tenant, asked)
-        distances = pairwise(
-            compared.rows,
-            compared.metric,
-            epsilon=compared.epsilon,
-            trivial=compared.trivial,
-            population=compared.population,
-        )
-        rows = distances[np.ix_(compared.row_of_task, compared.row_of_task)].tolist()
+            compared = read(session, tenant, asked)
+        rows = compared.distances()
         if kind == "csv":
             table = formats.csv_response(
                 ["task", *asked.tasks],
@@ -110,14 +115,14 @@ def _slot() -> Iterator[None]:
         _computing.release()
 
 
-def _read(session: Session, tenant: str, asked: DistancesQuery) -> _Compared:
+def read(session: Session, tenant: str, asked: DistancesQuery) -> Compared:
     tasks = _tasks(session, tenant, asked.tasks)
     seqs = [present_embedding(task) for task in tasks]
     space_id = require_one_space([task.embedding.space_id for task in tasks if task.embedding])
     population = reference.population(session, space_id)
     metric = asked.metric or cast("MetricName", default_metric(population))
     row_of_seq = {seq: row for row, seq in enumerate(dict.fromkeys(seqs))}
-    return _Compared(
+    return Compared(
         metric,
         embeddings.matrix(session, list(row_of_seq), METRICS[metric].compares),
         [row_of_seq[seq] for seq in seqs],

@@ -31,6 +31,7 @@ from app.api import (
     metrics,
     neighbours,
     outcomes,
+    pages,
     parts,
     plans,
     predictions,
@@ -125,6 +126,7 @@ def create_app(settings: Settings) -> FastAPI:
     service.state.refusals = Refusals()
     service.state.rates = rates.rates_of(settings)
     docs.serve(service)
+    pages.serve(service)
     service.include_router(health.router)
     service.include_router(metrics.router)
     service.include_router(

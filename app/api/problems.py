@@ -76,20 +76,24 @@ def _tell(error: Task2VecError) -> Response:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
+    return respond(invalid_problem(request, error))
+
+
+def invalid_problem(request: Request, error: RequestValidationError) -> dict[str, Any]:
+    """What of the request does not fit."""
     found: Sequence[ErrorDetails] = error.errors()
     if any(entry["loc"][0] == "path" for entry in found):
-        unknown = NotFound(
+        return NotFound(
             "unknown-id",
             f"Nothing can have the address {shortened(request.url.path)}.",
             "Take ids from the answers of this service.",
-        )
-        return _tell(unknown)
+        ).problem()
     errors = [
         {"field": shortened(_field(entry)), "message": shortened(_message(entry))}
         for entry in found[:_TOLD_ERRORS]
     ]
     named = ", ".join(dict.fromkeys(entry["field"] for entry in errors))
-    problem = {
+    problem: dict[str, Any] = {
         "type": "/problems/request-invalid",
         "title": "The request does not fit",
         "status": 422,
@@ -99,7 +103,7 @@ async def _invalid(request: Request, error: RequestValidationError) -> Response:
     }
     if len(found) > _TOLD_ERRORS:
         problem["more_errors"] = len(found) - _TOLD_ERRORS
-    return respond(problem)
+    return problem
 
 
 def shortened(text: str) -> str:

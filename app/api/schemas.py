@@ -233,6 +233,19 @@ class IntakeAnswer(Answer):
     files: list[IntakeFile]
 
 
+class ClassRow(Answer):
+    label: str
+    images: int = Field(description="that are used")
+    strip: str | None = Field(
+        description="address of a picture of a few of its images; the largest classes have one"
+    )
+
+
+class ClassesAnswer(Answer):
+    id: str
+    classes: list[ClassRow]
+
+
 class EmbeddingAnswer(Answer):
     id: str
     space_id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, BackgroundTasks, Path, Query, Request, Response
@@ -21,6 +21,8 @@ from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources, Writing
 from app.api.schemas import (
     Accepted,
+    ClassesAnswer,
+    ClassRow,
     Counts,
     EmbeddingAnswer,
     IntakeAnswer,
@@ -43,7 +45,7 @@ from app.api.uploads import (
 from app.catalogue import ProbeCard
 from app.errors import Conflict, InvalidRequest, NotFound
 from app.sources import require_allowed
-from app.store import archives, cards, embeddings
+from app.store import archives, cards, embeddings, strips
 from app.store import tasks as store
 from app.store.blobs import Blob
 from app.store.idempotency import Answer
@@ -180,11 +182,42 @@ def delete_task(
 def get_intake(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> IntakeAnswer:
     """What became of every file of the archive."""
     task = store.get_task(session, tenant, task_id)
-    if task.intake_summary is None:
-        if task.status in ("queued", "embedding"):
-            raise _not_ready(task)
-        raise _no_intake(task)
-    return IntakeAnswer(id=task.id, summary=task.intake_summary, files=task.intake_files or [])
+    summary = _intake(task)
+    return IntakeAnswer(id=task.id, summary=summary, files=task.intake_files or [])
+
+
+@router.get("/tasks/{task_id}/classes", response_model=ClassesAnswer, responses=problems(404, 409))
+def get_classes(task_id: TaskIdPath, tenant: Tenant, session: Reading) -> ClassesAnswer:
+    """How many images each class has, and what some of them look like."""
+    task = store.get_task(session, tenant, task_id)
+    numbers = strips.numbers(session, task)
+    rows = [
+        ClassRow(
+            label=label,
+            images=images,
+            strip=f"/v1/tasks/{task.id}/classes/{numbers[label]}/strip"
+            if label in numbers
+            else None,
+        )
+        for label, images in _intake(task)["classes"].items()
+    ]
+    return ClassesAnswer(id=task.id, classes=rows)
+
+
+@router.get(
+    "/tasks/{task_id}/classes/{number}/strip",
+    response_class=Response,
+    responses={200: {"content": {"image/webp": {}}}, **problems(404)},
+)
+def get_strip(
+    task_id: TaskIdPath,
+    number: Annotated[int, Path(ge=0, le=1_000_000)],
+    tenant: Tenant,
+    session: Reading,
+) -> Response:
+    """Up to eight images of a class side by side, each 56 pixels square."""
+    task = store.get_task(session, tenant, task_id)
+    return Response(strips.picture(session, task, number), media_type="image/webp")
 
 
 @router.get(
@@ -347,6 +380,15 @@ def task_with_images(session: Session, tenant: str, task_id: str) -> Task:
             "Upload them as a new task.",
         )
     return task
+
+
+def _intake(task: Task) -> dict[str, Any]:
+    """Its summary."""
+    if task.intake_summary is None:
+        if task.status in ("queued", "embedding"):
+            raise _not_ready(task)
+        raise _no_intake(task)
+    return task.intake_summary
 
 
 def _no_intake(task: Task) -> NotFound:

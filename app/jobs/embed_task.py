@@ -13,12 +13,13 @@ from typing import cast
 from app import tracing
 from app.embedding.dataset import AskedLabelKind, read_labelled_images
 from app.embedding.embed import embed_images
+from app.embedding.strips import class_strips
 from app.jobs.bench import Workbench
 from app.jobs.progress import Progress
 from app.jobs.sources import fetch_source
 from app.limits import archive_limits
 from app.settings import Settings
-from app.store import archives, embeddings, jobs, tasks
+from app.store import archives, embeddings, jobs, strips, tasks
 from app.store.blobs import Blob
 from app.store.intake import Intake, of_embedding
 from app.store.jobs import Start
@@ -83,11 +84,13 @@ def embed(start: Start, bench: Workbench) -> None:
         summary=report.summary(),
         files=report.files,
     )
+    pictures = class_strips(images)
     tracing.phase("store")
     with bench.database.session() as session:
         # The fence first: a worker that lost the job leaves no row behind.
         jobs.hold(session, start.job_id, start.token)
         row = embeddings.add(session, start.tenant, recipe, embedding)
+        strips.keep(session, row, pictures)
         jobs.finish_job(
             session, start.job_id, start.token, "succeeded", intake=intake, embedding=row
         )

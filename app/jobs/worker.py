@@ -27,7 +27,7 @@ from app.jobs.adopt import adopt_runs
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
-from app.store import estimators, jobs, turns, workers
+from app.store import estimators, jobs, spaces, turns, workers
 from app.store.blobs import BlobStore, open_blobs
 from app.store.indexes import open_indexes
 from app.store.session import Database
@@ -80,6 +80,7 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     import torch
 
     from app.catalogue import ProbeCard, get_card
+    from app.embedding.layers import Layer
     from app.embedding.probe import Probe, choose_device, choose_dtype, load_probe
     from app.jobs.bench import Workbench
     from app.jobs.engine import DbosEngine
@@ -100,6 +101,9 @@ def _work(settings: Settings, device: str, database: Database) -> None:
                 digest=probe.digest,
                 remedy="Write this `digest` into the probe's card: other weights are refused then.",
             )
+        with database.session() as session:
+            told = [Layer(layer.name, layer.start, layer.stop) for layer in probe.layers]
+            spaces.describe(session, probe.space_id, told)
         return probe
 
     probe = probe_named(settings.probe)

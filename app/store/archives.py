@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sqlalchemy import CompoundSelect, or_, select, union_all
+from sqlalchemy import CompoundSelect, func, or_, select, union_all
 from sqlalchemy.orm import Session
 
 from app.errors import Unavailable
@@ -65,6 +65,18 @@ def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) 
     for sha256 in orphans:
         blobs.delete(sha256)
     return len(orphans)
+
+
+def stored(session: Session) -> tuple[int, int]:
+    """How many different archives the tasks of all tenants are made of, and their bytes."""
+    each = select(Archive.sha256, func.max(Archive.size_bytes).label("size_bytes"))
+    distinct = each.group_by(Archive.sha256).subquery()
+    count, size_bytes = session.execute(
+        select(func.count(), func.coalesce(func.sum(distinct.c.size_bytes), 0)).select_from(
+            distinct
+        )
+    ).one()
+    return count, int(size_bytes)
 
 
 def orphans(session: Session, blobs: BlobStore, older_than_seconds: float) -> list[str]:

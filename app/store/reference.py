@@ -184,3 +184,11 @@ def _task(task_id: str, probe: str, card: dict[str, Any], embedding: Embedding) 
         embedding=embedding,
         tags=[TaskTag(tag=tag) for tag in sorted(set(card["tags"]))],
     )
+
+
+def complexities(session: Session, space_id: str) -> list[float]:
+    """Of the library's tasks in the space, in rising order."""
+    query = select(Embedding.complexity).where(
+        Embedding.tenant == PUBLIC, Embedding.space_id == space_id
+    )
+    return list(session.scalars(query.order_by(Embedding.complexity)))

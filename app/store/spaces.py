@@ -6,13 +6,15 @@ a move of some hours would leave everybody with a part of their neighbours for a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
+from app.embedding.layers import Layer
 from app.store.session import hold
-from app.store.tables import PUBLIC, Embedding, Job, Task, now
+from app.store.tables import PUBLIC, Embedding, Job, SpaceLayers, Task, now
 
 REINDEX = "reindex"
 UNFINISHED = ("queued", "running")
@@ -38,6 +40,19 @@ def count_tasks(session: Session) -> list[SpaceCount]:
         .order_by(func.count().desc(), Embedding.space_id, Task.probe)
     )
     return [SpaceCount(space_id, probe, n, library) for space_id, probe, n, library in counted]
+
+
+def describe(session: Session, space_id: str, layers: Sequence[Layer]) -> None:
+    """Keeps how the filters of the space go together; a worker that serves it tells."""
+    hold(session, f"layers of {space_id}")  # several workers start at once
+    if session.get(SpaceLayers, space_id) is None:
+        session.add(SpaceLayers(space_id=space_id, layers=[asdict(layer) for layer in layers]))
+
+
+def layers(session: Session, space_id: str) -> list[Layer]:
+    """In the order of travel; none where no worker told yet."""
+    row = session.get(SpaceLayers, space_id)
+    return [Layer(**each) for each in row.layers] if row else []
 
 
 def settle(session: Session, tenant: str) -> None:

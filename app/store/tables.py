@@ -118,6 +118,19 @@ class EmbeddingArrays(Base):
     sampling_error: Mapped[bytes] = mapped_column(LargeBinary)
 
 
+class ClassStrip(Base):
+    """A few small images of a class side by side, of the set that an embedding is of; WebP."""
+
+    __tablename__ = "class_strips"
+
+    embedding_seq: Mapped[int] = mapped_column(
+        ForeignKey("embeddings.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    label: Mapped[str] = mapped_column(Text)
+    picture: Mapped[bytes] = mapped_column(LargeBinary)
+
+
 class EmbeddingGrave(Base):
     """An embedding that was deleted: search indexes that hold it learn of it here."""
 
@@ -564,6 +577,15 @@ class ReferenceLibrary(Base):
     trivial: Mapped[float] = mapped_column(Float)  # t0 of the asymmetric distance in its space
     # Of label and domain parts, (2, D) float32 little-endian; a library of old has none.
     population: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
+
+
+class SpaceLayers(Base):
+    """How the filters of a space go together: [{name, start, stop}] in the order of travel."""
+
+    __tablename__ = "space_layers"
+
+    space_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    layers: Mapped[list[Any]] = mapped_column(JSON)
 
 
 class Atlas(Base):

@@ -11,6 +11,30 @@ from app.store import cards, finetunes
 from app.store.outcomes import Run
 from tests.api.conftest import Service
 
+EPOCH = {
+    "number": 1,
+    "steps": 8,
+    "learning_rate": 1e-3,
+    "seconds": 1.0,
+    "training_loss": 0.7,
+    "loss": 0.7,
+    "accuracy": 0.5,
+    "information": None,
+}
+RESULT = {
+    "ended": "recipe",
+    "epochs": 1,
+    "steps": 8,
+    "seconds": 1.0,
+    "verdict": {
+        "images": 8,
+        "accuracy": 0.5,
+        "interval": [0.2, 0.8],
+        "calibration": 0.1,
+        "classes": [{"name": "cat", "images": 4, "recall": 0.5, "precision": None}],
+    },
+}
+
 
 def names_of(service: Service) -> list[str]:
     """Candidates with weights."""
@@ -40,8 +64,8 @@ def finish(service: Service, job_id: str) -> None:
             job_id,
             token,
             files={"model": model},
-            curve=[{"number": 1, "accuracy": 0.5}],
-            result={"ended": "recipe"},
+            curve=[EPOCH],
+            result=RESULT,
             run=Run({**names, "stop_reason": "cap"}, 0.5, {}),
             forecast=None,
         )

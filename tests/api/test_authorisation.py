@@ -15,11 +15,12 @@ from sqlalchemy import select
 
 from app.api import deeds
 from app.api.main import create_app
+from app.embedding.strips import Strip
 from app.jobs.atlas import refresh
 from app.scopes import SCOPES, allows
 from app.settings import Settings
-from app.store import keys
-from app.store.tables import AuditEvent, Base, now
+from app.store import keys, strips
+from app.store.tables import AuditEvent, Base, Embedding, Task, now
 from tests.api import test_parts as parts
 from tests.api.conftest import (
     ARCHIVE,
@@ -148,6 +149,8 @@ MATRIX = {
         fresh=lambda w: {"task_id": w.service.ready(seed=w.made, name=w.new_name())},
     ),
     "GET /v1/tasks/{task_id}/intake": Route("read", HIDDEN),
+    "GET /v1/tasks/{task_id}/classes": Route("read", HIDDEN),
+    "GET /v1/tasks/{task_id}/classes/{number}/strip": Route("read", HIDDEN),
     "GET /v1/tasks/{task_id}/embedding": Route("read", HIDDEN),
     "GET /v1/tasks/{task_id}/neighbours": Route("read", HIDDEN),
     "POST /v1/neighbours": Route("read", EMPTY, vector),
@@ -222,7 +225,21 @@ MATRIX = {
     "GET /v1/tenant": Route("read", EMPTY),
     "PATCH /v1/tenant": Route("admin", EMPTY, body(share_outcomes=False)),
 }
+# Pages, and an address of each that names what belongs to `local`.
+PAGES = {
+    "GET /": "/",
+    "GET /tasks/{task_id}": "/tasks/{task_id}",
+    "GET /tasks/{task_id}/estimates": "/tasks/{task_id}/estimates",
+    "GET /tasks/{task_id}/runs": "/tasks/{task_id}/runs",
+    "GET /runs/{finetune_id}": "/runs/{finetune_id}",
+    "GET /compare": "/compare?task={task_id}&task={twin}",
+    "GET /atlas": "/atlas",
+    "GET /estimator": "/estimator",
+    "GET /jobs": "/jobs",
+    "GET /operation": "/operation",
+}
 OPEN = {
+    "/static",
     *("GET /healthz", "GET /readyz", "GET /metrics"),
     *("GET /openapi.json", "GET /docs", "GET /redoc", "/docs/assets"),
 }
@@ -300,6 +317,11 @@ def _furnish(world: World) -> None:
     ids["name"] = world.a_candidate()["name"]
     service.client.post("/v1/devices", json=world.card("devices"))
     resources = service.resources
+    with resources.database.session() as session:
+        found = session.scalars(select(Task).where(Task.id == task)).one()
+        embedding = session.get_one(Embedding, found.embedding_seq)
+        strips.keep(session, embedding, [Strip("cat", b"own-cats")])
+    ids["number"] = "0"
     refresh(resources.database, resources.indexes, threads=1, stop=lambda: False)
 
 
@@ -309,16 +331,31 @@ def test_every_route_has_an_entry_and_every_entry_a_route(world: World) -> None:
         for route in iter_route_contexts(world.service.client.app.routes)
         for method in (route.methods or {""}) - {"HEAD"}
     }
-    assert served == {*MATRIX, *OPEN}
+    assert served == {*MATRIX, *OPEN, *PAGES}
 
 
 def test_routes_beside_the_api_ask_for_no_key_and_tell_of_no_tenant(world: World) -> None:
-    for address in OPEN - {"/docs/assets"}:
+    for address in OPEN - {"/docs/assets", "/static"}:
         method, _, path = address.partition(" ")
         answer = world.ask(method, path, None)
         assert answer.status_code in (200, 503), address
         assert "own-" not in answer.text
         assert not any(each in answer.text for each in world.ids.values() if len(each) == 32)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_is_for_those_who_may_read_what_it_shows(world: World, name: str) -> None:
+    address = PAGES[name].format(**world.ids)
+    for who, status in ((None, 401), ("revoked", 401), ("local read", 200)):
+        answer = world.ask("GET", address, who)
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"].startswith("text/html")
+    answer = world.ask("GET", address, "bob admin")
+    if address == PAGES[name]:
+        assert answer.status_code == 200
+        _assert_nothing_of_theirs(world, answer, sent={})
+    else:
+        assert answer.status_code == 404, answer.text
 
 
 @pytest.mark.parametrize("name", MATRIX)
@@ -373,13 +410,17 @@ def test_a_route_answers_those_who_may_and_nobody_else(world: World, name: str) 
 
 def _tells_own(world: World, answer: Any) -> bool:
     """What nobody else may find, so that not finding it says something."""
-    own = [value for name, value in world.ids.items() if name not in ("candidate", "file")]
+    own = [
+        value for name, value in world.ids.items() if name not in ("candidate", "file", "number")
+    ]
     return any(value in answer.text for value in (*own, "own-", "weights", "event: ", "missing"))
 
 
 def _assert_nothing_of_theirs(world: World, answer: Any, sent: dict[str, Any]) -> None:
     told = answer.text
-    own = {value for name, value in world.ids.items() if name not in ("candidate", "file")}
+    own = {
+        value for name, value in world.ids.items() if name not in ("candidate", "file", "number")
+    }
     assert [value for value in own if value in told] == []
     assert "bob" not in told
     if "json" not in sent:

@@ -14,7 +14,7 @@ from app.catalogue import CandidateCard
 from app.store import cards, jobs
 from app.store.tables import Finetune, Outbox
 from tests.api.conftest import Service, assert_problem
-from tests.api.runs import ask, finish, names_of, read
+from tests.api.runs import EPOCH, ask, finish, names_of, read
 
 
 @pytest.fixture
@@ -114,7 +114,7 @@ def test_the_learning_curve_is_streamed_to_its_end_and_can_be_taken_up(
     finish(service, accepted["job_id"])
     listener.join(10)
     assert [name for name, _ in told] == ["epoch", "ended"]
-    assert told[0][1] == {"number": 1, "accuracy": 0.5}
+    assert told[0][1] == EPOCH
     assert told[1][1] == {"state": "succeeded", "problem": None, "verdict": None}
     rest = events(service, accepted["id"], **{"Last-Event-ID": "1"})
     assert [name for name, _ in rest] == ["ended"]

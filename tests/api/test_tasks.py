@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from app.embedding.strips import Strip
 from app.embedding.vector import TaskEmbedding
 from app.errors import Unavailable
+from app.store import strips
 from app.store import tasks as store
 from app.store.intake import Intake
-from app.store.tables import Job, Outbox, Task
+from app.store.tables import Embedding, Job, Outbox, Task
 from tests.api.conftest import (
     ARCHIVE,
     DIMENSIONS,
@@ -393,6 +395,27 @@ def test_the_intake_report_names_every_file(service: Service) -> None:
         {"path": "cat/1.png", "status": "used", "label": "cat", "reason": None}
     ]
     assert report["summary"]["used"] == 40
+
+
+def test_classes_are_counted_and_the_strips_there_are_can_be_fetched(service: Service) -> None:
+    task_id = service.ready()
+    with service.resources.database.session() as session:
+        row = session.scalars(select(Embedding).where(Embedding.tenant == "local")).one()
+        strips.keep(session, row, [Strip("dog", b"RIFF a dog")])
+        strips.keep(session, row, [Strip("dog", b"RIFF another")])  # by another worker
+    classes = service.client.get(f"/v1/tasks/{task_id}/classes").json()["classes"]
+    (cat, dog) = classes
+    assert cat == {"label": "cat", "images": 20, "strip": None}
+    assert dog["images"] == 20
+    strip = service.client.get(dog["strip"])
+    assert (strip.content, strip.headers["content-type"]) == (b"RIFF a dog", "image/webp")
+    assert_problem(service.client.get(f"/v1/tasks/{task_id}/classes/1/strip"), 404, "no-strip")
+
+
+def test_classes_are_told_once_there_is_an_intake_report(service: Service) -> None:
+    accepted = service.send().json()
+    answer = service.client.get(f"/v1/tasks/{accepted['id']}/classes")
+    assert_problem(answer, 409, "task-not-ready")
 
 
 def test_the_intake_report_of_a_refused_task_is_kept(service: Service) -> None:

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from app.catalogue import ProbeCard, get_card
 from app.embedding.probe import Probe, load_probe
+from app.embedding.strips import SIDE
 from app.errors import Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.embed_task import recipe_digest
@@ -22,7 +24,7 @@ from app.jobs.housekeeping import sweep_embeddings
 from app.jobs.progress import Progress
 from app.jobs.run import run_job
 from app.settings import Settings
-from app.store import embeddings, jobs, reindex, tallies, tasks
+from app.store import embeddings, jobs, reindex, strips, tallies, tasks
 from app.store.blobs import UNAVAILABLE, Blob, BlobStore
 from app.store.session import Database
 from app.store.tables import Embedding, Job, Task
@@ -148,9 +150,14 @@ def test_uploaded_set_becomes_a_ready_task(
     assert task.embedding_seq is not None
     with bench.database.session(read_only=True) as session:
         embedding = embeddings.load(session, task.embedding_seq)
+        shown = strips.numbers(session, task)
+        picture = strips.picture(session, task, shown["square"])
     assert embedding.space_id == probe.space_id
     assert embedding.vector.shape == (probe.dim,)
     assert embedding.complexity > 0
+    assert list(shown) == ["circle", "square"]
+    with Image.open(io.BytesIO(picture)) as strip:
+        assert strip.size == (6 * SIDE, SIDE)
 
 
 def test_same_bytes_again_are_a_new_task_that_shares_the_embedding(

@@ -1,0 +1,40 @@
+"""For whoever runs the service: is it well, what waits, what fills up."""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+import app
+from app.api.auth import Tenant
+from app.api.pages.frame import page, page_router
+from app.api.resources import Reached, Reading
+from app.store import archives, jobs, spaces, workers
+
+router = page_router()
+
+
+@router.get("/operation")
+def get_operation(
+    request: Request,
+    reached: Reached,
+    tenant: Tenant,  # noqa: ARG001 - who may look at all
+    session: Reading,
+) -> Response:
+    return page(
+        request,
+        "operation.html",
+        version=app.__version__,
+        workers=workers.alive(session, workers.FRESH_SECONDS),
+        counts=_by_kind(jobs.count_unfinished(session)),
+        oldest_wait=max(jobs.oldest_wait_seconds(session).values(), default=0.0),
+        spaces=spaces.count_tasks(session),
+        stored=archives.stored(session),
+        settings=reached.settings,
+    )
+
+
+def _by_kind(counts: dict[tuple[str, str], int]) -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for (kind, state), count in sorted(counts.items()):
+        found.setdefault(kind, {})[state] = count
+    return found

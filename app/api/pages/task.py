@@ -1,0 +1,162 @@
+"""A task: what it is, what is near it, and what to start from."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from typing import Annotated, Any, Literal
+
+from fastapi import Query, Request, Response
+from sqlalchemy.orm import Session
+
+from app.api import estimates, neighbours, plans, tasks
+from app.api.auth import Tenant
+from app.api.pages.frame import page, page_router
+from app.api.pages.scales import linear, logarithmic
+from app.api.resources import Reached, Reading
+from app.api.schemas import EstimateRow, EstimatesAnswer, TaskAnswer
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.errors import Task2VecError
+from app.store import cards, jobs, reference
+from app.store.neighbours import Filters
+
+router = page_router()
+
+NEIGHBOURS = 10
+SKIPPED_SHOWN = 100
+CLASSES_SHOWN = 200
+
+Sort = Literal["rank", "candidate", "accuracy", "seconds", "money_usd", "parameters"]
+Amount = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
+
+
+@router.get("/tasks/{task_id}")
+def get_overview(
+    request: Request, reached: Reached, task_id: tasks.TaskIdPath, tenant: Tenant, session: Reading
+) -> Response:
+    task = tasks.get_task(task_id, tenant, session)
+    shown: dict[str, Any] = {"task": task, "near": None, "classes": [], "skipped": []}
+    if task.complexity is not None and task.space_id is not None:
+        known = reference.complexities(session, task.space_id)
+        shown["harder_than"] = (bisect_left(known, task.complexity), len(known))
+        near = neighbours.get_neighbours(
+            request, reached, task_id, tenant, session, Filters(), k=NEIGHBOURS, wanted="json"
+        )
+        assert not isinstance(near, Response)  # noqa: S101
+        shown["near"] = near
+        shown["farthest"] = max((row.distance for row in near.neighbours), default=0.0)
+    if task.intake is not None:
+        files = tasks.get_intake(task_id, tenant, session).files
+        shown["skipped"] = [file for file in files if file.status == "skipped"][:SKIPPED_SHOWN]
+        if task.intake.get("classes"):
+            shown["classes"] = tasks.get_classes(task_id, tenant, session).classes
+    return page(
+        request,
+        "task.html",
+        tab="",
+        classes_shown=CLASSES_SHOWN,
+        running=_running(session, tenant, task),
+        **shown,
+    )
+
+
+@router.get("/tasks/{task_id}/estimates")
+def get_estimates(
+    request: Request,
+    reached: Reached,
+    task_id: tasks.TaskIdPath,
+    tenant: Tenant,
+    session: Reading,
+    device: str = "cpu-2core",
+    recipe: str = "full",
+    budget_usd: Amount = None,
+    budget_minutes: Amount = None,
+    target_percent: Annotated[float | None, Query(gt=0, le=100)] = None,
+    tries: Annotated[int, Query(ge=1, le=20)] = 3,
+    licence: str = "",
+    sort: Sort = "rank",
+) -> Response:
+    """One list under one set of wishes, and the plan under the same ones."""
+    task = tasks.get_task(task_id, tenant, session)
+    budget_seconds = None if budget_minutes is None else 60 * budget_minutes
+    candidates = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
+    asked = {
+        "device": device,
+        "recipe": recipe,
+        "budget_usd": budget_usd,
+        "budget_minutes": budget_minutes,
+        "target_percent": target_percent,
+        "tries": tries,
+        "licence": licence,
+        "sort": sort,
+    }
+    shown: dict[str, Any] = {"rows": [], "plan": None, "not_yet": None}
+    try:
+        answer = estimates.get_estimates(
+            request,
+            reached,
+            task_id,
+            tenant,
+            session,
+            device=device,
+            recipe=recipe,
+            budget_usd=budget_usd,
+            budget_seconds=budget_seconds,
+            wanted="json",
+        )
+        assert isinstance(answer, EstimatesAnswer)  # noqa: S101
+        rows = [
+            row
+            for row in answer.estimates
+            if not licence or candidates[row.candidate].licence == licence
+        ]
+        rows.sort(key=lambda row: _sort_key(row, sort))
+        shown |= {
+            "rows": rows,
+            "accuracies": linear([row.accuracy for row in rows], 0.0, 1.0),
+            "seconds": logarithmic([row.seconds for row in rows]),
+            "money": logarithmic([row.money_usd for row in rows]),
+            "plan": plans.get_plan(
+                reached,
+                task_id,
+                tenant,
+                session,
+                device=device,
+                recipe=recipe,
+                target=None if target_percent is None else target_percent / 100,
+                tries=tries,
+                budget_usd=budget_usd,
+                budget_seconds=budget_seconds,
+            ),
+        }
+    except Task2VecError as error:
+        if error.code != "task-not-ready":
+            raise
+        shown["not_yet"] = error.problem()
+    return page(
+        request,
+        "estimates.html",
+        task=task,
+        tab="/estimates",
+        asked=asked,
+        devices=[card.name for card in cards.list_cards(session, tenant, DeviceCard)],
+        recipes=[card.name for card in cards.list_cards(session, tenant, RecipeCard)],
+        licences=sorted({card.licence for card in candidates.values()}),
+        candidates=candidates,
+        **shown,
+    )
+
+
+def _running(session: Session, tenant: str, task: TaskAnswer) -> str | None:
+    """The job that the page follows."""
+    if task.job_id is None:
+        return None
+    job = jobs.get_job(session, tenant, task.job_id)
+    return None if job.state in jobs.ENDED else job.id
+
+
+def _sort_key(row: EstimateRow, sort: Sort) -> tuple[bool, Any]:
+    """What is not known stands last."""
+    if sort == "accuracy":
+        return row.accuracy is None, -row.accuracy.typical if row.accuracy else 0.0
+    value = getattr(row, sort)
+    return False, value.typical if sort in ("seconds", "money_usd") else value

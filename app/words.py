@@ -1,0 +1,61 @@
+"""Quantities in words, as tables and pages show them: two significant digits, a unit that fits."""
+
+from __future__ import annotations
+
+import math
+
+SMALLEST_DISTANCE = 0.0001
+
+
+def counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
+
+
+def distance(value: float) -> str:
+    """Four decimals; no positive distance looks like none."""
+    if 0 < value < SMALLEST_DISTANCE:
+        return f"<{SMALLEST_DISTANCE}"
+    return "0" if value == 0 else f"{value:.4f}"
+
+
+def number(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 1e5 else f"{value:.2e}"
+
+
+def duration(seconds: float) -> str:
+    size, unit = time_unit(seconds)
+    return f"{two_digits(seconds / size)} {unit}"
+
+
+def money(usd: float) -> str:
+    return f"${usd:.2f}" if usd >= 1 else f"${two_digits(usd)}"
+
+
+def energy(watt_hours: float) -> str:
+    if watt_hours >= 1000:
+        return f"{two_digits(watt_hours / 1000)} kWh"
+    return f"{two_digits(watt_hours)} Wh"
+
+
+def memory(mib: float) -> str:
+    return f"{mib / 1024:.1f} GiB" if mib >= 1024 else f"{mib:.0f} MiB"
+
+
+def time_unit(seconds: float) -> tuple[float, str]:
+    """The unit that a duration is told in, and its seconds."""
+    for size, unit in ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return size, unit
+    return 1.0, "s"
+
+
+def two_digits(value: float) -> str:
+    """Two significant digits, never an exponent: estimates carry no more."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    decimals = max(0, 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{min(decimals, 4)}f}"

@@ -1,0 +1,167 @@
+"""Pages as a browser without scripts gets them; what scripts do is tested in tests/pages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.api import pages
+from app.embedding.strips import Strip
+from app.store import strips
+from app.store.tables import Embedding, SpaceLayers, Task
+from tests.api.conftest import DIMENSIONS, SPACE, Service
+from tests.api.runs import ask, names_of
+
+
+def read(service: Service, path: str, status: int = 200) -> str:
+    answer = service.client.get(path)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert "default-src 'self'" in answer.headers["content-security-policy"]
+    return answer.text
+
+
+@pytest.fixture
+def pair(service: Service) -> tuple[str, str]:
+    return service.ready(1, name="wheels <b>", tags=["cars & co"]), service.ready(2, name="leaves")
+
+
+def paths(service: Service, pair: tuple[str, str]) -> list[str]:
+    first, second = pair
+    run = ask(service, first, names_of(service)[0]).json()["id"]
+    return [
+        "/",
+        "/?library=true",
+        "/?q=nothing-has-this-name",
+        "/?tag=cars%20%26%20co",
+        f"/tasks/{first}",
+        f"/tasks/{first}/estimates",
+        f"/tasks/{first}/estimates?sort=accuracy&licence=MIT&budget_usd=0.01&target_percent=90",
+        f"/tasks/{first}/runs",
+        f"/runs/{run}",
+        f"/compare?task={first}&task={second}",
+        "/atlas",
+        "/estimator",
+        "/jobs",
+        "/jobs?state=failed",
+        "/operation",
+    ]
+
+
+def test_every_page_comes_with_nothing_from_elsewhere_and_no_script_of_its_own(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    for path in paths(service, pair):
+        text = read(service, path)
+        for address in re.findall(r'(?:src|href|action|data-\w+)="([^"]*)"', text):
+            assert not re.match(r"\w+:|//", address), (path, address)
+        for script in re.findall(r"<script[^>]*>", text):
+            assert "src=" in script or 'type="application/json"' in script, (path, script)
+        assert " style=" not in text
+        assert "wheels <b>" not in text
+
+
+def test_what_a_page_asks_for_is_there(service: Service, pair: tuple[str, str]) -> None:
+    asked = {
+        address
+        for path in paths(service, pair)
+        for address in re.findall(r'(?:src|href)="(/static/[^"]*)"', read(service, path))
+    }
+    assert len(asked) > 5
+    for address in asked:
+        assert service.client.get(address).status_code == 200, address
+
+
+def test_a_task_shows_its_neighbours_classes_and_what_was_left_out(service: Service) -> None:
+    task_id = service.ready(1)
+    service.ready(2, name="leaves")
+    with service.resources.database.session() as session:
+        row = session.query(Task).filter_by(id=task_id).one()
+        row.intake_files = [
+            {"path": "cat/9.png", "status": "skipped", "label": "cat", "reason": "not an image"}
+        ]
+        row.intake_summary = {**row.intake_summary, "skipped": 1}
+        strips.keep(session, session.get_one(Embedding, row.embedding_seq), [Strip("cat", b"RIFF")])
+    text = read(service, f"/tasks/{task_id}")
+    assert "leaves" in text
+    assert f'src="/v1/tasks/{task_id}/classes/0/strip"' in text
+    assert "cat/9.png" in text
+    assert "not an image" in text
+
+
+def test_a_waiting_task_names_the_job_that_its_page_follows(service: Service) -> None:
+    accepted = service.send().json()
+    assert f'data-job="/v1/jobs/{accepted["job_id"]}"' in read(service, f"/tasks/{accepted['id']}")
+    estimates = read(service, f"/tasks/{accepted['id']}/estimates")
+    assert "it has no embedding" in estimates
+
+
+def test_estimates_are_those_of_the_api_in_the_order_asked_for(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    rows = service.client.get(f"/v1/tasks/{pair[0]}/estimates").json()["estimates"]
+    by_size = [row["candidate"] for row in sorted(rows, key=lambda row: row["parameters"])]
+    text = read(service, f"/tasks/{pair[0]}/estimates?sort=parameters")
+    assert re.findall(r'<th scope="row">([^<]+)<', text) == by_size
+    licence = service.client.get("/v1/candidates").json()["items"][0]["licence"]
+    none = read(service, f"/tasks/{pair[0]}/estimates?licence=unheard-of")
+    assert "No candidate stays within these limits" in none
+    assert licence in text
+
+
+def test_two_tasks_are_compared_layer_by_layer_once_a_worker_told_the_layers(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    address = f"/compare?task={pair[0]}&task={pair[1]}"
+    assert "No worker has told yet" in read(service, address)
+    half = DIMENSIONS // 2
+    layers = [
+        {"name": "stem", "start": 0, "stop": half},
+        {"name": "head", "start": half, "stop": DIMENSIONS},
+    ]
+    with service.resources.database.session() as session:
+        session.add(SpaceLayers(space_id=SPACE, layers=layers))
+    text = read(service, address)
+    assert "<code>stem</code>" in text
+    assert '"filters": 32' in text
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "says"),
+    [
+        ("/tasks/unheard-of", 404, "There is no task"),
+        ("/compare?task=only-one", 422, "1 task chosen, not two"),
+        ("/jobs?state=odd", 422, "state"),
+        ("/runs/no-id", 404, "Nothing can have the address"),
+    ],
+)
+def test_errors_are_pages_that_say_what_to_do(
+    service: Service, path: str, status: int, says: str
+) -> None:
+    assert says in read(service, path, status)
+
+
+def test_pages_live_under_the_path_that_a_proxy_gives_them(
+    serve: Callable[..., Service], pair: tuple[str, str]
+) -> None:
+    client: Any = serve().client
+    client.app.root_path = "/t2v"
+    text = client.get("/", headers={}).text
+    addresses = re.findall(r'(?:src|href)="([^"#?][^"]*)"', text)
+    assert addresses
+    assert all(address.startswith("/t2v/") for address in addresses)
+
+
+def test_files_of_others_are_as_their_makers_published_them() -> None:
+    vendor = Path(pages.__file__).parent / "static" / "vendor"
+    told = dict(
+        re.findall(r"^\| `([\w.]+)` .* `([0-9a-f]{64})` ", (vendor / "README.md").read_text(), re.M)
+    )
+    assert told.keys() == {path.name for path in vendor.glob("*.js")}
+    for name, digest in told.items():
+        assert hashlib.sha256((vendor / name).read_bytes()).hexdigest() == digest, name

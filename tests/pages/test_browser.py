@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.images import labelled_zip
+
+PAGES = ("/", "{task}", "{task}/estimates?target_percent=90", "{task}/runs", "/atlas", "/estimator")
+OTHER_PAGES = ("/?library=true", "/compare?task={id}&task={other}", "/jobs", "/operation")
+
+
+def addresses(page: Page, task: str) -> list[str]:
+    page.goto("/?library=true")
+    link = page.locator("tbody th a").first.get_attribute("href")
+    assert link is not None
+    names = {"task": task, "id": task.rpartition("/")[2], "other": link.rpartition("/")[2]}
+    return [address.format(**names) for address in (*PAGES, *OTHER_PAGES)]
+
+
+def test_a_folder_is_packed_sent_followed_and_shown_with_its_classes(page: Page, task: str) -> None:
+    page.goto(task)
+    expect(page.get_by_role("heading", level=1)).to_have_text("shapes")
+    expect(page.get_by_text("12", exact=True).first).to_be_visible()
+    strip = page.get_by_alt_text("Some images of circle")
+    strip.scroll_into_view_if_needed()
+    expect(strip).to_have_js_property("complete", True)
+    assert strip.evaluate("image => image.naturalWidth") == 6 * 56
+    refused = page.locator("[data-path]")
+    expect(refused).to_contain_text("circle/broken.png")
+
+
+def test_an_archive_is_sent_under_the_name_asked_for(page: Page, tmp_path: Path) -> None:
+    archive = tmp_path / "set.zip"
+    archive.write_bytes(labelled_zip(2, 3))
+    page.goto("/")
+    page.fill("#name", "from an archive")
+    page.set_input_files("#archive", archive)
+    page.wait_for_url("**/tasks/*")
+    page.get_by_text("✓ ready").wait_for()
+    expect(page.get_by_role("heading", level=1)).to_have_text("from an archive")
+
+
+def test_what_is_no_archive_is_refused_where_it_was_dropped(page: Page, tmp_path: Path) -> None:
+    nothing = tmp_path / "nothing.zip"
+    nothing.write_bytes(b"no archive")
+    page.goto("/")
+    with page.expect_response("**/v1/tasks"):
+        page.set_input_files("#archive", nothing)
+    problem = page.locator("#upload-problem")
+    expect(problem).to_be_visible()
+    expect(problem).to_contain_text("zip")
+    page.evaluate("console.clear()")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_breaks_the_rules_of_accessibility(page: Page, task: str, scheme: str) -> None:
+    page.emulate_media(color_scheme=scheme)
+    for address in addresses(page, task):
+        page.goto(address)
+        page.wait_for_load_state("networkidle")
+        found = Axe().run(page)
+        assert found.violations_count == 0, f"{address}: {found.generate_report()}"
+
+
+def test_no_page_is_wider_than_a_phone(page: Page, task: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    for address in addresses(page, task):
+        page.goto(address)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width <= 360, (address, width)
+
+
+def test_the_first_key_leads_past_the_navigation(page: Page, task: str) -> None:
+    page.goto(task)
+    page.keyboard.press("Tab")
+    expect(page.locator(":focus")).to_have_text("Skip to the content")
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#content")
+
+
+def test_the_atlas_draws_its_points_finds_names_and_leads_to_a_task(page: Page, task: str) -> None:
+    page.goto("/atlas")
+    while "No map was drawn yet" in page.content():  # the worker draws within a second
+        page.wait_for_timeout(500)
+        page.reload()
+    expect(page.locator("#atlas-says")).to_contain_text("tasks.")
+    drawn = page.evaluate(
+        "echarts.getInstanceByDom(document.querySelector('[data-chart=atlas]'))"
+        ".getOption().series.reduce((n, each) => n + each.data.length, 0)"
+    )
+    assert drawn > 100
+    page.fill("#find", "digits")
+    first = page.locator("#found-list a").first
+    expect(first).to_contain_text("digits")
+    first.click()
+    page.wait_for_url("**/tasks/*")
+
+
+def test_tags_are_changed_and_an_outcome_reported_from_the_page(page: Page, task: str) -> None:
+    page.goto(task)
+    page.fill("#tags", "drawn, by hand")
+    page.get_by_role("button", name="Save").click()
+    expect(page.locator("a.tag")).to_have_text(["by hand", "drawn"])
+    page.goto(f"{task}/runs")
+    page.fill("#value", "87.5")
+    page.get_by_role("button", name="Report").click()
+    expect(page.locator("td", has_text="0.875")).to_be_visible()
+
+
+def test_a_form_that_is_refused_says_why_beside_it(page: Page, task: str) -> None:
+    page.goto(f"{task}/runs")
+    page.fill("#value", "87.5")
+    page.evaluate("document.querySelector('[name=task]').value = 'unheard-of'")
+    with page.expect_response("**/v1/outcomes"):
+        page.get_by_role("button", name="Report").click()
+    expect(page.get_by_role("alert").filter(has_text="unheard-of")).to_be_visible()
