@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Response, sync_playwright
 
 from tests.images import labelled_files
 
@@ -46,6 +46,16 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.communicate(timeout=60)
 
 
+def is_wrong(told: ConsoleMessage) -> bool:
+    """What a script asks for may be refused, and the console says so by itself."""
+    asked = told.text.startswith("Failed to load resource")
+    return told.type in ("error", "warning") and not asked
+
+
+def is_missing(answer: Response) -> bool:
+    return answer.status >= 400 and answer.request.resource_type not in ("fetch", "xhr")
+
+
 @pytest.fixture
 def page(browser: Browser, address: str) -> Iterator[Page]:
     """Whatever goes wrong in a script fails the test."""
@@ -54,10 +64,8 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda told: wrong.append(told.text) if told.type in ("error", "warning") else None,
-    )
+    page.on("console", lambda told: wrong.append(told.text) if is_wrong(told) else None)
+    page.on("response", lambda answer: wrong.append(answer.url) if is_missing(answer) else None)
     yield page
     context.close()
     assert wrong == []

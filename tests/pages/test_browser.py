@@ -52,7 +52,6 @@ def test_what_is_no_archive_is_refused_where_it_was_dropped(page: Page, tmp_path
     problem = page.locator("#upload-problem")
     expect(problem).to_be_visible()
     expect(problem).to_contain_text("zip")
-    page.evaluate("console.clear()")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
