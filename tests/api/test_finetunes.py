@@ -14,7 +14,7 @@ from app.catalogue import CandidateCard
 from app.store import cards, jobs
 from app.store.tables import Finetune, Outbox
 from tests.api.conftest import Service, assert_problem
-from tests.api.runs import EPOCH, ask, finish, names_of, read
+from tests.api.runs import EPOCH, RESULT, ask, finish, names_of, read
 
 
 @pytest.fixture
@@ -115,7 +115,8 @@ def test_the_learning_curve_is_streamed_to_its_end_and_can_be_taken_up(
     listener.join(10)
     assert [name for name, _ in told] == ["epoch", "ended"]
     assert told[0][1] == EPOCH
-    assert told[1][1] == {"state": "succeeded", "problem": None, "verdict": None}
+    verdict = RESULT["verdict"]
+    assert told[1][1] == {"state": "succeeded", "problem": None, "verdict": verdict}
     rest = events(service, accepted["id"], **{"Last-Event-ID": "1"})
     assert [name for name, _ in rest] == ["ended"]
 
