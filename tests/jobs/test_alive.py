@@ -48,5 +48,5 @@ def test_a_worker_whose_database_is_away_is_alive(
     monkeypatch.setattr(worker, "PAUSE_AFTER_ERROR_SECONDS", 0)
     settings.data_dir.mkdir(exist_ok=True)
     assert not alive.is_alive(settings.data_dir)
-    worker._dispatch_until(stopping, settings, database, blobs, Mock(), "w")
+    worker._dispatch_until(stopping, settings, database, blobs, Mock(), "w", threading.Event())
     assert alive.is_alive(settings.data_dir)
