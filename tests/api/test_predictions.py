@@ -93,7 +93,7 @@ def test_an_answer_names_the_most_probable_class_and_what_was_left_out(
 ) -> None:
     answer = service.client.get(answered(service, run, SINGLE)).json()
     assert answer["state"] == "succeeded"
-    assert (answer["probabilities"], answer["calibration_error"]) == ("softmax", None)
+    assert (answer["probabilities"], answer["calibration_error"]) == ("softmax", 0.1)
     assert answer["images"][0] == {
         "name": "a.png",
         "class": "dog",
