@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -71,11 +71,23 @@ def get_estimates(
             max_inference_seconds is None or each.inference_seconds.typical <= max_inference_seconds
         )
     ]
-    ranking = rank(allowed, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
-    rows = [_row(ranked, by_name) for ranked in ranking]
+    rows = rows_of(allowed, by_name, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(rows)
     return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
+
+
+def rows_of(
+    estimates: Sequence[Estimate],
+    cards: Mapping[str, CandidateCard],
+    *,
+    k: int | None = None,
+    budget_usd: float | None,
+    budget_seconds: float | None,
+) -> list[EstimateRow]:
+    """What surely stays within the budgets, best first."""
+    ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
+    return [_row(ranked, cards) for ranked in ranking]
 
 
 def estimates_of(
@@ -143,7 +155,7 @@ def _difficulties(
     return {task_id: float(d) for (task_id, _), d in zip(found, distances, strict=True)}
 
 
-def _row(ranked: RankedEstimate, candidates: dict[str, CandidateCard]) -> EstimateRow:
+def _row(ranked: RankedEstimate, candidates: Mapping[str, CandidateCard]) -> EstimateRow:
     row = ranked.estimate
     card = candidates[row.candidate]
     return EstimateRow(

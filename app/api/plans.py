@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import numpy as np
@@ -15,10 +16,13 @@ from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, PlanAnswer, PlanStep
 from app.api.tasks import TaskIdPath
+from app.catalogue import CandidateCard
 from app.cost.estimator import Joint
 from app.cost.outcome_table import OutcomeTable
+from app.cost.predictor import Estimate
 from app.plan import OUT_OF_REACH, Plan, Step, make_plan
 from app.store import tasks
+from app.store.tables import Task
 
 router = APIRouter(tags=["estimates"])
 
@@ -44,6 +48,34 @@ def get_plan(
     task = tasks.get_task(session, tenant, task_id)
     forecasts = Forecasts(reached, session, tenant)
     estimates, cards = estimates_of(session, tenant, task, forecasts, device, recipe)
+    return plan_of(
+        task,
+        forecasts,
+        estimates,
+        cards,
+        device=device,
+        recipe=recipe,
+        target=target,
+        tries=tries,
+        budget_usd=budget_usd,
+        budget_seconds=budget_seconds,
+    )
+
+
+def plan_of(
+    task: Task,
+    forecasts: Forecasts,
+    estimates: Sequence[Estimate],
+    cards: Mapping[str, CandidateCard],
+    *,
+    device: str,
+    recipe: str,
+    target: float | None,
+    tries: int,
+    budget_usd: float | None,
+    budget_seconds: float | None,
+) -> PlanAnswer:
+    """`estimates` and `cards` are what `estimates_of` tells of the task."""
     tried = _tried(forecasts.seen(task), recipe)
     everything = forecasts.joint(task, recipe, METRIC, cards.values())
     joint = everything.without(tried) if everything else None

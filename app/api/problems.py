@@ -66,13 +66,18 @@ async def _told(request: Request, error: Task2VecError) -> Response:
 
 
 def _tell(error: Task2VecError) -> Response:
+    return respond(error.problem(), headers_of(error))
+
+
+def headers_of(error: Task2VecError) -> dict[str, str]:
+    """What goes with it: how to identify oneself, when to come again."""
     headers = {}
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     if error.status in (429, 503) or error.code == "idempotency-key-in-use":
         seconds = error.extra.get("retry_after_seconds", _RETRY_AFTER_SECONDS)
         headers["Retry-After"] = str(seconds)
-    return respond(error.problem(), headers)
+    return headers
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -29,9 +29,9 @@ def get_report(request: Request, reached: Reached, tenant: Tenant, session: Read
         for each in listed.items
         if each.metric == "accuracy"
         and each.value is not None
-        and (each.forecast or {}).get("accuracy")
-        and each.quarantine is None
         and each.forecast is not None
+        and each.forecast.get("accuracy")
+        and each.quarantine is None
     ]
     return page(
         request,

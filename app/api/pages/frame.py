@@ -20,7 +20,7 @@ from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from app import words
-from app.api.problems import invalid_problem
+from app.api.problems import headers_of, invalid_problem
 from app.errors import Task2VecError
 
 STATIC = "/static"
@@ -74,14 +74,13 @@ _environment.filters |= {
     "dicts": _dicts,
     "distance": words.distance,
     "duration": words.duration,
-    "energy": words.energy,
+    "given": _given,
     "memory": words.memory,
     "money": words.money,
     "number": words.number,
     "percent": words.percent,
     "when": _when,
 }
-_environment.filters["given"] = _given
 _environment.globals |= {"words": words, "asked_of": _asked_of}
 _templates = Jinja2Templates(env=_environment)
 
@@ -100,7 +99,11 @@ class PageRoute(APIRoute):
             except Task2VecError as error:
                 if error.status in (401, 403):
                     await run_in_threadpool(request.app.state.refusals.write, request, error)
-                return page(request, "problem.html", status=error.status, problem=error.problem())
+                answered = page(
+                    request, "problem.html", status=error.status, problem=error.problem()
+                )
+                answered.headers.update(headers_of(error))
+                return answered
             except RequestValidationError as error:
                 problem = invalid_problem(request, error)
                 return page(request, "problem.html", status=problem["status"], problem=problem)

@@ -7,7 +7,7 @@ from fastapi import Request, Response
 import app
 from app.api.auth import Tenant
 from app.api.pages.frame import page, page_router
-from app.api.resources import Reached, Reading
+from app.api.resources import Reading
 from app.store import archives, jobs, spaces, workers
 
 router = page_router()
@@ -16,7 +16,6 @@ router = page_router()
 @router.get("/operation")
 def get_operation(
     request: Request,
-    reached: Reached,
     tenant: Tenant,  # noqa: ARG001 - who may look at all
     session: Reading,
 ) -> Response:
@@ -29,7 +28,6 @@ def get_operation(
         oldest_wait=max(jobs.oldest_wait_seconds(session).values(), default=0.0),
         spaces=spaces.count_tasks(session),
         stored=archives.stored(session),
-        settings=reached.settings,
     )
 
 

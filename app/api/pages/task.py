@@ -10,13 +10,15 @@ from sqlalchemy.orm import Session
 
 from app.api import estimates, neighbours, plans, tasks
 from app.api.auth import Tenant
+from app.api.forecasts import Forecasts
 from app.api.pages.frame import page, page_router
 from app.api.pages.scales import linear, logarithmic
 from app.api.resources import Reached, Reading
-from app.api.schemas import EstimateRow, EstimatesAnswer, TaskAnswer
+from app.api.schemas import EstimateRow, TaskAnswer
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.errors import Task2VecError
 from app.store import cards, jobs, reference
+from app.store import tasks as store
 from app.store.neighbours import Filters
 
 router = page_router()
@@ -77,8 +79,6 @@ def get_estimates(
 ) -> Response:
     """One list under one set of wishes, and the plan under the same ones."""
     task = tasks.get_task(task_id, tenant, session)
-    budget_seconds = None if budget_minutes is None else 60 * budget_minutes
-    candidates = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
     asked = {
         "device": device,
         "recipe": recipe,
@@ -89,37 +89,31 @@ def get_estimates(
         "licence": licence,
         "sort": sort,
     }
+    budget_seconds = None if budget_minutes is None else 60 * budget_minutes
+    candidates = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
     shown: dict[str, Any] = {"rows": [], "plan": None, "not_yet": None}
     try:
-        answer = estimates.get_estimates(
-            request,
-            reached,
-            task_id,
-            tenant,
-            session,
-            device=device,
-            recipe=recipe,
-            budget_usd=budget_usd,
-            budget_seconds=budget_seconds,
-            wanted="json",
-        )
-        assert isinstance(answer, EstimatesAnswer)  # noqa: S101
+        row = store.get_task(session, tenant, task_id)
+        forecasts = Forecasts(reached, session, tenant)
+        told, _ = estimates.estimates_of(session, tenant, row, forecasts, device, recipe)
         rows = [
-            row
-            for row in answer.estimates
-            if not licence or candidates[row.candidate].licence == licence
+            each
+            for each in estimates.rows_of(
+                told, candidates, budget_usd=budget_usd, budget_seconds=budget_seconds
+            )
+            if not licence or candidates[each.candidate].licence == licence
         ]
-        rows.sort(key=lambda row: _sort_key(row, sort))
+        rows.sort(key=lambda each: _sort_key(each, sort))
         shown |= {
             "rows": rows,
-            "accuracies": linear([row.accuracy for row in rows], 0.0, 1.0),
-            "seconds": logarithmic([row.seconds for row in rows]),
-            "money": logarithmic([row.money_usd for row in rows]),
-            "plan": plans.get_plan(
-                reached,
-                task_id,
-                tenant,
-                session,
+            "accuracies": linear([each.accuracy for each in rows], 0.0, 1.0),
+            "seconds": logarithmic([each.seconds for each in rows]),
+            "money": logarithmic([each.money_usd for each in rows]),
+            "plan": plans.plan_of(
+                row,
+                forecasts,
+                told,
+                candidates,
                 device=device,
                 recipe=recipe,
                 target=None if target_percent is None else target_percent / 100,
