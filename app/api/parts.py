@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
 from datetime import timedelta
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Path, Response
 from fastapi.responses import JSONResponse
@@ -35,7 +34,7 @@ from app.errors import (
 )
 from app.limits import archive_limits
 from app.store import uploads as store
-from app.store.blobs import CHUNK_BYTES, UPLOAD_SECONDS, Blob, Incoming
+from app.store.blobs import UPLOAD_SECONDS, Blob, Incoming, digest_of
 from app.store.idempotency import Answer
 from app.store.tables import Upload, new_id
 from app.telemetry import log_event
@@ -187,7 +186,7 @@ def _stored(reached: Resources, incoming: Incoming, row: Upload) -> Blob | None:
     try:
         _join(incoming, row)
         with incoming.open(row.id) as file:
-            digest = _digest_of(file)
+            digest = digest_of(file)
             if (digest, file.tell()) != (row.sha256, row.size_bytes):
                 raise InvalidRequest(
                     "upload-damaged",
@@ -209,13 +208,6 @@ def _stored(reached: Resources, incoming: Incoming, row: Upload) -> Blob | None:
         _discard(incoming, row)
         raise
     return blob
-
-
-def _digest_of(file: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := file.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _join(incoming: Incoming, row: Upload) -> None:

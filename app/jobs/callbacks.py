@@ -19,7 +19,7 @@ from app.errors import Forbidden
 from app.jobs.pinned import pinned_transport
 from app.sources import require_receiver
 from app.store import callbacks
-from app.store.callbacks import Call
+from app.store.callbacks import SIGNED_WITH, Call
 from app.store.session import Database
 from app.telemetry import log_event
 
@@ -57,7 +57,7 @@ def deliver(
 
 def signature(secret: str, message_id: str, timestamp: int, body: bytes) -> str:
     """`v1,` and the base64 of HMAC-SHA256 over `id.timestamp.body`."""
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    key = base64.b64decode(secret.removeprefix(SIGNED_WITH))
     signed = f"{message_id}.{timestamp}.".encode() + body
     return f"v1,{base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()}"
 

@@ -261,9 +261,9 @@ def dispatch(database: Database, engine: Engine, most_of_a_tenant: int | None = 
     Where nobody waits, and nothing is unfinished, a job of the background gets its turn.
     """
     with database.session(read_only=True) as session:
+        background = jobs.next_in_background(session)
         accepted = session.scalar(select(Outbox.seq).limit(1)) is not None
-        background = None if accepted else jobs.next_in_background(session)
-        places = max(1, len(workers.alive(session, LEASE_SECONDS)))
+        places = max(1, len(workers.alive(session, LEASE_SECONDS))) if accepted else 0
         due = accepted and turns.is_one_due(session, places, most_of_a_tenant)
     if background is not None:
         engine.enqueue(background, REINDEX)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import Unavailable
 from app.store.blobs import Blob, BlobStore
-from app.store.session import hold
+from app.store.session import hold, portions
 from app.store.spaces import UNFINISHED
 from app.store.tables import Archive, Finetune, FinetuneFile, Job, Prediction, Task
 
@@ -33,10 +33,12 @@ def drop_latest(task: Task) -> None:
 def unneeded(session: Session, digests: Iterable[str]) -> list[str]:
     """Those of the blobs that nobody needs."""
     session.flush()
-    asked = set(digests)
+    asked = sorted(set(digests))
     kept = _needed().subquery()
-    found = session.scalars(select(kept.c.sha256).where(kept.c.sha256.in_(asked)))
-    return sorted(asked.difference(found))
+    needed: set[str] = set()
+    for some in portions(asked):
+        needed.update(session.scalars(select(kept.c.sha256).where(kept.c.sha256.in_(some))))
+    return [sha256 for sha256 in asked if sha256 not in needed]
 
 
 def require_kept(session: Session, blobs: BlobStore, *digests: str) -> None:

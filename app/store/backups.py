@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, StringConstraints, ValidationError
 from sqlalchemy import func, select
@@ -23,7 +23,7 @@ from sqlalchemy.orm import Session
 from app import __version__
 from app.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from app.store import archives, snapshots
-from app.store.blobs import CHUNK_BYTES, BlobStore, open_blobs
+from app.store.blobs import BlobStore, open_blobs
 from app.store.session import Database, revisions
 from app.store.tables import PUBLIC, Task, now
 
@@ -158,13 +158,6 @@ def make(
         f"What was to be copied was deleted before it could be, {_TURNS} times.",
         "Run it again: what was copied stays there.",
     )
-
-
-def digest_of(stream: BinaryIO) -> str:
-    digest = hashlib.sha256()
-    while chunk := stream.read(CHUNK_BYTES):
-        digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _count_tasks(session: Session) -> int:

@@ -209,6 +209,14 @@ def missing(sha256: str) -> NotFound:
     )
 
 
+def digest_of(stream: BinaryIO) -> str:
+    """SHA-256, as blobs are called by it, of what is left to read."""
+    digest = hashlib.sha256()
+    while chunk := stream.read(CHUNK_BYTES):
+        digest.update(chunk)
+    return digest.hexdigest()
+
+
 def _of_system(error: BaseError, size_bytes: int) -> Exception:
     """As the system told it, where it did: the store tells by words alone."""
     told = _SYSTEM_ERROR.search(str(error))

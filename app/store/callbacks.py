@@ -22,7 +22,7 @@ from app.store.tables import Callback, Job, TenantSettings, now
 GIVEN_UP = timedelta(days=1)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=5), timedelta(hours=1)
 _SLOWER = 4
-_SIGNED_WITH = "whsec_"  # as Standard Webhooks has it
+SIGNED_WITH = "whsec_"  # as Standard Webhooks has it
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ def ask(session: Session, job: Job, url: str) -> None:
 
 def renew_secret(session: Session, tenant: str) -> str:
     """A new one, from the commit on instead of the one before."""
-    secret = _SIGNED_WITH + base64.b64encode(secrets.token_bytes(32)).decode()
+    secret = SIGNED_WITH + base64.b64encode(secrets.token_bytes(32)).decode()
     tenants.settings_of(session, tenant).callback_secret = secret
     return secret
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from app.store import (
     points,
     reference,
 )
-from app.store.blobs import UPLOAD_SECONDS, Blob, BlobStore
+from app.store.blobs import UPLOAD_SECONDS, Blob, BlobStore, digest_of
 from app.store.findings import REPAIR, Finding, Report
 from app.store.indexes import FaissIndexes, mark_of
 from app.store.parts_index import parts_key
@@ -44,7 +43,6 @@ from app.store.tables import (
 
 SAMPLE = 200
 """Embeddings of an index that are compared number by number, unless all are."""
-_HASHED_AT_ONCE = 2**20
 _MADE_ANEW = f"{REPAIR}: it is made anew."
 
 
@@ -119,7 +117,7 @@ def _wrong_with(blobs: BlobStore, blob: Blob, *, deep: bool) -> str | None:
     size = blobs.size_bytes(blob.sha256)
     if size is None:
         return "is not there"
-    fits = size == blob.size_bytes and not (deep and _digest_of(blobs, blob.sha256) != blob.sha256)
+    fits = size == blob.size_bytes and not (deep and _is_damaged(blobs, blob.sha256))
     return None if fits else "holds other bytes than it did"
 
 
@@ -148,12 +146,9 @@ def _of_orphans(session: Session, blobs: BlobStore, *, repair: bool) -> Iterator
         )
 
 
-def _digest_of(blobs: BlobStore, sha256: str) -> str:
-    digest = hashlib.sha256()
+def _is_damaged(blobs: BlobStore, sha256: str) -> bool:
     with blobs.open(sha256) as stream:
-        while chunk := stream.read(_HASHED_AT_ONCE):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return digest_of(stream) != sha256
 
 
 def _of_embeddings(session: Session, checked: Counter[str]) -> Iterator[Finding]:

@@ -26,6 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from app.store.findings import REPAIR, Finding
+from app.store.session import portions
 from app.store.spaces import REINDEX, UNFINISHED
 from app.store.tables import Job, Outbox, now
 
@@ -64,7 +65,7 @@ def _compared(
         MetaData(schema=schema),
         Column("workflow_uuid", Text, primary_key=True),
         Column("status", Text),
-        *(Column(name, BigInteger) for name in ("created_at", "updated_at", "completed_at")),
+        *(Column(name, BigInteger) for name in ("updated_at", "completed_at")),
     )
     known = dict(connection.execute(select(work.c.workflow_uuid, work.c.status)).all())
     checked["engine records"] += len(known)
@@ -77,7 +78,8 @@ def _compared(
     if lost:
         if repair:
             waits = {"state": "queued", "handed_over": False}
-            session.execute(update(Job).where(Job.id.in_(lost)).values(waits))
+            for some in portions(lost):
+                session.execute(update(Job).where(Job.id.in_(some)).values(waits))
             session.add_all(Outbox(job_id=job_id) for job_id in lost)
         yield Finding(
             "job",
@@ -93,11 +95,9 @@ def _compared(
     if void:
         if repair:
             ms = int(now().timestamp() * 1000)
-            connection.execute(
-                update(work)
-                .where(work.c.workflow_uuid.in_(void))
-                .values(status="CANCELLED", updated_at=ms, completed_at=ms)
-            )
+            end = update(work).values(status="CANCELLED", updated_at=ms, completed_at=ms)
+            for some in portions(void):
+                connection.execute(end.where(work.c.workflow_uuid.in_(some)))
         yield Finding(
             "job",
             f"The job engine is still to do {len(void)} jobs that are gone, or have ended.",

@@ -28,6 +28,7 @@ from app.catalogue import RUN_SOURCE, CandidateCard
 from app.store import atlas, cards, embeddings, estimators, workers
 from app.store.findings import REPAIR, Finding
 from app.store.jobs import ASIDE, ENDED
+from app.store.session import portions
 from app.store.spaces import REINDEX, UNFINISHED
 from app.store.tables import (
     PUBLIC,
@@ -46,7 +47,6 @@ from app.store.tables import (
 
 UNSENT_SECONDS = 600.0
 """A worker that is up deletes what is left over within a minute."""
-_AT_ONCE = 500
 _STUCK = {
     "type": "/problems/task-stuck",
     "title": "Internal error",
@@ -72,7 +72,8 @@ def _of_outbox(session: Session, checked: Counter[str], *, repair: bool) -> Iter
     void = session.scalars(select(Outbox.seq).where(~awaited)).all()
     if void:
         if repair:
-            session.execute(delete(Outbox).where(Outbox.seq.in_(void)))
+            for some in portions(void):
+                session.execute(delete(Outbox).where(Outbox.seq.in_(some)))
         yield Finding(
             "job",
             f"{len(void)} jobs are to be handed to a worker that are gone, or have ended.",
@@ -137,9 +138,9 @@ def _of_tasks(session: Session, checked: Counter[str], *, repair: bool) -> Itera
     timeless = session.scalars(select(Job.seq).where(*ended)).all()
     if timeless:
         if repair:
-            session.execute(
-                update(Job).where(Job.seq.in_(timeless)).values(finished_at=Job.updated_at)
-            )
+            for some in portions(timeless):
+                at_last_change = {"finished_at": Job.updated_at}
+                session.execute(update(Job).where(Job.seq.in_(some)).values(at_last_change))
         yield Finding("job", f"{len(timeless)} jobs ended at no time.", f"{REPAIR}.", mended=repair)
 
 
@@ -156,8 +157,7 @@ def _set_right(
         return
     if repair:
         seqs = [seq for seq, _ in found]
-        for start in range(0, len(seqs), _AT_ONCE):
-            some = seqs[start : start + _AT_ONCE]
+        for some in portions(seqs):
             session.execute(update(Task).where(Task.seq.in_(some)).values(dict(values)))
     few = ", ".join(task_id for _, task_id in found[:3])
     yield Finding(

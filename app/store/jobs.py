@@ -303,8 +303,17 @@ def finish_job(
 
 
 def expire(session: Session, before: datetime) -> int:
-    """Forgets jobs that ended earlier than that and that nothing hangs on; how many."""
-    ended = (Job.kind.not_in(ASIDE), Job.state.in_(ENDED), Job.finished_at < before)
+    """Forgets jobs that ended earlier than that and that nothing hangs on; how many.
+
+    On those that moved a task to another space hangs the move of all of its tenant's.
+    """
+    moving = select(Task.seq).where(Task.next_embedding_seq.is_not(None))
+    ended = (
+        Job.kind.not_in(ASIDE),
+        Job.state.in_(ENDED),
+        Job.finished_at < before,
+        or_(Job.kind != REINDEX, Job.task_seq.not_in(moving)),
+    )
     gone = session.scalars(delete(Job).where(*ended).returning(Job.seq))
     return len(gone.all())
 

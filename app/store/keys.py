@@ -15,7 +15,6 @@ from app.scopes import Scope
 from app.store.tables import PUBLIC, ApiKey, now
 
 START = "t2v_"  # of every secret
-OVERLAP = timedelta(days=1)
 PREFIX_CHARACTERS = 12  # of 47: 208 bits of the secret stay unknown
 _SEEN_EVERY = timedelta(minutes=1)
 

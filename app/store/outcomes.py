@@ -19,6 +19,7 @@ from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import NotFound
 from app.store import scores
 from app.store.cursors import page
+from app.store.session import portions
 from app.store.tables import Embedding, Outcome, Task
 from app.store.tasks import readable_by
 
@@ -118,7 +119,7 @@ def evidence(session: Session, tenant: str, *, task: str | None = None) -> Evide
     names = sorted({outcome.task for outcome in found})
     eases: dict[str, float | None] = {}
     told: dict[str, dict[str, dict[str, float]]] = {}
-    for some in _portions(names):
+    for some in portions(names):
         eases |= _probe_accuracies(session, tenant, some)
         told |= scores.learnt(session, tenant, some)
     return Evidence.of(
@@ -192,15 +193,10 @@ def release(session: Session, outcome: Outcome) -> None:
 
 def _present(session: Session, tenant: str, digests: Sequence[str]) -> dict[str, Outcome]:
     found: dict[str, Outcome] = {}
-    for some in _portions(digests):
+    for some in portions(digests):
         query = select(Outcome).where(Outcome.tenant == tenant, Outcome.digest.in_(some))
         found |= {outcome.digest: outcome for outcome in session.scalars(query)}
     return found
-
-
-def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    """A statement takes only so many parameters."""
-    return (names[start : start + 500] for start in range(0, len(names), 500))
 
 
 def _quarantine(session: Session, tenant: str, new: Sequence[Outcome]) -> None:

@@ -15,8 +15,8 @@ from sqlalchemy.orm import Session
 
 from app.errors import Conflict
 from app.store import jobs, snapshots
-from app.store.backups import Backups, Manifest, digest_of
-from app.store.blobs import BlobStore
+from app.store.backups import Backups, Manifest
+from app.store.blobs import BlobStore, digest_of
 from app.store.session import Database, revisions
 
 _SHOWN = 3

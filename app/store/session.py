@@ -8,10 +8,10 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from alembic import command
 from alembic.config import Config
@@ -25,7 +25,16 @@ CONNECT_SECONDS = 10
 POOLED_CONNECTIONS = 40  # as many as the API has threads: no unit of work waits for another's end
 SHIPPED = "what is shipped"
 """Held by whoever brings cards and library in line: two services may start at the same time."""
+_PARAMETERS = 500
 _MIGRATION_LOCK = 0x7A5C2EC  # any number, the same for all our processes
+
+
+ItemT = TypeVar("ItemT")
+
+
+def portions(items: Sequence[ItemT]) -> Iterator[Sequence[ItemT]]:
+    """A statement takes only so many parameters."""
+    return (items[start : start + _PARAMETERS] for start in range(0, len(items), _PARAMETERS))
 
 
 class Database:

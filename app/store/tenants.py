@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import NotFound
 from app.store import archives, embeddings, estimators
+from app.store.session import portions
 from app.store.tables import (
     PUBLIC,
     Archive,
@@ -65,9 +66,11 @@ def forget(session: Session, tenant: str) -> list[str]:
         *session.scalars(select(Prediction.sha256).where(Prediction.tenant == tenant)),
         *session.scalars(select(FinetuneFile.sha256).join(Finetune).filter_by(tenant=tenant)),
     }
-    session.execute(
-        delete(Outbox).where(Outbox.job_id.in_(select(Job.id).where(Job.tenant == tenant)))
-    )
+    job_ids = list(session.scalars(select(Job.id).where(Job.tenant == tenant)))
+    # Jobs first, as everywhere: two that lock in another order could wait for each other.
+    session.execute(delete(Job).where(Job.tenant == tenant))
+    for some in portions(job_ids):
+        session.execute(delete(Outbox).where(Outbox.job_id.in_(some)))
     for table in reversed(_OWNED):
         if table.name != Embedding.__tablename__:
             session.execute(delete(table).where(table.c.tenant == tenant))

@@ -25,6 +25,7 @@ from app.store import archives, embeddings, jobs, tasks, workers
 from app.store.blobs import BlobStore
 from app.store.session import Database
 from app.store.tables import PUBLIC, AuditEvent, Embedding, Job, Outbox, Task, Worker, now
+from app.store.turns import FINETUNE
 from tests.jobs.conftest import PROBE, TENANT
 from tests.store.samples import accept_task, make_embedding, ready_task
 
@@ -229,6 +230,21 @@ def test_job_of_the_background_is_handed_over_once_nothing_else_is_unfinished(
     for _ in range(3):
         dispatch(database, engine)
     assert engine.pending == [job_id, background[0]]
+
+
+def test_job_of_the_background_has_its_turn_while_training_waits_for_a_place(
+    database: Database, job_id: str
+) -> None:
+    with database.session() as session:
+        task = jobs.get_job(session, TENANT, job_id).task
+        jobs.request_cancel(session, TENANT, job_id)
+        training = [jobs.enqueue(session, task, FINETUNE).id for _ in range(2)]
+    background = enqueue_reindex(database, "a")
+    engine = FakeEngine()
+    for _ in range(2):
+        dispatch(database, engine)
+    assert outbox(database) == training[1:]
+    assert set(engine.pending) == {training[0], background}
 
 
 def test_housekeeping_spares_a_blob_that_a_task_takes_up_meanwhile(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import func, select
@@ -16,7 +17,7 @@ from app.store.reindex import Begun
 from app.store.search import Indexes
 from app.store.session import Database
 from app.store.spaces import REINDEX, SpaceCount
-from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task
+from app.store.tables import PUBLIC, Embedding, Job, Outbox, Task, now
 from tests.store.samples import INTAKE, MORE, accept_task, make_embedding, ready_task
 
 PROBLEM = {"type": "/problems/blob-missing", "status": 404, "detail": "The bytes are gone."}
@@ -84,6 +85,24 @@ def kept(database: Database) -> list[str]:
     with database.session() as session:
         embeddings.sweep(session, limit=100)
         return list(session.scalars(select(Embedding.space_id).order_by(Embedding.seq)))
+
+
+def test_ended_jobs_of_a_move_are_kept_until_all_of_it_is_there(
+    database: Database, blobs: BlobStore
+) -> None:
+    fill(database, blobs, 2)
+    begin(database, blobs)
+    embed(database, start(database))
+    later = now() + timedelta(days=1)
+    ended = select(Job.kind).where(Job.state == "succeeded")
+    with database.session() as session:
+        jobs.expire(session, later)
+        assert session.scalars(ended).all() == [REINDEX]
+    embed(database, start(database))
+    assert where(database) == [("ready", "new")] * 2
+    with database.session() as session:
+        jobs.expire(session, later)
+        assert session.scalars(ended).all() == []
 
 
 def test_a_store_moves_behind_the_present_space_and_changes_over_at_once(
