@@ -56,7 +56,9 @@ def post_prediction(
     reached: Reached,
     tenant: Tenant,
     post: Post,
-    sent: Annotated[Upload[PredictionAsked], upload(PredictionAsked, inspect=inspect_images)],
+    sent: Annotated[
+        Upload[PredictionAsked], upload(PredictionAsked, inspect=inspect_images, is_stored=False)
+    ],
     session: Writing,
     after_commit: BackgroundTasks,
 ) -> Response:

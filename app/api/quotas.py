@@ -53,7 +53,7 @@ class Room:
             raise usage.no_room_for_bytes(self.used, self.limit)
 
 
-def _room(request: Request, reached: Reached, tenant: Tenant) -> Room | None:
+def room_for_bytes(request: Request, reached: Reached, tenant: Tenant) -> Room | None:
     """The same refusals as above, before anything is received; None: there is room for all.
 
     A request that may be a repeated one is let in: what it asks for may be there already.
@@ -73,4 +73,4 @@ def _room(request: Request, reached: Reached, tenant: Tenant) -> Room | None:
     return Room(used.stored_bytes, quotas.stored_bytes)
 
 
-ByteRoom = Annotated[Room | None, Depends(_room)]
+ByteRoom = Annotated[Room | None, Depends(room_for_bytes)]

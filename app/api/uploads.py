@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from typing import Annotated, Any, BinaryIO, Generic, TypeVar
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 from starlette.types import Message
 
-from app.api.auth import Tenant
+from app.api.auth import Asking
 from app.api.bodies import content_type, parse, read_body, reference, unsupported
-from app.api.quotas import ByteRoom, Room
+from app.api.quotas import Room, room_for_bytes
 from app.api.resources import Reached, Resources
 from app.embedding.archive import ArchiveLimits, inspect_archive
 from app.errors import TooLarge, Unavailable
@@ -62,19 +63,26 @@ def upload(
     instead: type[BaseModel] | None = None,
     *,
     inspect: Callable[[BinaryIO, ArchiveLimits], object] = inspect_archive,
+    is_stored: bool = True,
 ) -> Any:
     """Dependency: the request's `Upload`; `instead` is the JSON that may come in its place.
 
     The archive's structure is checked by `inspect` before anything is kept, and its blob goes again
     if the request fails, its commit included: so the unit of work must be asked for after this.
+    Only what `is_stored` counts among the tenant's bytes.
     """
 
-    async def receive(request: Request, _: Tenant, room: ByteRoom) -> AsyncIterator[_Received]:
+    async def receive(
+        request: Request, caller: Asking, reached: Reached
+    ) -> AsyncIterator[_Received]:
         kind = content_type(request)
         if kind == "application/json" and instead is not None:
             yield _Received(await read_body(request, _MAX_VECTOR_BYTES), instead)
         elif kind == "multipart/form-data":
-            async with _form(request if room is None else _within(room, request)) as parts:
+            caller.require("write")
+            room = await run_in_threadpool(room_for_bytes, request, reached, caller.tenant)
+            counted = _within(room, request) if room is not None and is_stored else request
+            async with _form(counted) as parts:
                 _refuse_unknown_parts(parts)
                 archive = parts.get("archive")
                 if not isinstance(archive, UploadFile):

@@ -15,7 +15,14 @@ from starlette.types import Message
 from app.api import rates
 from app.api.rates import Rates
 from app.store import keys
-from tests.api.conftest import ARCHIVE, Service, archive_of, assert_problem
+from tests.api.conftest import (
+    ARCHIVE,
+    LIBRARY_SPACE,
+    Service,
+    archive_of,
+    assert_problem,
+    embedding_of,
+)
 
 OTHER = archive_of({"cat/3.png": b"third", "dog/4.png": b"fourth"})
 
@@ -217,6 +224,18 @@ def test_a_queue_that_is_full_answers_unavailable_for_a_while(
         assert_problem(response, 503, "queue-full")
         assert int(response.headers["Retry-After"]) > 1
     assert len(service.blobs()) == 1
+    vector = {"vector": embedding_of(1).vector.tolist(), "space_id": LIBRARY_SPACE}
+    asked = service.client.post("/v1/neighbours", json={**vector, "metric": "cosine"})
+    assert asked.status_code == 200, "which waits for no worker"
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_page_is_a_read_and_says_when_to_come_again(ask: Callable[..., Service]) -> None:
+    service = ask(max_reads_per_minute=1)
+    assert service.client.get("/").headers["RateLimit"].startswith('"reads";r=0;')
+    answer = service.client.get("/")
+    assert (answer.status_code, answer.headers["content-type"][:9]) == (429, "text/html")
+    assert int(answer.headers["Retry-After"]) >= 1
 
 
 @pytest.mark.parametrize(

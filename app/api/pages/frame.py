@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from app import words
+from app.api import rates
 from app.api.problems import headers_of, invalid_problem
 from app.errors import Task2VecError
 
@@ -112,7 +113,11 @@ class PageRoute(APIRoute):
 
 
 def page_router() -> APIRouter:
-    return APIRouter(route_class=PageRoute, default_response_class=Response)
+    return APIRouter(
+        route_class=PageRoute,
+        default_response_class=Response,
+        dependencies=[Depends(rates.counted())],
+    )
 
 
 def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> Response:
