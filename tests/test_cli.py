@@ -1001,6 +1001,15 @@ def test_check_of_an_empty_store_is_content(tmp_path: Path) -> None:
     assert "Everything fits together." in answer.stdout
 
 
+def test_a_repair_is_in_the_audit_log_and_a_look_is_not(tmp_path: Path) -> None:
+    where = ("--data-dir", tmp_path, "--json")
+    task2vec("check", *where)
+    assert task2vec("audit", *where).json["items"] == []
+    assert task2vec("check", "--repair", *where).exit_code == 0
+    (row,) = task2vec("audit", *where).json["items"]
+    assert (row["actor"], row["action"]) == ("shell", "task2vec check --repair")
+
+
 # --- atlas
 
 

@@ -79,7 +79,9 @@ def open_database(settings: Settings) -> Iterator[Database]:
         database.dispose()
 
 
-def write_down(session: Session, command: str, object_id: str, tenant: str | None = None) -> None:
+def write_down(
+    session: Session, command: str, object_id: str | None, tenant: str | None = None
+) -> None:
     """In the audit log, in the commit of what was done; without a tenant it was done to all."""
     from app.store.tables import AuditEvent
 

@@ -158,6 +158,8 @@ def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
     with open_database(settings) as database, database.session(read_only=not repair) as session:
         blobs = open_blobs(settings.blobs_at)
         report = check_store(session, blobs, settings, deep=deep, repair=repair)
+        if repair:
+            write_down(session, "check --repair", None)
     left = [finding for finding in report.findings if not finding.mended]
     return {
         "ok": not left,

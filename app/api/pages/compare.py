@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, cast
 
 from fastapi import Query, Request, Response
@@ -12,7 +13,7 @@ from app.api.auth import Tenant
 from app.api.pages.frame import page, page_router
 from app.api.resources import Reading
 from app.api.schemas import DistancesQuery, TaskId
-from app.embedding.distance import METRICS, Metric
+from app.embedding.distance import METRICS, Compared, Metric
 from app.embedding.layers import LayerDifference, by_layer
 from app.embedding.metric_names import MetricName
 from app.errors import InvalidRequest
@@ -49,11 +50,16 @@ def get_comparison(
 
 def _distances(session: Session, tenant: str, ids: list[str]) -> list[tuple[Metric, float, float]]:
     """There and back, by every metric that the space has what it takes for."""
+    read: dict[Compared, distances.Compared] = {}
     found = []
     for name, metric in METRICS.items():
-        asked = DistancesQuery(tasks=ids, metric=cast("MetricName", name))
+        known = cast("MetricName", name)
+        if metric.compares not in read:
+            asked = DistancesQuery(tasks=ids, metric=known)
+            read[metric.compares] = distances.read(session, tenant, asked)
+        compared = replace(read[metric.compares], metric=known)
         try:
-            (_, there), (back, _) = distances.read(session, tenant, asked).distances()
+            (_, there), (back, _) = compared.distances()
         except InvalidRequest:  # no library: nothing to centre on, no trivial task
             continue
         found.append((metric, there, back))

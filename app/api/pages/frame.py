@@ -87,7 +87,7 @@ _templates = Jinja2Templates(env=_environment)
 
 
 class PageRoute(APIRoute):
-    """A route whose errors are pages too, and that takes an empty parameter for none."""
+    """A route whose refusals are pages too, and that takes an empty parameter for none."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         answer = super().get_route_handler()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
@@ -47,8 +48,9 @@ def get_overview(
         shown["near"] = near
         shown["farthest"] = max((row.distance for row in near.neighbours), default=0.0)
     if task.intake is not None:
-        files = tasks.get_intake(task_id, tenant, session).files
-        shown["skipped"] = [file for file in files if file.status == "skipped"][:SKIPPED_SHOWN]
+        files = store.get_task(session, tenant, task_id).intake_files or []
+        skipped = (file for file in files if file["status"] == "skipped")
+        shown["skipped"] = list(islice(skipped, SKIPPED_SHOWN))
         if task.intake.get("classes"):
             shown["classes"] = tasks.get_classes(task_id, tenant, session).classes
     return page(
