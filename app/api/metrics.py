@@ -139,7 +139,7 @@ def _of_jobs(session: Session) -> Iterator[Metric]:
     yield _gauge("jobs", "Unfinished jobs", ["kind", "state"], unfinished)
     yield _gauge("oldest_wait_seconds", "Wait of the longest queued job", ["kind"], waits)
     untold = jobs.count_untold(session)
-    yield _gauge("outbox_jobs", "Accepted jobs that no worker was told of yet", [], [((), untold)])
+    yield _gauge("outbox_jobs", "Accepted jobs that wait for their turn", [], [((), untold)])
 
     wait = _histogram("job_wait_seconds", "Time from request to start", ["kind"])
     for (kind, _), cell in tallies.counted(session, "wait").items():

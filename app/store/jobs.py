@@ -109,7 +109,7 @@ def oldest_wait_seconds(session: Session) -> dict[str, float]:
 
 
 def count_untold(session: Session) -> int:
-    """Accepted jobs that no worker was told of yet."""
+    """Accepted jobs that wait for their turn, in the outbox."""
     return session.scalars(select(func.count()).select_from(Outbox)).one()
 
 

@@ -108,12 +108,10 @@ class PartsIndex(SpaceIndex):
         last = self.shelf.manifest.version
         self._write_projection(last + 1, projection)
         pieces = (
-            _padded(
-                np.where(
-                    gone[start:stop, np.newaxis],
-                    np.float32(FAR),
-                    projection.points(*self._unpacked(np.arange(start, stop))),
-                )
+            np.where(
+                gone[start:stop, np.newaxis],
+                np.float16(FAR),
+                _padded(projection.points(*self._unpacked(np.arange(start, stop)))),
             )
             for start, stop in _spans(rows)
         )

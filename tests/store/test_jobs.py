@@ -53,11 +53,15 @@ def test_accepting_a_task_leaves_its_job_in_the_outbox(database: Database) -> No
 def test_a_start_carries_all_that_a_worker_needs(database: Database) -> None:
     task_id, job_id = accept(database)
     started = start(database, job_id)
+    with database.session(read_only=True) as session:
+        accepted_at = jobs.get_job(session, "acme", job_id).created_at
     assert started == Start(
         job_id=job_id,
         kind="embed_task",
         token=1,
         attempt=1,
+        accepted_at=accepted_at,
+        traceparent=None,
         tenant="acme",
         task_id=task_id,
         task_version=1,
