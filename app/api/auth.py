@@ -18,9 +18,11 @@ from app.api.deeds import route_of
 from app.api.resources import Reached, Resources
 from app.errors import Forbidden, Unauthorised
 from app.scopes import Scope, allows
-from app.store import keys
+from app.store import keys, logins
+from app.store.tables import ApiKey
 
 LOCAL = "local"
+COOKIE = "task2vec_login"
 # Names under which a browser on this machine reaches a loopback server. Any other name in the
 # Host header is somebody's web page that made its own name resolve to 127.0.0.1.
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
@@ -43,13 +45,15 @@ _bearer = HTTPBearer(auto_error=False, description="only where the server asks f
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`name` is `key:ID`, `oidc:SUBJECT` or `local`; a token is valid `until` then."""
+    """`name` is `key:ID`, `oidc:SUBJECT` or `local`; a token is valid `until` then, and a browser
+    shows the cookie of its `login`."""
 
     tenant: str
     name: str
     scope: Scope | None
     key_id: str | None = None
     until: float | None = None
+    login: str | None = None
 
     def require(self, needed: Scope) -> None:
         if not allows(self.scope, needed):
@@ -60,7 +64,9 @@ class Caller:
             )
 
     def require_still_valid(self, session: Session) -> None:
-        """Unauthorised once key or token has ended: a stream may outlast it."""
+        """Unauthorised once key, log-in or token has ended: a stream may outlast it."""
+        if self.login is not None:
+            logins.key_of(session, self.login)
         if self.key_id is not None:
             keys.require_valid(keys.get_key(session, self.key_id))
         if self.until is not None and self.until < time.time():
@@ -76,6 +82,8 @@ def _caller(
     if not reached.settings.keys_required:
         caller = request.state.caller = Caller(LOCAL, "local", "admin")
         _refuse_other_origins(request)
+    elif credentials is None and COOKIE in request.cookies:
+        caller = _logged_in(request, reached, request.cookies[COOKIE], after)
     elif credentials is None:
         raise Unauthorised(
             "key-missing",
@@ -107,16 +115,31 @@ def _owner(request: Request, reached: Resources, secret: str, after: BackgroundT
     with reached.database.session(read_only=True) as session:
         key = keys.find(session, secret)
     owner = request.state.caller = Caller(key.tenant, f"key:{key.id}", key.scope, key.id)
-    keys.require_valid(key)
-    if keys.is_unseen(key):
-        after.add_task(_see, reached, secret)
+    _use(key, reached, after, secret)
     return owner
 
 
-def _see(reached: Resources, secret: str) -> None:
+def _logged_in(request: Request, reached: Resources, cookie: str, after: BackgroundTasks) -> Caller:
+    with reached.database.session(read_only=True) as session:
+        key = logins.key_of(session, cookie)
+    owner = request.state.caller = Caller(
+        key.tenant, f"key:{key.id}", key.scope, key.id, login=cookie
+    )
+    _use(key, reached, after)
+    _refuse_other_origins(request)
+    return owner
+
+
+def _use(key: ApiKey, reached: Resources, after: BackgroundTasks, secret: str = "") -> None:
+    keys.require_valid(key)
+    if keys.is_unseen(key):
+        after.add_task(_see, reached, key.id, secret)
+
+
+def _see(reached: Resources, key_id: str, secret: str) -> None:
     """Once the answer is sent: nobody who only reads waits for those who write."""
     with suppress(SQLAlchemyError), reached.database.session() as session:  # the next use tells
-        keys.see(session, secret)
+        keys.see(session, key_id, secret)
 
 
 def _needed(request: Request) -> Scope:
@@ -125,7 +148,7 @@ def _needed(request: Request) -> Scope:
 
 
 def _refuse_other_origins(request: Request) -> None:
-    """Without keys, any web page open on this machine could otherwise post here."""
+    """Where no key is sent, any web page open in the browser could otherwise post here."""
     origin = request.headers.get("origin")
     if origin is None or request.method in ("GET", "HEAD"):
         return
@@ -133,6 +156,6 @@ def _refuse_other_origins(request: Request) -> None:
         raise Forbidden(
             "foreign-origin",
             f"The request comes from a page of {origin}.",
-            "Call from the command line or the server's own pages, or run it with API keys"
-            " (TASK2VEC_AUTH=required).",
+            "Call from the server's own pages, from the command line or with an API key"
+            " (TASK2VEC_AUTH=required asks for them).",
         )

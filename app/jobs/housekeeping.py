@@ -1,6 +1,6 @@
-"""What goes once its time is over: engine records, idempotency keys, the audit log, expired tasks,
-answers about images, lost blobs, abandoned uploads, embeddings of a space that was left, whatever
-settings do not keep; and what is left of what was deleted.
+"""What goes once its time is over: engine records, idempotency keys, log-ins, the audit log,
+expired tasks, answers about images, lost blobs, abandoned uploads, embeddings of a space that was
+left, whatever settings do not keep; and what is left of what was deleted.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from app.store import (
     finetunes,
     idempotency,
     jobs,
+    logins,
     pgvector,
     predictions,
     tasks,
@@ -48,6 +49,7 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         audit.expire(session, now() - timedelta(days=settings.audit_retention_days))
         embeddings.forget_graves(session, now() - GRAVE_RETENTION)
         predictions.expire(session, now() - PREDICTION_RETENTION)
+        logins.expire(session)
         uploads.expire(session, now() - timedelta(seconds=UPLOAD_SECONDS))
         pgvector.sweep(session, searched=settings.vector_index != "faiss")
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()

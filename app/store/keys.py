@@ -109,13 +109,10 @@ def is_unseen(key: ApiKey) -> bool:
     return key.last_used_at is None or key.last_used_at < now() - _SEEN_EVERY
 
 
-def see(session: Session, secret: str) -> None:
+def see(session: Session, key_id: str, secret: str = "") -> None:
     """Writes down that it was used, and how it begins: of keys of before nobody knows that yet."""
-    session.execute(
-        update(ApiKey)
-        .where(ApiKey.digest == _digest(secret))
-        .values(last_used_at=now(), prefix=secret[:PREFIX_CHARACTERS])
-    )
+    known = {"prefix": secret[:PREFIX_CHARACTERS]} if secret else {}
+    session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now(), **known))
 
 
 def any_valid(session: Session) -> bool:

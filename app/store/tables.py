@@ -463,6 +463,16 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class Login(Base):
+    """A browser to which a key was shown: the SHA-256 of what its cookie holds."""
+
+    __tablename__ = "logins"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    key_id: Mapped[str] = mapped_column(ForeignKey("api_keys.id", ondelete="CASCADE"), index=True)
+    ends_at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
+
+
 class AuditEvent(Base):
     """What somebody changed, or was refused; in the commit of the change where there is one."""
 

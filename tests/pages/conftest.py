@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -29,21 +30,36 @@ def browser() -> Iterator[Browser]:
         started.close()
 
 
-@pytest.fixture(scope="package")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    settings = {
-        "TASK2VEC_DATA_DIR": str(tmp_path_factory.mktemp("data")),
-        "TASK2VEC_ATLAS_INTERVAL_SECONDS": "0.5",
-        "TASK2VEC_THREADS": "1",
-    }
-    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--json"]
+@contextmanager
+def served(data: Path, *options: str, **settings: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "app.cli", "serve", "--port", "0", "--json", *options]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, env=os.environ | settings
+        command,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TASK2VEC_DATA_DIR": str(data), **settings},
     ) as process:
         assert process.stdout is not None
         yield json.loads(process.stdout.readline())["url"]
         process.terminate()
         process.communicate(timeout=60)
+
+
+@pytest.fixture(scope="package")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    settings = {"TASK2VEC_ATLAS_INTERVAL_SECONDS": "0.5", "TASK2VEC_THREADS": "1"}
+    with served(tmp_path_factory.mktemp("data"), **settings) as url:
+        yield url
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[tuple[str, str]]:
+    """A service that asks for keys, and one that opens it."""
+    command = [sys.executable, "-m", "app.cli", "keys", "create", "browser", "--json"]
+    where = ["--tenant", "acme", "--data-dir", str(tmp_path)]
+    told = subprocess.run([*command, *where], stdout=subprocess.PIPE, check=True)
+    with served(tmp_path, "--no-worker", TASK2VEC_AUTH="required") as url:
+        yield url, json.loads(told.stdout)["secret"]
 
 
 def is_wrong(told: ConsoleMessage) -> bool:

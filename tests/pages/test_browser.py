@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.images import labelled_zip
 
@@ -116,3 +116,29 @@ def test_a_form_that_is_refused_says_why_beside_it(page: Page, task: str) -> Non
     with page.expect_response("**/v1/outcomes"):
         page.get_by_role("button", name="Report").click()
     expect(page.get_by_role("alert").filter(has_text="unheard-of")).to_be_visible()
+
+
+def test_who_has_a_key_logs_in_works_and_logs_out(
+    browser: Browser, locked: tuple[str, str], tmp_path: Path
+) -> None:
+    url, secret = locked
+    page = browser.new_context(base_url=url).new_page()
+    page.goto("/?q=nothing")
+    assert Axe().run(page).violations_count == 0
+    page.get_by_label("API key").fill("t2v_wrong")
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("This API key is unknown.")).to_be_visible()
+    page.get_by_label("API key").fill(secret)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/?q=nothing")
+    expect(page.get_by_text("acme · write")).to_be_visible()
+    assert Axe().run(page).violations_count == 0
+    archive = tmp_path / "set.zip"
+    archive.write_bytes(labelled_zip(2, 3))
+    page.set_input_files("#archive", archive)
+    page.wait_for_url("**/tasks/*")  # what scripts send goes in by the cookie, too
+    page.get_by_role("button", name="Log out").click()
+    page.wait_for_url("**/login")
+    page.goto("/")
+    expect(page.get_by_label("API key")).to_be_visible()
+    page.context.close()

@@ -192,7 +192,7 @@ def test_a_use_is_written_down_once_a_minute_with_how_the_secret_begins(database
         key = keys.find(session, secret)
         key.prefix = ""  # as in keys of before there were any
         assert keys.is_unseen(key)
-        keys.see(session, secret)
+        keys.see(session, keys.find(session, secret).id, secret)
         session.refresh(key)
         assert key.prefix == secret[:12]
         assert not keys.is_unseen(key)

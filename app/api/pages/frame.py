@@ -21,6 +21,7 @@ from starlette.templating import Jinja2Templates
 
 from app import words
 from app.api import rates
+from app.api.auth import Caller
 from app.api.problems import headers_of, invalid_problem
 from app.errors import Task2VecError
 
@@ -100,9 +101,7 @@ class PageRoute(APIRoute):
             except Task2VecError as error:
                 if error.status in (401, 403):
                     await run_in_threadpool(request.app.state.refusals.write, request, error)
-                answered = page(
-                    request, "problem.html", status=error.status, problem=error.problem()
-                )
+                answered = _ask(request, error) if error.status == 401 else _tell(request, error)
                 answered.headers.update(headers_of(error))
                 return answered
             except RequestValidationError as error:
@@ -120,6 +119,22 @@ def page_router() -> APIRouter:
     )
 
 
+def _tell(request: Request, error: Task2VecError) -> Response:
+    return page(request, "problem.html", status=error.status, problem=error.problem())
+
+
+def _ask(request: Request, error: Task2VecError) -> Response:
+    """Who it is, and then go where they wanted to; what was wrong, if they said it already."""
+    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return page(
+        request,
+        "login.html",
+        status=401,
+        wanted=getattr(request.state, "wanted", here),
+        problem=None if error.code == "key-missing" else error.problem(),
+    )
+
+
 def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> Response:
     root = request.scope.get("root_path", "")
 
@@ -129,7 +144,15 @@ def page(request: Request, template: str, *, status: int = 200, **shown: Any) ->
     def static(name: str) -> str:
         return f"{root}{STATIC}/{name}?{_digest(name)}"
 
-    context = {"at": at, "static": static, "places": PLACES, "here": request.url.path, **shown}
+    caller: Caller | None = getattr(request.state, "caller", None)
+    context = {
+        "at": at,
+        "static": static,
+        "places": PLACES,
+        "here": request.url.path,
+        "logged_in": caller if caller and caller.login else None,
+        **shown,
+    }
     return _templates.TemplateResponse(request, template, context, status, _HEADERS)
 
 

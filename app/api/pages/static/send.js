@@ -4,14 +4,15 @@
 //   data-then    "reload", or where to go; an address that ends in / is followed by the answer's id
 //   data-sure    a question to answer before
 
+import { onceKey } from "./once.js";
 import { problemNote } from "./problem.js";
 
 for (const form of document.querySelectorAll("form[data-send]")) {
   const note = document.createElement("div");
   note.setAttribute("role", "alert");
   form.append(note);
-  let key = crypto.randomUUID();
-  form.addEventListener("input", () => { key = crypto.randomUUID(); });
+  let key = onceKey();
+  form.addEventListener("input", () => { key = onceKey(); });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (form.dataset.sure && !confirm(form.dataset.sure)) return;

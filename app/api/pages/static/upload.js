@@ -1,5 +1,6 @@
 // An archive, or a folder packed as one here, on its way to the service.
 
+import { onceKey } from "./once.js";
 import { problemNote } from "./problem.js";
 import { keep } from "./refused.js";
 
@@ -96,7 +97,7 @@ if (form) {
     body.append("archive", archive, filename);
     const request = new XMLHttpRequest();
     request.open("POST", form.dataset.to);
-    request.setRequestHeader("Idempotency-Key", crypto.randomUUID());
+    request.setRequestHeader("Idempotency-Key", onceKey());
     request.responseType = "json";
     request.upload.addEventListener("progress", (event) => {
       tell(`Sent ${megabytes(event.loaded)} of ${megabytes(event.total)}.`, event.loaded / event.total);
