@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.catalogue import Weights
+from app.embedding.chance import seeded
 from app.errors import InvalidRequest, Unavailable
 
 
@@ -67,7 +68,8 @@ def _create(architecture: str, weights: Weights, input_size: int, owner: str) ->
     name = f"{architecture}.{tag}" if downloads and tag else architecture
     options = size_options(architecture, input_size)
     try:
-        network: nn.Module = timm.create_model(name, pretrained=downloads, **options)
+        with seeded(0):
+            network: nn.Module = timm.create_model(name, pretrained=downloads, **options)
     except Exception as error:
         if not downloads:
             raise

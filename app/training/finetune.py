@@ -23,6 +23,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 
 from app.catalogue import CandidateCard, RecipeCard
+from app.embedding import chance
 from app.embedding.batches import is_out_of_memory
 from app.embedding.dataset import LabelledImages
 from app.embedding.portion import balanced_part
@@ -254,8 +255,8 @@ class _Trainer:
     ) -> _Trainer:
         rows = split_rows(images.labels, images.digests, recipe.evaluation_share, seed)
         network: Any = candidate_network(candidate, model)
-        torch.manual_seed(seed)
-        network.reset_classifier(len(images.classes))
+        with chance.seeded(seed):
+            network.reset_classifier(len(images.classes))
         network.to(device=device, memory_format=torch.channels_last)
         plain = Batches.of(images, network, seed)
         trained: nn.Module = network
@@ -341,7 +342,7 @@ class _Trainer:
         limits: Limits,
     ) -> tuple[list[float], bool]:
         """An epoch's losses, and whether it ended within the budget."""
-        torch.manual_seed(self._plain.seed * 1_000_003 + number)
+        chance.begin(self._plain.seed * 1_000_003 + number)
         if self._recipe.scope == "full":
             self._network.train()
         losses: list[Tensor] = []
@@ -350,7 +351,7 @@ class _Trainer:
                 self._schedule.step_update(state.steps)
             self._optimiser.zero_grad(set_to_none=True)
             with tf32(self._precision == "tf32"):
-                with self._autocast():
+                with chance.held, self._autocast():  # dropout
                     loss = self._loss(self._model(self._moved(inputs)), targets.to(self._device))
                 self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
                 self._scaler.step(self._optimiser)

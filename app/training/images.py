@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,9 @@ from PIL import Image
 from timm.data.config import resolve_data_config
 from timm.data.transforms_factory import create_transform
 from torch import Tensor, nn
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 
+from app.embedding.chance import seeded
 from app.embedding.dataset import LabelledImages
 from app.embedding.image import Pixels
 from app.training.frozen import frozen_outputs
@@ -41,11 +42,11 @@ class Batches:
     @classmethod
     def of(cls, images: LabelledImages, network: nn.Module, seed: int) -> Batches:
         size = images.pixels.shape[1]
-        augment = create_transform(
-            **_common(network, size),
-            is_training=True,
-            scale=(LEAST_CROP, 1.0),
-            color_jitter=JITTER,
+        augment: Any = create_transform(
+            **_common(network, size), is_training=True, color_jitter=JITTER
+        )
+        augment.transforms[0] = RandomResizedCrop(  # timm's own draws from Python's generator
+            size, (LEAST_CROP, 1.0), interpolation=InterpolationMode.BICUBIC
         )
         return cls(images, augment, plain_transform(network, size), seed)
 
@@ -63,15 +64,9 @@ class Batches:
         return torch.from_numpy(labels.astype(np.float32 if labels.ndim == 2 else np.int64))
 
     def _augmented(self, row: int, epoch: int) -> Tensor:
-        state = random.getstate()
         number = int(np.random.default_rng([self.seed, epoch, int(row)]).integers(2**31))
-        try:
-            with torch.random.fork_rng(devices=[]):  # dropout has the run's own
-                random.seed(number)
-                torch.manual_seed(number)
-                seen: Tensor = self.augment(_picture(self.images.pixels[row]))
-        finally:
-            random.setstate(state)
+        with seeded(number):
+            seen: Tensor = self.augment(_picture(self.images.pixels[row]))
         return seen
 
 

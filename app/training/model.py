@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from app.catalogue import CandidateCard
+from app.embedding.chance import seeded
 from app.embedding.dataset import LabelKind
 from app.embedding.pretrained import check_digest, pretrained
 from app.errors import Unavailable
@@ -39,12 +40,13 @@ def read_model(directory: Path, card: CandidateCard | None = None) -> Model:
         if card is not None:
             check_digest(path, card.weights, card.name)
         made = config["pretrained_cfg"]
-        network: Any = timm.create_model(
-            config["architecture"],
-            num_classes=config["num_classes"],
-            pretrained_cfg_overlay={"mean": tuple(made["mean"]), "std": tuple(made["std"])},
-            **config["model_args"],
-        )
+        with seeded(0):
+            network: Any = timm.create_model(
+                config["architecture"],
+                num_classes=config["num_classes"],
+                pretrained_cfg_overlay={"mean": tuple(made["mean"]), "std": tuple(made["std"])},
+                **config["model_args"],
+            )
         network.load_state_dict(load_file(path))
         return Model(
             network=network.eval(),

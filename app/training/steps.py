@@ -17,6 +17,7 @@ from torch import nn
 from app.catalogue import CandidateCard
 from app.cost.timing import Spread, Timing
 from app.embedding.batches import is_out_of_memory
+from app.embedding.chance import seeded
 from app.embedding.pretrained import size_options
 from app.embedding.tf32 import tf32
 from app.errors import InvalidRequest, Unavailable
@@ -103,7 +104,8 @@ class _Clock:
 def _network(candidate: CandidateCard) -> nn.Module:
     try:
         size = size_options(candidate.network, candidate.input_size)
-        made: nn.Module = timm.create_model(candidate.network, num_classes=N_CLASSES, **size)
+        with seeded(0):
+            made: nn.Module = timm.create_model(candidate.network, num_classes=N_CLASSES, **size)
     except (RuntimeError, ValueError) as error:
         if is_out_of_memory(error):
             raise

@@ -12,8 +12,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import create_engine, select, text
 
+from app.jobs.bench import Workbench
+from app.jobs.run import run_job
 from app.jobs.supervisor import child_environment
 from app.settings import Settings
 from app.store import finetunes, tasks, workers
@@ -49,6 +52,16 @@ def machine(settings: Settings, data_dir: Path) -> Iterator[subprocess.Popen[byt
             yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def on_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def wait_until(true: Callable[[], bool]) -> None:
@@ -106,8 +119,8 @@ def test_the_job_of_a_worker_that_never_comes_back_is_done_once_by_another(
         wait_until(lambda: alive() == set(names) - {first})
 
 
-def test_a_run_whose_machine_is_gone_ends_on_another(
-    settings: Settings, database: Database, begin, hold: Path, tmp_path: Path
+def test_a_run_whose_machine_is_gone_ends_on_another_with_the_same_model(
+    settings: Settings, database: Database, bench: Workbench, begin, hold: Path, tmp_path: Path
 ) -> None:
     def read(finetune_id: str) -> Finetune:
         with database.session(read_only=True) as session:
@@ -115,6 +128,9 @@ def test_a_run_whose_machine_is_gone_ends_on_another(
             assert row.job.state
             return row
 
+    whole, job_id = begin()
+    with on_threads(settings.threads):
+        run_job(job_id, bench)
     interrupted, _ = begin()
     directories = [tmp_path / name for name in ("here", "there")]
     with ExitStack() as machines:
@@ -129,3 +145,4 @@ def test_a_run_whose_machine_is_gone_ends_on_another(
         wait_until(lambda: read(interrupted).job.finished_at is not None)
     ended = read(interrupted)
     assert (ended.job.state, ended.job.problem) == ("succeeded", None)
+    assert finetunes.files_of(ended)["model"] == finetunes.files_of(read(whole))["model"]

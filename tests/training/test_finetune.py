@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from safetensors.torch import load_file
 
 from app.catalogue import Weights
 from app.cost.features import TaskFacts, split
+from app.embedding.pretrained import pretrained
 from app.errors import Conflict, InvalidRequest, Unavailable
 from app.training import checkpoint, finetune
 from app.training.finetune import CHECKPOINT, Limits
@@ -93,6 +97,25 @@ def test_seeds_tell_runs_apart_and_reproduce_them(tmp_path: Path) -> None:
     assert not torch.equal(weights(first), weights(other))
 
 
+def test_what_other_threads_draw_and_load_changes_nothing(tmp_path: Path) -> None:
+    card = candidate(tmp_path)
+    brief = FULL.model_copy(update={"epochs": 2})
+    alone = weights(run(tmp_path, brief, into="alone", start=card))
+    over = threading.Event()
+
+    def meddle() -> None:
+        while not over.is_set():
+            random.random()
+            pretrained(card.network, card.weights, card.input_size, "test")
+
+    with ThreadPoolExecutor(1) as others:
+        meddling = others.submit(meddle)
+        beside = weights(run(tmp_path, brief, into="beside", start=card))
+        over.set()
+        meddling.result()
+    assert torch.equal(alone, beside)
+
+
 def test_a_target_that_is_reached_ends_the_run(tmp_path: Path) -> None:
     found = run(tmp_path, limits=Limits(target=0.34), recipe=FULL.model_copy(update={"epochs": 30}))
     assert found.ended == "target"
@@ -107,7 +130,7 @@ def test_patience_keeps_the_epoch_with_the_lowest_loss(tmp_path: Path) -> None:
     assert found.ended == "patience"
     losses = [epoch.loss for epoch in found.curve]
     assert found.judged_epoch == losses.index(min(losses)) + 1 == len(losses) - 3
-    assert found.verdict.log_loss == pytest.approx(min(losses), rel=1e-5)
+    assert found.verdict.log_loss == pytest.approx(min(losses), rel=1e-5, abs=1e-7)
 
 
 def test_a_budget_ends_the_run_within_a_step_and_with_a_verdict(tmp_path: Path) -> None:
