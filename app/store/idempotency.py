@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete
@@ -11,7 +10,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict, InvalidRequest
-from app.store.tables import IdempotencyKey, now
+from app.store.clock import clock
+from app.store.tables import IdempotencyKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ def remember(session: Session, tenant: str, key: str, fingerprint: str, answer: 
         status=answer.status,
         body=answer.body,
         location=answer.location,
+        created_at=clock(session),  # machines whose clocks are wrong forget nothing too early
     )
     try:
         with session.begin_nested():
@@ -61,7 +62,7 @@ def remember(session: Session, tenant: str, key: str, fingerprint: str, answer: 
 
 def expire(session: Session, hours: float) -> int:
     """Forgets answers that are older; how many."""
-    old = IdempotencyKey.created_at < now() - timedelta(hours=hours)
+    old = IdempotencyKey.created_at < clock(session, -3600 * hours)
     return len(
         session.scalars(delete(IdempotencyKey).where(old).returning(IdempotencyKey.key)).all()
     )

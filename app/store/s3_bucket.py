@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, cast
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import BotoCoreError, ClientError, ConnectionClosedError
 
 from app.errors import Unavailable
 from app.store.blobs import CHUNK_BYTES, UNAVAILABLE, missing
@@ -60,11 +60,14 @@ class Bucket:
         """None where nothing is there."""
         with self.told():
             try:
-                return int(self.client.head_object(**self.at(key))["ContentLength"])
+                found = self.client.head_object(**self.at(key))
             except ClientError as error:
                 if code_of(error) in NOT_THERE:
                     return None
                 raise
+            if "ContentLength" not in found:  # the answer broke off
+                raise ConnectionClosedError(endpoint_url=self.client.meta.endpoint_url)
+            return int(found["ContentLength"])
 
     def spooled(self, key: str) -> BinaryIO:
         """A copy on disk, from its beginning; to be called where errors are `told`."""

@@ -1,25 +1,14 @@
-"""Workers that are up, by their heartbeat.
-
-Beats are told by the database's clock, which all machines share; a SQLite file is one machine's.
-"""
+"""Workers that are up, by their heartbeat, which the database's clock tells."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from sqlalchemy import (
-    ColumnElement,
-    CursorResult,
-    Interval,
-    delete,
-    func,
-    literal,
-    select,
-    update,
-)
+from sqlalchemy import CursorResult, delete, select, update
 from sqlalchemy.orm import Session
 
-from app.store.tables import UtcDateTime, Worker, now
+from app.store.clock import clock
+from app.store.tables import Worker
 
 FRESH_SECONDS = 15.0
 """A worker beats every two seconds, also while it computes."""
@@ -36,7 +25,7 @@ def register(session: Session, worker: Worker) -> None:
 def beat(session: Session, worker_id: str) -> bool:
     """Whether the worker still counts: one that was silent for too long is taken for dead."""
     mine = update(Worker).where(Worker.id == worker_id)
-    result = session.execute(mine.values(heartbeat_at=_clock(session)))
+    result = session.execute(mine.values(heartbeat_at=clock(session)))
     return isinstance(result, CursorResult) and result.rowcount == 1
 
 
@@ -48,24 +37,17 @@ def retire(session: Session, worker_id: str) -> None:
 
 def alive(session: Session, within_seconds: float) -> list[Worker]:
     """Those whose heart beat that recently, the longest-serving first."""
-    recent = Worker.heartbeat_at > _clock(session, -within_seconds)
+    recent = Worker.heartbeat_at > clock(session, -within_seconds)
     return list(session.scalars(select(Worker).where(recent).order_by(Worker.started_at)))
 
 
 def silent(session: Session, for_seconds: float) -> list[str]:
     """Ids of those whose heart has not."""
-    long_ago = Worker.heartbeat_at <= _clock(session, -for_seconds)
+    long_ago = Worker.heartbeat_at <= clock(session, -for_seconds)
     return list(session.scalars(select(Worker.id).where(long_ago)))
 
 
 def remove_silent(session: Session, worker_id: str, for_seconds: float) -> None:
     """Unless its heart beat again meanwhile."""
-    long_ago = Worker.heartbeat_at <= _clock(session, -for_seconds)
+    long_ago = Worker.heartbeat_at <= clock(session, -for_seconds)
     session.execute(delete(Worker).where(Worker.id == worker_id, long_ago))
-
-
-def _clock(session: Session, seconds: float = 0.0) -> ColumnElement[datetime]:
-    delta = timedelta(seconds=seconds)
-    if session.get_bind().dialect.name == "postgresql":
-        return func.clock_timestamp(type_=UtcDateTime) + literal(delta, Interval)
-    return literal(now() + delta, UtcDateTime)

@@ -43,6 +43,20 @@ def test_the_slower_of_two_equal_requests_does_nothing(database: Database) -> No
         assert session.scalar(select(func.count()).select_from(Task)) == 0
 
 
+@pytest.mark.engines("servers")
+def test_a_machine_whose_clock_is_wrong_forgets_nothing_too_early(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for days in (-2, 2):
+        monkeypatch.setattr("app.store.clock.now", lambda days=days: now() + timedelta(days=days))
+        with database.session() as session:
+            idempotency.remember(session, "acme", str(days), "body", ANSWER)
+            assert idempotency.expire(session, hours=24) == 0
+        monkeypatch.undo()
+        with database.session() as session:
+            assert idempotency.expire(session, hours=24) == 0
+
+
 def test_old_answers_are_forgotten(database: Database) -> None:
     with database.session() as session:
         for key in ("old", "new"):

@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import os
 import socket
+import socketserver
+import threading
 from typing import Any
 
 import boto3
@@ -152,6 +154,22 @@ def test_a_store_that_cannot_be_reached_is_told_and_no_address_of_it(
             ask()
         assert told.value.code == UNAVAILABLE
         assert str(port) not in str(told.value.problem())
+
+
+def test_an_answer_that_breaks_off_in_its_head_is_none(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Torn(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(2**16)
+            self.request.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConte")
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Torn) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", f"http://127.0.0.1:{server.server_address[1]}")
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            open_blobs(bucket.url).size_bytes("ab" * 32)
+        server.shutdown()
 
 
 def test_a_store_that_does_not_answer_is_left_in_time(

@@ -54,7 +54,7 @@ def test_where_the_database_has_a_clock_that_of_a_machine_does_not_count(
 ) -> None:
     with database.session() as session:
         workers.register(session, make_worker("a"))
-    monkeypatch.setattr("app.store.workers.now", lambda: now() + timedelta(days=1))
+    monkeypatch.setattr("app.store.clock.now", lambda: now() + timedelta(days=1))
     assert alive(database) == ["a"]
 
 
