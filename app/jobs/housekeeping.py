@@ -55,12 +55,15 @@ def housekeep(settings: Settings, database: Database, blobs: BlobStore, engine: 
         expired = session.scalars(select(Task).where(Task.expires_at < now())).all()
         for task in expired:
             tasks.delete_task(session, task)
-        if settings.job_retention_days is not None:
+    unkept = []  # each in a unit of work of its own: they lock rows in different orders
+    if settings.job_retention_days is not None:
+        with database.session() as session:
             jobs.expire(session, _before(settings.job_retention_days))
-        unkept = []
-        if settings.image_retention_days is not None:
+    if settings.image_retention_days is not None:
+        with database.session() as session:
             unkept += tasks.forget_images(session, _before(settings.image_retention_days))
-        if settings.model_retention_days is not None:
+    if settings.model_retention_days is not None:
+        with database.session() as session:
             unkept += finetunes.forget_models(session, _before(settings.model_retention_days))
     with database.session(read_only=True) as session:
         orphans = archives.orphans(session, blobs, UPLOAD_SECONDS)

@@ -143,10 +143,14 @@ def _work(settings: Settings, device: str, database: Database) -> None:
     log_event("worker.ready", pid=os.getpid(), device=str(probe.device), space_id=probe.space_id)
 
     _in_background(stopping, settings, database)
+    threading.Thread(
+        target=_housekeep_until,
+        args=(stopping, settings, database, blobs, engine),
+        name="housekeeping",
+        daemon=True,
+    ).start()
 
-    _dispatch_until(
-        stopping, settings, database, blobs, engine, worker_id, place_free=at_work.one_ended
-    )
+    _dispatch_until(stopping, settings, database, engine, worker_id, at_work.one_ended)
 
     in_order = at_work.wait_until_none(settings.shutdown_grace_seconds)
     engine.stop()
@@ -175,12 +179,11 @@ def _dispatch_until(
     stopping: threading.Event,
     settings: Settings,
     database: Database,
-    blobs: BlobStore,
     engine: Engine,
     worker_id: str,
     place_free: threading.Event,
 ) -> None:
-    reconcile_at = clean_at = look_at = beat_at = time.monotonic()
+    reconcile_at = look_at = beat_at = time.monotonic()
     while not stopping.is_set():
         pause_seconds = settings.poll_interval_seconds
         try:
@@ -195,15 +198,30 @@ def _dispatch_until(
             if settings.engine_is_shared and time.monotonic() >= look_at:
                 look_at = time.monotonic() + HEARTBEAT_SECONDS
                 take_over(database, engine, worker_id)
-            if time.monotonic() >= clean_at:
-                clean_at = time.monotonic() + HOUSEKEEPING_SECONDS
-                housekeep(settings, database, blobs, engine)
         except Exception:  # the database may be back at the next turn
             log_event("worker.dispatch_failed", level=logging.ERROR, exc_info=True)
             pause_seconds = PAUSE_AFTER_ERROR_SECONDS
             look_at = time.monotonic() + LEASE_SECONDS  # the others could not beat either
         if place_free.wait(pause_seconds):
             place_free.clear()
+
+
+def _housekeep_until(
+    stopping: threading.Event,
+    settings: Settings,
+    database: Database,
+    blobs: BlobStore,
+    engine: Engine,
+) -> None:
+    """Beside the dispatch of jobs, for which no backlog of files may be too long. By every worker:
+    some of what goes lies on its own disk."""
+    while True:
+        try:
+            housekeep(settings, database, blobs, engine)
+        except Exception:  # what was wrong may be over at the next turn
+            log_event("housekeeping.failed", level=logging.ERROR, exc_info=True)
+        if stopping.wait(HOUSEKEEPING_SECONDS):
+            return
 
 
 def _in_background(stopping: threading.Event, settings: Settings, database: Database) -> None:

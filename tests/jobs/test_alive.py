@@ -14,7 +14,6 @@ import pytest
 
 from app.jobs import alive, worker
 from app.settings import Settings
-from app.store.blobs import BlobStore
 from app.store.session import Database
 
 
@@ -36,7 +35,7 @@ def test_a_worker_is_alive_from_its_first_turn_until_it_turns_no_more(tmp_path: 
 
 @pytest.mark.engines("embedded")
 def test_a_worker_whose_database_is_away_is_alive(
-    settings: Settings, database: Database, blobs: BlobStore, monkeypatch: pytest.MonkeyPatch
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping = threading.Event()
 
@@ -48,5 +47,5 @@ def test_a_worker_whose_database_is_away_is_alive(
     monkeypatch.setattr(worker, "PAUSE_AFTER_ERROR_SECONDS", 0)
     settings.data_dir.mkdir(exist_ok=True)
     assert not alive.is_alive(settings.data_dir)
-    worker._dispatch_until(stopping, settings, database, blobs, Mock(), "w", threading.Event())
+    worker._dispatch_until(stopping, settings, database, Mock(), "w", threading.Event())
     assert alive.is_alive(settings.data_dir)

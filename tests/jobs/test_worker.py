@@ -277,23 +277,21 @@ def test_housekeeping_forgets_what_the_audit_log_has_kept_long_enough(
         assert session.scalars(select(AuditEvent.action)).all() == ["364.0"]
 
 
-def test_jobs_to_be_tried_again_are_looked_for_more_often_than_the_house_is_kept(
+def test_the_house_is_kept_at_once_and_again_after_it_went_wrong(
     database: Database, blobs: BlobStore, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stopping, done = threading.Event(), []
+    stopping, kept = threading.Event(), []
 
-    def note(name: str) -> None:
-        done.append(name)
-        if done.count("reconcile") == 3:
+    def keep(*_: object) -> None:
+        kept.append(1)
+        if len(kept) == 3:
             stopping.set()
+        raise OSError("away")
 
-    monkeypatch.setattr(worker, "RECONCILE_SECONDS", 0.0)
-    monkeypatch.setattr(worker, "reconcile", lambda *_: note("reconcile"))
-    monkeypatch.setattr(worker, "housekeep", lambda *_: note("housekeep"))
-    worker._dispatch_until(
-        stopping, settings, database, blobs, FakeEngine(), "one", threading.Event()
-    )
-    assert done == ["reconcile", "housekeep", "reconcile", "reconcile"]
+    monkeypatch.setattr(worker, "HOUSEKEEPING_SECONDS", 0.0)
+    monkeypatch.setattr(worker, "housekeep", keep)
+    worker._housekeep_until(stopping, settings, database, blobs, FakeEngine())
+    assert len(kept) == 3
 
 
 def test_job_that_met_trouble_runs_again_once_it_is_reconciled(
