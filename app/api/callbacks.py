@@ -34,11 +34,12 @@ def post_callback_secret(tenant: Tenant, post: Post, session: Writing) -> Respon
 
 
 def ask_callback(reached: Resources, session: Session, job: Job | None, url: str | None) -> None:
-    """In the unit of work that accepts the job; raises as `require_callback`."""
-    if url is None or job is None:
-        return
-    require_receiver(url, reached.settings.callback_prefixes)
-    store.ask(session, job, url)
+    """In the unit of work that accepts the job; raises as `require_callback`. Without a job there
+    is nothing to hear of."""
+    if url is not None:
+        require_receiver(url, reached.settings.callback_prefixes)
+        if job is not None:
+            store.ask(session, job, url)
 
 
 def require_callback(reached: Resources, session: Session, tenant: str, url: str | None) -> None:
