@@ -208,7 +208,9 @@ def figures(experiment: Experiment, runs: Callable[[Blur], list[list[Look]]]) ->
         "of_as_many_clear_epochs_by_window_from": lost(windows, lambda _: experiment.clear),
         "clear_accuracy": round(float(np.mean(accuracies)), 2),
         "training_loss_at_most": max(
-            float(f"{run[-1].training_loss:.2g}") for blur in experiment.blurs() for run in runs(blur)
+            float(f"{run[-1].training_loss:.2g}")
+            for blur in experiment.blurs()
+            for run in runs(blur)
         ),
     }
     if experiment.traced:

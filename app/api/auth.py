@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.api.deeds import route_of
 from app.api.resources import Reached, Resources
+from app.api.tokens import expired
 from app.errors import Forbidden, Unauthorised
 from app.scopes import Scope, allows
 from app.store import keys, logins
@@ -70,7 +71,7 @@ class Caller:
         if self.key_id is not None:
             keys.require_valid(keys.get_key(session, self.key_id))
         if self.until is not None and self.until < time.time():
-            raise Unauthorised("token-expired", "The time of this token is over.", "Get a new one.")
+            raise expired()
 
 
 def _caller(

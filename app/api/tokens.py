@@ -92,9 +92,7 @@ class Provider:
                 found = jwt.decode(token, self._keys(are_old=True), ALGORITHMS)
             self._claims.validate(found.claims)
         except ExpiredTokenError as error:
-            raise Unauthorised(
-                "token-expired", "The time of this token is over.", "Get a new one."
-            ) from error
+            raise expired() from error
         except (JoseError, ValueError) as error:
             told = getattr(error, "description", "") or type(error).__name__
             raise Unauthorised(
@@ -162,6 +160,10 @@ class Provider:
 def _is_tenant(name: str) -> bool:
     fits = 0 < len(name.strip()) <= len(name) <= _TENANT_CHARACTERS
     return fits and name.isprintable() and name != PUBLIC
+
+
+def expired() -> Unauthorised:
+    return Unauthorised("token-expired", "The time of this token is over.", "Get a new one.")
 
 
 def _unavailable() -> Unavailable:
