@@ -66,10 +66,10 @@ async def _told(request: Request, error: Task2VecError) -> Response:
 
 
 def _tell(error: Task2VecError) -> Response:
-    return respond(error.problem(), headers_of(error))
+    return respond(error.problem(), _headers_of(error))
 
 
-def headers_of(error: Task2VecError) -> dict[str, str]:
+def _headers_of(error: Task2VecError) -> dict[str, str]:
     """What goes with it: how to identify oneself, when to come again."""
     headers = {}
     if error.status == 401:
@@ -81,18 +81,14 @@ def headers_of(error: Task2VecError) -> dict[str, str]:
 
 
 async def _invalid(request: Request, error: RequestValidationError) -> Response:
-    return respond(invalid_problem(request, error))
-
-
-def invalid_problem(request: Request, error: RequestValidationError) -> dict[str, Any]:
-    """What of the request does not fit."""
     found: Sequence[ErrorDetails] = error.errors()
     if any(entry["loc"][0] == "path" for entry in found):
-        return NotFound(
+        unknown = NotFound(
             "unknown-id",
             f"Nothing can have the address {shortened(request.url.path)}.",
             "Take ids from the answers of this service.",
-        ).problem()
+        )
+        return _tell(unknown)
     errors = [
         {"field": shortened(_field(entry)), "message": shortened(_message(entry))}
         for entry in found[:_TOLD_ERRORS]
@@ -108,7 +104,7 @@ def invalid_problem(request: Request, error: RequestValidationError) -> dict[str
     }
     if len(found) > _TOLD_ERRORS:
         problem["more_errors"] = len(found) - _TOLD_ERRORS
-    return problem
+    return respond(problem)
 
 
 def shortened(text: str) -> str:
@@ -244,6 +240,13 @@ HANDLERS: dict[int | type[Exception], Any] = {
     NoFreeConnection: _store_busy,
     Exception: _unexpected,
 }
+
+
+async def tell(request: Request, error: Exception) -> Response:
+    """What the service answers to an error that a route let out."""
+    kind = next(each for each in type(error).__mro__ if each in HANDLERS)
+    answer: Response = await HANDLERS[kind](request, error)
+    return answer
 
 
 class PlainTextErrors:

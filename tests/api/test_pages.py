@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from sqlalchemy.exc import TimeoutError as NoFreeConnection
 
 from app.api import pages
 from app.embedding.strips import Strip
-from app.store import strips
+from app.store import strips, workers
 from app.store.tables import Embedding, SpaceLayers, Task
 from tests.api.conftest import DIMENSIONS, SPACE, Service
 from tests.api.runs import ask, names_of
@@ -144,6 +146,24 @@ def test_errors_are_pages_that_say_what_to_do(
     service: Service, path: str, status: int, says: str
 ) -> None:
     assert says in read(service, path, status)
+
+
+def test_what_fails_within_is_a_page_too_and_says_when_to_come_again(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(error: Exception) -> Any:
+        monkeypatch.setattr(workers, "alive", Mock(side_effect=error))
+        answer = service.client.get("/operation")
+        assert answer.headers["content-type"].startswith("text/html")
+        return answer
+
+    busy = ask(NoFreeConnection("QueuePool limit reached"))
+    assert (busy.status_code, busy.headers["retry-after"]) == (503, "1")
+    assert "Try again in a moment" in busy.text
+    broken = ask(RuntimeError("the password is secret"))
+    assert broken.status_code == 500
+    assert "Something failed" in broken.text
+    assert "password" not in broken.text
 
 
 def test_pages_live_under_the_path_that_a_proxy_gives_them(

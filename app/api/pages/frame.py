@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
@@ -12,18 +13,14 @@ from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from fastapi import APIRouter, Depends, Request
-from fastapi.concurrency import run_in_threadpool
-from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from app import words
-from app.api import rates
+from app.api import problems, rates
 from app.api.auth import Caller
-from app.api.problems import headers_of, invalid_problem
-from app.errors import Task2VecError
 
 STATIC = "/static"
 _FILES = Path(__file__).parent / "static"
@@ -98,15 +95,8 @@ class PageRoute(APIRoute):
             request.scope["query_string"] = urlencode(filled).encode()
             try:
                 return await answer(request)
-            except Task2VecError as error:
-                if error.status in (401, 403):
-                    await run_in_threadpool(request.app.state.refusals.write, request, error)
-                answered = _ask(request, error) if error.status == 401 else _tell(request, error)
-                answered.headers.update(headers_of(error))
-                return answered
-            except RequestValidationError as error:
-                problem = invalid_problem(request, error)
-                return page(request, "problem.html", status=problem["status"], problem=problem)
+            except Exception as error:  # whatever a program would be told, a person is
+                return _told(request, await problems.tell(request, error))
 
         return handle
 
@@ -119,20 +109,24 @@ def page_router() -> APIRouter:
     )
 
 
-def _tell(request: Request, error: Task2VecError) -> Response:
-    return page(request, "problem.html", status=error.status, problem=error.problem())
-
-
-def _ask(request: Request, error: Task2VecError) -> Response:
-    """Who it is, and then go where they wanted to; what was wrong, if they said it already."""
-    here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    return page(
-        request,
-        "login.html",
-        status=401,
-        wanted=getattr(request.state, "wanted", here),
-        problem=None if error.code == "key-missing" else error.problem(),
-    )
+def _told(request: Request, document: Response) -> Response:
+    """A problem document as a page. Who is not known is asked who it is, and goes where it wanted
+    to."""
+    problem = json.loads(bytes(document.body))
+    if document.status_code == 401:
+        here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+        answered = page(
+            request,
+            "login.html",
+            status=401,
+            wanted=getattr(request.state, "wanted", here),
+            problem=None if problem["type"] == "/problems/key-missing" else problem,
+        )
+    else:
+        answered = page(request, "problem.html", status=document.status_code, problem=problem)
+    for name in set(document.headers) - set(answered.headers):
+        answered.headers[name] = document.headers[name]
+    return answered
 
 
 def page(request: Request, template: str, *, status: int = 200, **shown: Any) -> Response:
