@@ -163,7 +163,9 @@ def _let_go(kept: Kept) -> None:
     except subprocess.TimeoutExpired:
         raise Unkept(f"{kept.name} did not stop") from None
     seconds = time.monotonic() - began
-    if code or seconds > DRAIN_SECONDS + 1:
+    # Before it says anything it has nothing in hand, and the signal may find Python still starting.
+    was_starting = code == -signal.SIGTERM and not kept.has_spoken
+    if (code and not was_starting) or seconds > DRAIN_SECONDS + 1:
         raise Unkept(f"{kept.name} took {seconds:.1f} s to stop, and ended with {code}")
 
 

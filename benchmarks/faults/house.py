@@ -49,13 +49,22 @@ class Kept:
     code_version: str = ""  # of the app, where it is another than this one's
     started: int = 0
     process: Process | None = None
+    _logged_bytes: int = 0  # by those before
 
     def start(self) -> None:
+        self._logged_bytes = self._log_bytes()
         if self.by_fork and not self.code_version:
             self.process = Forked(self.arguments, self.environment, self.log)
         else:
             self.process = spawned(self.arguments, self.environment, self.log, self.code_version)
         self.started += 1
+
+    @property
+    def has_spoken(self) -> bool:
+        return self._log_bytes() > self._logged_bytes
+
+    def _log_bytes(self) -> int:
+        return self.log.stat().st_size if self.log.exists() else 0
 
     @property
     def is_up(self) -> bool:
