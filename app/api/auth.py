@@ -131,13 +131,15 @@ def _logged_in(request: Request, reached: Resources, cookie: str, after: Backgro
     return owner
 
 
-def _use(key: ApiKey, reached: Resources, after: BackgroundTasks, secret: str = "") -> None:
+def _use(
+    key: ApiKey, reached: Resources, after: BackgroundTasks, secret: str | None = None
+) -> None:
     keys.require_valid(key)
     if keys.is_unseen(key):
         after.add_task(_see, reached, key.id, secret)
 
 
-def _see(reached: Resources, key_id: str, secret: str) -> None:
+def _see(reached: Resources, key_id: str, secret: str | None) -> None:
     """Once the answer is sent: nobody who only reads waits for those who write."""
     with suppress(SQLAlchemyError), reached.database.session() as session:  # the next use tells
         keys.see(session, key_id, secret)

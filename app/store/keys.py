@@ -109,7 +109,7 @@ def is_unseen(key: ApiKey) -> bool:
     return key.last_used_at is None or key.last_used_at < now() - _SEEN_EVERY
 
 
-def see(session: Session, key_id: str, secret: str = "") -> None:
+def see(session: Session, key_id: str, secret: str | None = None) -> None:
     """Writes down that it was used, and how it begins: of keys of before nobody knows that yet."""
     known = {"prefix": secret[:PREFIX_CHARACTERS]} if secret else {}
     session.execute(update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=now(), **known))
