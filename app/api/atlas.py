@@ -85,7 +85,7 @@ def get_atlas(
 
 def _csv(rows: list[AtlasRow], clusters: list[str], next_cursor: str | None) -> Response:
     columns = [name for name in AtlasRow.model_fields if name != "tags"]
-    answer = formats.csv_response(
+    return formats.csv_response(
         [*columns, "cluster_name", "tags"],
         (
             [
@@ -95,7 +95,5 @@ def _csv(rows: list[AtlasRow], clusters: list[str], next_cursor: str | None) -> 
             ]
             for row in rows
         ),
+        next_cursor,
     )
-    if next_cursor is not None:
-        answer.headers["Task2Vec-Next-Cursor"] = next_cursor  # a table has no cell for it
-    return answer

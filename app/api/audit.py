@@ -46,9 +46,5 @@ def list_audit(
     rows = [AuditRow(**{name: getattr(event, name) for name in columns}) for event in found]
     if formats.choose(request, wanted, ("json", "csv")) == "json":
         return AuditPage(items=rows, next_cursor=next_cursor)
-    table = formats.csv_response(
-        columns, ([getattr(row, name) for name in columns] for row in rows)
-    )
-    if next_cursor is not None:
-        table.headers["Task2Vec-Next-Cursor"] = next_cursor  # a table has no cell for it
-    return table
+    table = ([getattr(row, name) for name in columns] for row in rows)
+    return formats.csv_response(columns, table, next_cursor)

@@ -41,12 +41,17 @@ def also(*names: str) -> dict[str, Any]:
     return {"content": {MEDIA_TYPES[name]: {"schema": schema.get(name, binary)} for name in names}}
 
 
-def csv_response(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:
+def csv_response(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], next_cursor: str | None = None
+) -> Response:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    return Response(text.getvalue(), media_type=MEDIA_TYPES["csv"], headers={"Vary": "Accept"})
+    headers = {"Vary": "Accept"}
+    if next_cursor is not None:
+        headers["Task2Vec-Next-Cursor"] = next_cursor  # a table has no cell for it
+    return Response(text.getvalue(), media_type=MEDIA_TYPES["csv"], headers=headers)
 
 
 def csv_stream(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response:

@@ -206,7 +206,7 @@ def list_outcomes(
     )
     answers = [_answer(outcome) for outcome in found]
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
-        return _csv(answers)
+        return _csv(answers, next_cursor)
     return OutcomePage(items=answers, next_cursor=next_cursor)
 
 
@@ -343,16 +343,19 @@ def _answer(outcome: Outcome) -> OutcomeAnswer:
     return OutcomeAnswer(**{name: getattr(outcome, name) for name in OutcomeAnswer.model_fields})
 
 
-def _csv(answers: list[OutcomeAnswer]) -> Response:
+def _csv(answers: list[OutcomeAnswer], next_cursor: str | None) -> Response:
     plain = [name for name in OutcomeAnswer.model_fields if name not in ("numbers", "forecast")]
+    forecast = [(name, bound) for name in _FORECAST for bound in ("low", "typical", "high")]
     numbers = list(dict.fromkeys(name for answer in answers for name in answer.numbers))
     return formats.csv_response(
-        [*plain, *numbers],
+        [*plain, *("_".join(("forecast", *each)) for each in forecast), *numbers],
         (
             [
                 *(getattr(answer, name) for name in plain),
+                *((answer.forecast or {}).get(name, {}).get(bound) for name, bound in forecast),
                 *(answer.numbers.get(name) for name in numbers),
             ]
             for answer in answers
         ),
+        next_cursor,
     )

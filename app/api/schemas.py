@@ -646,6 +646,7 @@ class RateAnswer(Answer):
 
 
 class UsageAnswer(Answer):
+    tasks: dict[TaskStatus, int] = Field(description="how many of each status")
     quotas: dict[Literal["stored_bytes", "tasks", "queued_jobs"], QuotaAnswer]
     requests_per_minute: dict[Literal["reads", "writes", "uploads"], RateAnswer]
 

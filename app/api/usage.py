@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from typing import get_args
 
 from fastapi import APIRouter, Request
 
@@ -10,7 +11,7 @@ from app.api.auth import Tenant
 from app.api.quotas import quotas_of
 from app.api.rates import KINDS, Rates
 from app.api.resources import Reached, Reading
-from app.api.schemas import QuotaAnswer, RateAnswer, UsageAnswer
+from app.api.schemas import QuotaAnswer, RateAnswer, TaskStatus, UsageAnswer
 from app.store import usage
 
 router = APIRouter(tags=["usage"])
@@ -22,7 +23,9 @@ def get_usage(request: Request, reached: Reached, tenant: Tenant, session: Readi
     used = asdict(usage.of_tenant(session, tenant))
     limits = asdict(quotas_of(reached.settings))
     rates: Rates = request.app.state.rates
+    found = usage.tasks_by_status(session, tenant)
     return UsageAnswer(
+        tasks={status: found.get(status, 0) for status in get_args(TaskStatus)},
         quotas={name: QuotaAnswer(used=used[name], limit=limits[name]) for name in used},
         requests_per_minute={
             kind: RateAnswer(

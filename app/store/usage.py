@@ -47,6 +47,13 @@ def of_tenant(session: Session, tenant: str) -> Usage:
     )
 
 
+def tasks_by_status(session: Session, tenant: str) -> dict[str, int]:
+    """Those that are listed; a status that no task has is left out."""
+    listed = (Task.tenant == tenant, Task.expires_at.is_(None))
+    counts = select(Task.status, func.count()).where(*listed).group_by(Task.status)
+    return dict(session.execute(counts).all())
+
+
 def require_room(
     session: Session,
     tenant: str,

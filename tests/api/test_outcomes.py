@@ -193,8 +193,22 @@ def test_outcomes_are_listed_page_by_page_and_as_csv(service: Service) -> None:
     text = service.client.get("/v1/outcomes?task=t1", headers={"Accept": "text/csv"}).text
     (row,) = csv.DictReader(io.StringIO(text))
     assert (row["task"], row["value"], row["seconds"]) == ("t1", "0.6", "60.0")
-    with pytest.raises(KeyError):
-        row["forecast"]
+    first = service.client.get("/v1/outcomes?limit=2&format=csv")
+    assert first.headers["Task2Vec-Next-Cursor"] == page["next_cursor"]
+
+
+def test_a_table_of_outcomes_tells_the_forecast_of_each_in_columns(
+    service: Service, report: dict[str, Any]
+) -> None:
+    outcome = service.client.post("/v1/outcomes", json=report).json()
+    send(service, "\n".join([HEAD, *rows(service, "0.5")]))  # on a task that is not here
+    text = service.client.get("/v1/outcomes?format=csv").text
+    without, told = csv.DictReader(io.StringIO(text))
+    seconds = outcome["forecast"]["seconds"]
+    assert [float(told[f"forecast_seconds_{end}"]) for end in ("low", "typical", "high")] == [
+        seconds[end] for end in ("low", "typical", "high")
+    ]
+    assert without["forecast_seconds_typical"] == ""
 
 
 def test_outcomes_on_other_tasks_tell_the_accuracy_of_a_new_one(service: Service) -> None:
