@@ -93,6 +93,16 @@ class Client:
     def download(self, path: str, **params: Any) -> bytes:
         return self._send("GET", path, params=params).content
 
+    def tables(self, path: str, **params: Any) -> Iterator[bytes]:
+        """The pages of a listing that is a table, and tells the next page in a header."""
+        cursor = None
+        while True:
+            answer = self._send("GET", path, params={**params, "cursor": cursor})
+            yield answer.content
+            cursor = answer.headers.get("Task2Vec-Next-Cursor")
+            if cursor is None:
+                return
+
     def post(self, path: str, body: Json, *, idempotency_key: str | None = None) -> Any:
         headers = {"Idempotency-Key": idempotency_key or uuid.uuid4().hex}
         return self._send("POST", path, json=body, headers=headers).json()

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import polars as pl
 import pytest
 from rich.console import Console
 from sqlalchemy import select
@@ -26,10 +27,11 @@ from typer.testing import CliRunner
 
 from app import terminal
 from app.api import schemas
-from app.cli import app
+from app.cli import app, export
 from app.cli.curve import draw_curve
 from app.cli.options import LabelKind
 from app.cli.shared import EXTRAS
+from app.client import Client, ServerUnreachable
 from app.cost.evidence import Evidence
 from app.embedding import dataset
 from app.embedding.distance import METRICS, one_to_one
@@ -166,6 +168,45 @@ def test_distances_stand_in_the_order_given_whether_tasks_or_files(
     assert matrix[0, 1] > 0.01
     np.testing.assert_allclose(mixed["distances"], matrix, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(here["distances"], matrix, rtol=1e-6, atol=1e-12)
+
+
+def test_embeddings_of_all_tasks_are_written_into_one_table(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "PAGE_TASKS", 3)  # more than one page
+    out = tmp_path / "all.parquet"
+    answer = task2vec("export", "--out", out, "--json", "--server", server).json
+    table = pl.read_parquet(out)
+    assert answer == {"out": str(out), "tasks": len(NAMES), "bytes": out.stat().st_size}
+    assert set(table["name"]) == set(NAMES)
+    for seed, row in enumerate(reversed(table.rows(named=True))):
+        assert row["name"] == NAMES[seed]
+        assert np.array_equal(np.float32(row["vector"]), make_embedding(seed).vector)
+    assert "4 tasks" in task2vec("export", "--out", out, "--server", server).stdout
+
+
+def test_of_an_export_only_what_was_asked_for_is_written(server: str, tmp_path: Path) -> None:
+    out, asked = tmp_path / "some.parquet", ("--array", "vector", "--tag", "rocks")
+    task2vec("export", "--out", out, *asked, "--json", "--server", server).json  # noqa: B018
+    table = pl.read_parquet(out)
+    assert (table.height, "vector" in table.columns, "domain" in table.columns) == (0, True, False)
+    unknown = task2vec("export", "--out", out, "--array", "colour", "--server", server)
+    assert_error(unknown, 1, "arrays", "'vector'")
+
+
+def test_an_export_that_breaks_off_leaves_what_was_there(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, pages = tmp_path / "all.parquet", Client.tables
+
+    def broken(*args: Any, **asked: Any) -> Iterator[bytes]:
+        yield next(pages(*args, **asked))
+        raise ServerUnreachable("server-unreachable", "No answer.", "Start it.")
+
+    out.write_bytes(b"before")
+    monkeypatch.setattr(Client, "tables", broken)
+    assert_error(task2vec("export", "--out", out, "--server", server), 3, "Start it.")
+    assert (out.read_bytes(), list(tmp_path.iterdir())) == (b"before", [out])
 
 
 def test_the_metric_is_the_default_of_the_space_and_is_named(tmp_path: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, cast
 
@@ -21,12 +18,13 @@ from app.api.problems import problems
 from app.api.repeats import Post
 from app.api.resources import Reached
 from app.api.schemas import DistancesAnswer, DistancesQuery
+from app.api.slots import Slots
 from app.api.tasks import present_embedding
 from app.embedding.distance import METRICS, default_metric, pairwise
 from app.embedding.metric_names import MetricName
 from app.embedding.parts import Population
 from app.embedding.vector import require_one_space
-from app.errors import NotFound, TooManyRequests
+from app.errors import NotFound
 from app.store import embeddings, reference
 from app.store.tables import Task
 from app.store.tasks import readable_by
@@ -35,7 +33,7 @@ router = APIRouter(tags=["neighbours"])
 
 
 # A thousand tasks take a core for a while and some 100 MB.
-_computing = threading.BoundedSemaphore(2)
+_computing = Slots(2, "distances-busy", "Other matrices of distances are being computed.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def post_distances(
 ) -> Response:
     post.claim(reached, asked.model_dump_json())
     kind = formats.choose(request, wanted, ("json", "csv"))
-    with _slot():
+    with _computing.one():
         with reached.database.session(read_only=True) as session:
             compared = read(session, tenant, asked)
         rows = compared.distances()
@@ -99,20 +97,6 @@ def post_distances(
         )
         # Written here: the framework would write a million numbers on the event loop.
         return Response(answer.model_dump_json(), media_type=formats.MEDIA_TYPES["json"])
-
-
-@contextmanager
-def _slot() -> Iterator[None]:
-    if not _computing.acquire(blocking=False):
-        raise TooManyRequests(
-            "distances-busy",
-            "Other matrices of distances are being computed.",
-            "Try again in a moment.",
-        )
-    try:
-        yield
-    finally:
-        _computing.release()
 
 
 def read(session: Session, tenant: str, asked: DistancesQuery) -> Compared:

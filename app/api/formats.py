@@ -15,7 +15,10 @@ MEDIA_TYPES = {
     "csv": "text/csv",
     "npy": "application/x-npy",
     "npz": "application/zip",
+    "parquet": "application/vnd.apache.parquet",
 }
+
+NEXT_CURSOR = "Task2Vec-Next-Cursor"  # a table has no cell for it
 
 # A spreadsheet takes a cell that begins so for a formula.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -48,9 +51,7 @@ def csv_response(
     writer = csv.writer(text)
     writer.writerow(header)
     writer.writerows([_cell(value) for value in row] for row in rows)
-    headers = {"Vary": "Accept"}
-    if next_cursor is not None:
-        headers["Task2Vec-Next-Cursor"] = next_cursor  # a table has no cell for it
+    headers = {"Vary": "Accept", **_next(next_cursor)}
     return Response(text.getvalue(), media_type=MEDIA_TYPES["csv"], headers=headers)
 
 
@@ -72,9 +73,13 @@ def csv_stream(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Response
     return StreamingResponse(pieces(), media_type=MEDIA_TYPES["csv"], headers={"Vary": "Accept"})
 
 
-def file_response(content: bytes, name: str, kind: str) -> Response:
+def file_response(content: bytes, name: str, kind: str, next_cursor: str | None = None) -> Response:
     headers = {"Content-Disposition": f'attachment; filename="{name}.{kind}"', "Vary": "Accept"}
-    return Response(content, media_type=MEDIA_TYPES[kind], headers=headers)
+    return Response(content, media_type=MEDIA_TYPES[kind], headers=headers | _next(next_cursor))
+
+
+def _next(cursor: str | None) -> dict[str, str]:
+    return {} if cursor is None else {NEXT_CURSOR: cursor}
 
 
 def _wish(part: str) -> tuple[str, float]:

@@ -24,6 +24,7 @@ from app.api import (
     docs,
     estimates,
     estimator,
+    exports,
     finetunes,
     health,
     jobs,
@@ -132,6 +133,7 @@ def create_app(settings: Settings) -> FastAPI:
     service.include_router(
         _under_v1(
             tasks.router,
+            exports.router,
             parts.router,
             neighbours.router,
             distances.router,

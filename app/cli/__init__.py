@@ -11,6 +11,7 @@ from __future__ import annotations
 from app.cli import (  # noqa: F401
     service,
     tasks,
+    export,
     estimates,
     catalogue,
     timing,

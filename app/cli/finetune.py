@@ -13,7 +13,7 @@ from app import terminal
 from app.cli.curve import draw_curve
 from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef
 from app.cli.root import app
-from app.cli.shared import print_json, require_extras
+from app.cli.shared import print_json, require_extras, whole
 from app.cli.tasks import follow, require_success, upload
 from app.client import Client
 from app.folder import archive_name
@@ -166,7 +166,8 @@ def predict(
             answer["refused"] += more["refused"]
             answer["next_cursor"] = more["next_cursor"]
         if out is not None and answer["state"] == "succeeded":
-            _write_whole(out, client.download(here, format="csv"))
+            with whole(out) as part:
+                part.write_bytes(client.download(here, format="csv"))
     if as_json:
         print_json(answer)
     elif answer["state"] == "succeeded":
@@ -215,13 +216,5 @@ def _budget(text: str | None) -> dict[str, float]:
 def _fetch(client: Client, run: dict[str, Any], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for file, name in FILES.items():
-        _write_whole(folder / name, client.download(run["links"][file]))
-
-
-def _write_whole(path: Path, content: bytes) -> None:
-    part = path.with_name(f".{path.name}.part")
-    try:
-        part.write_bytes(content)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        with whole(folder / name) as part:
+            part.write_bytes(client.download(run["links"][file]))

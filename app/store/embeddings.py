@@ -102,9 +102,22 @@ def add(session: Session, tenant: str, recipe_digest: str, embedding: TaskEmbedd
 
 
 def load(session: Session, embedding_seq: int) -> TaskEmbedding:
-    row = session.get(Embedding, embedding_seq, options=[joinedload(Embedding.arrays)])
-    if row is None:
-        raise _unknown(embedding_seq)
+    (found,) = load_all(session, [embedding_seq])
+    return found
+
+
+def load_all(session: Session, seqs: Sequence[int]) -> list[TaskEmbedding]:
+    """In the order of `seqs`, which may repeat; as many as a statement takes."""
+    query = select(Embedding).options(joinedload(Embedding.arrays))
+    rows = {row.seq: row for row in session.scalars(query.where(Embedding.seq.in_(set(seqs))))}
+    for seq in seqs:
+        if seq not in rows:
+            raise _unknown(seq)
+    found = {seq: _read(row) for seq, row in rows.items()}
+    return [found[seq] for seq in seqs]
+
+
+def _read(row: Embedding) -> TaskEmbedding:
     return TaskEmbedding(
         vector=_from_bytes(row.arrays.vector),
         domain=_from_bytes(row.arrays.domain),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager
 
 from app.errors import Conflict, Forbidden, NotFound
 from app.store import archives, cards, cursors, embeddings, estimators, jobs, spaces
@@ -169,6 +169,29 @@ def list_tasks(
         found = found.where(Task.tags.any(TaskTag.tag == tag))
     if query is not None:
         found = found.where(Task.name.icontains(query, autoescape=True))
+    return cursors.page(session, Task, found, limit=limit, cursor=cursor)
+
+
+def list_embedded(
+    session: Session,
+    tenant: str,
+    *,
+    limit: int,
+    cursor: str | None = None,
+    tag: str | None = None,
+    space_id: str | None = None,
+) -> tuple[list[Task], str | None]:
+    """The same of those that have an embedding, with it: also while their next version is made."""
+    found = (
+        select(Task)
+        .join(Task.embedding)
+        .options(contains_eager(Task.embedding))
+        .where(Task.tenant == tenant, Task.expires_at.is_(None))
+    )
+    if tag is not None:
+        found = found.where(Task.tags.any(TaskTag.tag == tag))
+    if space_id is not None:
+        found = found.where(Embedding.space_id == space_id)
     return cursors.page(session, Task, found, limit=limit, cursor=cursor)
 
 

@@ -152,6 +152,7 @@ MATRIX = {
     "GET /v1/tasks/{task_id}/classes": Route("read", HIDDEN),
     "GET /v1/tasks/{task_id}/classes/{number}/strip": Route("read", HIDDEN),
     "GET /v1/tasks/{task_id}/embedding": Route("read", HIDDEN),
+    "GET /v1/embeddings": Route("read", EMPTY),
     "GET /v1/tasks/{task_id}/neighbours": Route("read", HIDDEN),
     "POST /v1/neighbours": Route("read", EMPTY, vector),
     "POST /v1/distances": Route(

@@ -31,6 +31,21 @@ def test_pages_hold_every_task_once_newest_first(database: Database) -> None:
     assert cursor is None
 
 
+def test_those_with_an_embedding_are_listed_with_it_and_nobody_elses(database: Database) -> None:
+    with database.session() as session:
+        for name, space in (("old", "space"), ("new", "other")):
+            ready_task(session, make_embedding(space_id=space), name=name, tags=(name,))
+        accept_task(session, name="waits")
+        ready_task(session, make_embedding(), name="not ours", tenant="rival")
+        ready_task(session, make_embedding(), name="asked about").expires_at = now()
+    with database.session(read_only=True) as session:
+        found, cursor = tasks.list_embedded(session, "acme", limit=9)
+        assert (names(found), cursor) == (["new", "old"], None)
+        assert [task.embedding.space_id for task in found if task.embedding] == ["other", "space"]
+        for narrowed in ({"tag": "old"}, {"space_id": "space"}):
+            assert names(tasks.list_embedded(session, "acme", limit=9, **narrowed)[0]) == ["old"]
+
+
 def test_a_page_is_not_shifted_by_what_is_added_meanwhile(database: Database) -> None:
     with database.session() as session:
         for number in range(4):
