@@ -185,6 +185,14 @@ def test_embeddings_of_all_tasks_are_written_into_one_table(
     assert "4 tasks" in task2vec("export", "--out", out, "--server", server).stdout
 
 
+def test_the_card_of_a_task_is_printed(server: str) -> None:
+    printed = task2vec("card", "birds", "-k", 2, "--server", server).stdout
+    assert printed.startswith('---\npretty_name: "birds"\n')
+    assert "### Nearest tasks" in printed
+    answer = task2vec("card", "birds", "-k", 2, "--json", "--server", server).json
+    assert answer["card"] == printed
+
+
 def test_of_an_export_only_what_was_asked_for_is_written(server: str, tmp_path: Path) -> None:
     out, asked = tmp_path / "some.parquet", ("--array", "vector", "--tag", "rocks")
     task2vec("export", "--out", out, *asked, "--json", "--server", server).json  # noqa: B018

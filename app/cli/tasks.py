@@ -22,10 +22,12 @@ from app.cli.inputs import (
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
+    Device,
     JobId,
     Key,
     LabelKind,
     Metric,
+    Recipe,
     Server,
     TaskRef,
 )
@@ -154,6 +156,27 @@ def neighbours(
         print_json(answer)
     else:
         terminal.out.print(terminal.neighbours_table(answer, f"Nearest to {found['name']}"))
+
+
+@app.command()
+def card(
+    task: TaskRef,
+    device: Device = None,
+    recipe: Recipe = None,
+    k: Annotated[int, typer.Option("-k", min=1, max=50, help="Neighbours, and models.")] = 5,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """Print what is known of TASK in Markdown, for the card of its dataset."""
+    asked = {"device": device, "recipe": recipe, "k": k}
+    with Client(server, key) as client:
+        found = client.find_task(task)
+        text = client.download(f"/v1/tasks/{found['id']}/card", **asked).decode()
+    if as_json:
+        print_json({"task": found["id"], "card": text})
+    else:
+        typer.echo(text, nl=False)
 
 
 @app.command()

@@ -159,6 +159,7 @@ MATRIX = {
         "read", HIDDEN, lambda w: {"json": {"tasks": [w.ids["task_id"], w.ids["twin"]]}}
     ),
     "GET /v1/tasks/{task_id}/estimates": Route("read", HIDDEN),
+    "GET /v1/tasks/{task_id}/card": Route("read", HIDDEN),
     "GET /v1/tasks/{task_id}/plan": Route("read", HIDDEN),
     "GET /v1/estimator": Route("read", EMPTY),
     "POST /v1/outcomes": Route(
