@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 from collections.abc import Callable, Iterator
 from itertools import chain
@@ -72,8 +73,9 @@ def _write(path: Path, pages: Iterator[bytes], on_written: Callable[[int], None]
             written += len(table)
             on_written(written)
             yield table
+            gc.collect()  # an answer refers to itself, and too little is made for its turn to come
 
     schema = pl.read_parquet_schema(io.BytesIO(first))
     rows = register_io_source(tables, schema=schema)
-    rows.sink_parquet(path, row_group_size=PAGE_TASKS)  # else a group is as large as the file
+    rows.sink_parquet(path, row_group_size=PAGE_TASKS)  # else a group may be the whole file
     return written
