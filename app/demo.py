@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -56,13 +55,8 @@ def run_demo(data_dir: Path | None, console: Console, record: Path | None) -> Js
         console.print(terminal.estimates_table(estimates, f"Candidates for {asked['name']}"))
     console.print("\nThe service has stopped. `make serve` leaves one running.")
     if record is not None:
-        record.write_text(_picture(console), encoding="utf-8")
+        record.write_text(terminal.picture(console, "make demo"), encoding="utf-8")
     return {"tasks": tasks, "neighbours": neighbours, "estimates": estimates}
-
-
-def _picture(console: Console) -> str:
-    """What was printed, as an SVG that fetches no font from anywhere."""
-    return re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="make demo"), flags=re.S)
 
 
 def _embed(client: Client, archives: list[Path], console: Console) -> list[Json]:

@@ -57,6 +57,11 @@ _ORDER_KEYS = (
 _TIME_KEYS = ("seconds_medale", "seconds_medale_after10", "epochs_medale")
 
 
+def picture(console: Console, title: str) -> str:
+    """What was printed, as an SVG that fetches no font from anywhere."""
+    return re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title=title), flags=re.S)
+
+
 def plain(value: object) -> Text:
     """Text that came from elsewhere: no markup, no control characters, no line breaks."""
     text = "-" if value is None else str(value)

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
+from xml.etree import ElementTree
 
 import numpy as np
 import polars as pl
@@ -191,6 +192,28 @@ def test_the_card_of_a_task_is_printed(server: str) -> None:
     assert "### Nearest tasks" in printed
     answer = task2vec("card", "birds", "-k", 2, "--json", "--server", server).json
     assert answer["card"] == printed
+
+
+def test_what_a_command_prints_is_drawn_as_well(server: str, tmp_path: Path) -> None:
+    picture = tmp_path / "near.svg"
+    printed = task2vec("--svg", picture, "neighbours", "birds", "--server", server).stdout
+    assert printed == task2vec("neighbours", "birds", "--server", server).stdout
+    drawn = ElementTree.parse(picture).getroot()
+    text = " ".join(drawn.itertext()).replace("\xa0", " ")
+    assert "Nearest to birds" in text
+    assert "fish" in text
+    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", picture.read_text())  # fetches nothing
+
+
+def test_where_there_is_nothing_to_draw_there_is_no_picture(server: str, tmp_path: Path) -> None:
+    asked = ("--svg", tmp_path / "no.svg")
+    answer = task2vec(*asked, "tasks", "--json", "--server", server)
+    assert answer.exit_code == 1
+    assert answer.stderr.startswith("error: The command printed no table. Leave out --json")
+    assert_error(task2vec(*asked, "neighbours", "nobody", "--server", server), 1, "nobody")
+    assert list(tmp_path.iterdir()) == []
+    elsewhere = ("--svg", tmp_path / "none" / "no.svg", "tasks", "--server", server)
+    assert_error(task2vec(*elsewhere), 2, "There is no folder")
 
 
 def test_of_an_export_only_what_was_asked_for_is_written(server: str, tmp_path: Path) -> None:

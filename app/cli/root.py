@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
 from app import __version__, terminal
+from app.cli.shared import whole
 from app.client import ServerUnreachable
-from app.errors import Task2VecError
+from app.errors import InvalidRequest, Task2VecError
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -68,11 +70,34 @@ app.add_typer(outcomes_app, name="outcomes")
 app.add_typer(reference_app, name="reference")
 
 
-@app.callback(invoke_without_command=True)
+def _draw(code: Any, svg: Path | None, **_: object) -> Any:
+    """Once a command is done; one that failed leaves no picture."""
+    if svg is not None:
+        if not terminal.out.export_text(clear=False):
+            raise InvalidRequest(
+                "nothing-to-draw",
+                "The command printed no table.",
+                "Leave out --json, or leave out --svg.",
+            )
+        with whole(svg) as part:
+            part.write_text(terminal.picture(terminal.out, "task2vec"), encoding="utf-8")
+    return code
+
+
+@app.callback(invoke_without_command=True, result_callback=_draw)
 def _main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    svg: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.svg", dir_okay=False, help="Draw what the command prints, too."),
+    ] = None,
 ) -> None:
+    if svg is not None:
+        if not svg.parent.is_dir():
+            raise typer.BadParameter(f"There is no folder {svg.parent} for --svg.")
+        terminal.out.record = True
+        context.call_on_close(lambda: setattr(terminal.out, "record", False))
     if version:
         typer.echo(__version__)
     elif context.invoked_subcommand is None:

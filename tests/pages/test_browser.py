@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.images import labelled_zip
@@ -96,6 +98,37 @@ def test_the_atlas_draws_its_points_finds_names_and_leads_to_a_task(page: Page, 
     expect(first).to_contain_text("digits")
     first.click()
     page.wait_for_url("**/tasks/*")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_atlas_is_saved_as_a_picture_in_the_colours_of_the_page(
+    page: Page, task: str, tmp_path: Path, scheme: str
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto("/atlas")
+    while "No map was drawn yet" in page.content():
+        page.wait_for_timeout(500)
+        page.reload()
+    expect(page.locator("#atlas-says")).to_contain_text("tasks.")
+    for kind in ("PNG", "SVG"):
+        with page.expect_download() as saved:
+            page.get_by_role("button", name=f"Save as {kind}").click()
+        assert saved.value.suggested_filename == f"atlas.{kind.lower()}"
+        saved.value.save_as(tmp_path / kind)
+    width, height = page.evaluate(
+        "(({ width, height }) => [Math.round(width), Math.round(height)])"
+        "(document.querySelector('[data-chart=atlas] canvas').getBoundingClientRect())"
+    )
+    with Image.open(tmp_path / "PNG") as image:
+        assert image.size == (2 * width, 2 * height)
+        paper = image.convert("RGB").getpixel((1, 1))
+        assert len(image.convert("RGB").getcolors(2**24) or []) > 50
+    assert isinstance(paper, tuple)
+    assert (min(paper) > 200) == (scheme == "light")
+    drawn = ElementTree.parse(tmp_path / "SVG").getroot()
+    marks = [each for each in drawn.iter() if each.tag.endswith("}path")]
+    assert drawn.get("width") == str(width)
+    assert len(marks) > 100  # a point each
 
 
 def test_tags_are_changed_and_an_outcome_reported_from_the_page(page: Page, task: str) -> None:

@@ -1,5 +1,7 @@
 // Charts from the JSON that a page carries. Colours are the page's own, light or dark.
 
+import { offerPictures } from "./pictures.js";
+
 const DRAWN = { curve, layers, beside };
 
 export function colours() {
@@ -11,6 +13,7 @@ export function colours() {
 export function chartOn(element) {
   const chart = echarts.init(element, null, { renderer: "canvas" });
   new ResizeObserver(() => chart.resize()).observe(element);
+  offerPictures(element, chart, () => colours().paper);
   return chart;
 }
 
