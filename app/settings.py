@@ -1,15 +1,26 @@
-"""One frozen set of settings from the environment (`TASK2VEC_*`), units in the names."""
+"""One frozen set of settings from the environment (`TASK2VEC_*`) and a file, units in the names."""
 
 from __future__ import annotations
 
+import json
+import os
+import tomllib
+from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -22,7 +33,34 @@ def shared_directory(name: str) -> Path:
 
 
 VectorIndex = Literal["auto", "faiss", "pgvector"]
+List = Annotated[tuple[str, ...], NoDecode]
+DATA_DIR = Path("task2vec-data")
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class SettingsFile(TomlConfigSettingsSource):
+    """What the file says that TASK2VEC_CONFIG names, or else `task2vec.toml` in the data directory.
+
+    `said` are settings that win over the file's: they may say where the data directory is.
+    """
+
+    def __init__(self, settings_cls: type[BaseSettings], said: Mapping[str, Any]) -> None:
+        named = os.environ.get("TASK2VEC_CONFIG")
+        data_dir = Path(said.get("data_dir", DATA_DIR))
+        self.path = Path(named).expanduser() if named else data_dir / "task2vec.toml"
+        if named and not self.path.is_file():
+            raise SettingsError(f"TASK2VEC_CONFIG: there is no file {self.path}")
+        try:
+            super().__init__(settings_cls, self.path)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise SettingsError(f"{self.path} is not TOML: {error}") from error
+        if not named and "data_dir" in self.init_kwargs:
+            raise SettingsError(f"data_dir in {self.path}: that is where this file was looked for")
+
+    def __call__(self) -> dict[str, Any]:
+        """TOML has no null: it is written as in the environment."""
+        said = super().__call__()
+        return {name: None if value == "null" else value for name, value in said.items()}
 
 
 def _is_server(database_url: str) -> bool:
@@ -38,7 +76,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # URLs hold passwords
     )
 
-    data_dir: Path = Path("task2vec-data")
+    data_dir: Path = DATA_DIR
     models_dir: Path = Field(default_factory=lambda: shared_directory("models"))
     database_url: str = Field("", repr=False)
     jobs_url: str = Field("", repr=False)
@@ -70,16 +108,16 @@ class Settings(BaseSettings):
     max_expansion_ratio: float = Field(100.0, gt=1)
     max_image_pixels: int = Field(89_000_000, ge=1, le=89_000_000)
 
-    source_prefixes: tuple[str, ...] = Field(
+    source_prefixes: List = Field(
         (),
         description="URI prefixes (file:///data/sets/, https://host/sets/) that `source` may name",
     )
-    source_networks: tuple[str, ...] = Field(
+    source_networks: List = Field(
         (),
         description="networks (10.1.0.0/16) beside the public ones where sources may lie",
     )
 
-    callback_prefixes: tuple[str, ...] = Field(
+    callback_prefixes: List = Field(
         (), description="https:// prefixes that a `callback_url` may name"
     )
 
@@ -105,6 +143,18 @@ class Settings(BaseSettings):
     model_retention_days: float | None = Field(None, ge=0)
     idempotency_retention_hours: float = Field(24.0, gt=0)
     shutdown_grace_seconds: float = Field(10.0, ge=0)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        said = env_settings() | init_settings()
+        return init_settings, env_settings, SettingsFile(settings_cls, said)
 
     @field_validator("database_url", "jobs_url")
     @classmethod
@@ -151,6 +201,17 @@ class Settings(BaseSettings):
         if info.data.get("oidc_issuer") and not audience:
             raise ValueError("name whom the provider's tokens for this service are meant for")
         return audience
+
+    @field_validator("source_prefixes", "source_networks", "callback_prefixes", mode="before")
+    @classmethod
+    def _is_a_list(cls, said: object) -> object:
+        try:
+            found = json.loads(said) if isinstance(said, str) else said
+        except json.JSONDecodeError:
+            found = None
+        if not isinstance(found, list | tuple):
+            raise ValueError('write it as a JSON list, ["...", "..."]')  # noqa: TRY004
+        return found
 
     @field_validator("source_networks")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -38,7 +39,12 @@ MOST_SHOWN = 20
 HARDEST = 5
 """Classes that a report of a run names."""
 _ON_FRONTIER = "•"
-_WHOLE = {"status", "from", "run"}  # columns of single words: nothing is gained by folding them
+_WHOLE = {
+    "status",
+    "from",
+    "run",
+    "setting",
+}  # single words: nothing is gained by folding
 # Best first, as app/recommend.py ranks by it.
 _EVIDENCE = {
     "accuracy": "predicted accuracy",
@@ -687,6 +693,15 @@ def _differences_in_words(answer: Row) -> Iterable[str]:
                 f"{difference['baseline'].replace('_', ' ')}."
             )
     yield "Other differences to outcome prior and per-model median time may be chance (95%)."
+
+
+def config_table(items: Iterable[Row]) -> Table:
+    table = _table("Settings", "setting", "value", "said by")
+    for item in items:
+        value = item["value"] if isinstance(item["value"], str) else json.dumps(item["value"])
+        said = plain(item["where"]) if item["where"] else Text("default", style="dim")
+        table.add_row(plain(item["name"]), plain(value), said)
+    return table
 
 
 def keys_table(keys: Iterable[Row]) -> Table:

@@ -1037,7 +1037,7 @@ def test_the_demo_runs_to_its_end_and_leaves_nothing_running(tmp_path: Path) -> 
         ("TASK2VEC_BLOB_URL", "file://archives", "file:///DIRECTORY"),
         ("TASK2VEC_JOBS_URL", "redis://host", "redis is not read here"),
         ("TASK2VEC_VECTOR_INDEX", "pgvector", "TASK2VEC_DATABASE_URL"),
-        ("TASK2VEC_SOURCE_PREFIXES", "foo", "source_prefixes"),
+        ("TASK2VEC_SOURCE_PREFIXES", "foo", "TASK2VEC_SOURCE_PREFIXES: write it as a JSON list"),
         ("TASK2VEC_DRAWS", "0", "TASK2VEC_DRAWS"),
     ],
 )

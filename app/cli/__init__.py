@@ -10,6 +10,7 @@ from __future__ import annotations
 # In the order in which `task2vec --help` lists their commands.
 from app.cli import (  # noqa: F401
     service,
+    config,
     tasks,
     export,
     estimates,

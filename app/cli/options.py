@@ -24,6 +24,14 @@ JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the service keeps its data [TASK2VEC_DATA_DIR].")
 ]
+Host = Annotated[str | None, typer.Option(help="Address to listen on [TASK2VEC_HOST].")]
+Port = Annotated[
+    int | None, typer.Option(min=0, max=65535, help="0: any free one [TASK2VEC_PORT].")
+]
+WorkerDevice = Annotated[
+    str | None,
+    typer.Option(help="Where the worker computes: auto, cpu, cuda, cuda:1, mps [TASK2VEC_DEVICE]."),
+]
 Metric = Annotated[
     MetricName | None, typer.Option(help="Which distance; left out, the default of the space.")
 ]

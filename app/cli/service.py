@@ -12,10 +12,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from app import tracing
-from app.cli.options import (
-    AsJson,
-    DataDir,
-)
+from app.cli.options import AsJson, DataDir, Host, Port, WorkerDevice
 from app.cli.root import OK, app
 from app.cli.shared import open_database, print_json, require_extras, settings_of
 from app.errors import Conflict, Unavailable
@@ -24,14 +21,10 @@ from app.settings import Settings
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="Address to listen on [TASK2VEC_HOST].")] = None,
-    port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="0: any free one [TASK2VEC_PORT].")
-    ] = None,
+    host: Host = None,
+    port: Port = None,
     data_dir: DataDir = None,
-    device: Annotated[
-        str | None, typer.Option(help="Where the worker computes [TASK2VEC_DEVICE].")
-    ] = None,
+    device: WorkerDevice = None,
     worker: Annotated[
         bool, typer.Option(help="Keep a worker beside the API, as a supervised child process.")
     ] = True,
@@ -91,9 +84,7 @@ def serve(
 
 @app.command()
 def worker(
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps [TASK2VEC_DEVICE].")
-    ] = None,
+    device: WorkerDevice = None,
     data_dir: DataDir = None,
     as_json: AsJson = False,
 ) -> None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,10 +16,12 @@ import typer
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from app.cli.origins import Origin, origins, variable
 from app.errors import InvalidRequest, Unavailable
 from app.settings import Settings, shared_directory
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
     from sqlalchemy.orm import Session
 
     from app.store.session import Database
@@ -37,21 +40,31 @@ def print_json(value: Any, indent: int | None = 2) -> None:
 
 
 def settings_of(**asked: Any) -> Settings:
-    """The environment's settings, with what the command line says instead."""
+    """The settings of environment and file, with what the command line says instead."""
+    said = {name: value for name, value in asked.items() if value is not None}
     try:
-        return Settings(**{name: value for name, value in asked.items() if value is not None})
-    except SettingsError as error:  # a list that is not written as JSON, say
+        return Settings(**said)
+    except SettingsError as error:
         raise InvalidRequest(
-            "setting-invalid", f"{error}.", "Lists are written as JSON; see docs/reference.md."
+            "setting-invalid", f"{error}.", "docs/reference.md describes the file of settings."
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        variable = "TASK2VEC_" + "_".join(str(part) for part in first["loc"]).upper()
         raise InvalidRequest(
             "setting-invalid",
-            f"{variable}: {first['msg'].removeprefix('Value error, ')}.",
+            " ".join(_wrong(fault, origins(said)) for fault in error.errors()),
             "docs/reference.md lists the settings.",
         ) from error
+
+
+def _wrong(fault: ErrorDetails, said: Mapping[str, Origin]) -> str:
+    name = str(fault["loc"][0])
+    where = said[name].where if name in said else variable(name)
+    if name in said and said[name].kind == "file":
+        where = f"{name} in {where}"
+    if fault["type"] == "extra_forbidden":
+        near = get_close_matches(name, Settings.model_fields, n=1)
+        return f"{where}: no such setting{f', but there is {near[0]}' if near else ''}."
+    return f"{where}: {fault['msg'].removeprefix('Value error, ')}."
 
 
 def require_extras(*extras: str) -> None:
