@@ -30,7 +30,7 @@ from app import terminal
 from app.api import schemas
 from app.cli import app, export
 from app.cli.curve import draw_curve
-from app.cli.options import LabelKind
+from app.cli.options import LabelKind, LabelKindOf, TaskStatus
 from app.cli.shared import EXTRAS
 from app.client import Client, ServerUnreachable
 from app.cost.evidence import Evidence
@@ -760,6 +760,8 @@ def test_the_choices_are_those_of_the_service() -> None:
     assert set(get_args(MetricName)) == set(get_args(schemas.MetricName)) == set(METRICS)
     assert get_args(LabelKind) == get_args(schemas.LabelKindAsked)
     assert set(get_args(LabelKind)) == {"auto", *get_args(dataset.LabelKind)}
+    assert get_args(LabelKindOf) == get_args(dataset.LabelKind)
+    assert get_args(TaskStatus) == get_args(schemas.TaskStatus)
 
 
 @pytest.mark.parametrize(("state", "shown"), [("succeeded", 104), ("failed", 96), ("running", 96)])

@@ -69,6 +69,11 @@ def test_a_command_and_each_of_its_options_are_documented(name: str) -> None:
     } == set()
 
 
+def test_options_of_the_command_itself_are_documented() -> None:
+    options = {option for each in typer.main.get_command(app).params for option in each.opts}
+    assert {option for option in options if option not in REFERENCE} <= OF_EVERY_COMMAND
+
+
 def test_every_documented_command_exists() -> None:
     named = _documented(r"`(task2vec [a-z]+(?: [a-z]+)?)")
     assert named == set(COMMANDS)

@@ -16,6 +16,7 @@ from app.cli.options import (
     Recipe,
     Server,
     TaskRef,
+    card_names,
 )
 from app.cli.root import app
 from app.cli.shared import print_json
@@ -106,7 +107,10 @@ def score(
     task: TaskRef,
     candidate: Annotated[
         list[str] | None,
-        typer.Option(help="Also several times; all whose weights the worker has, without it."),
+        typer.Option(
+            help="Also several times; all whose weights the worker has, without it.",
+            autocompletion=card_names("candidates"),
+        ),
     ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until they are told.")] = True,
     server: Server = LOCAL_SERVER,

@@ -11,7 +11,7 @@ import typer
 
 from app import terminal
 from app.cli.curve import draw_curve
-from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef
+from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef, card_names
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, whole
 from app.cli.tasks import follow, require_success, upload
@@ -25,7 +25,12 @@ RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a fine-tuning r
 @app.command()
 def finetune(
     task: TaskRef,
-    candidate: Annotated[str, typer.Argument(help="One of `task2vec candidates`.")],
+    candidate: Annotated[
+        str,
+        typer.Argument(
+            help="One of `task2vec candidates`.", autocompletion=card_names("candidates")
+        ),
+    ],
     recipe: Recipe = None,
     device: Device = None,
     target: Annotated[

@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from app.embedding.metric_names import MetricName
+from app.settings import shared_directory
 
 LOCAL_SERVER = "http://127.0.0.1:8000"
+
+
+def card_names(kind: str) -> Callable[[str], list[str]]:
+    """Completes names of cards that ship; one's own are the server's, which is not asked."""
+
+    def begun(incomplete: str) -> list[str]:
+        names = (path.stem for path in (shared_directory("models") / kind).glob("*.toml"))
+        return sorted(name for name in names if name.startswith(incomplete))
+
+    return begun
+
+
+def _kinds_of_device(incomplete: str) -> list[str]:
+    return [kind for kind in ("auto", "cpu", "cuda", "mps") if kind.startswith(incomplete)]
+
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 Server = Annotated[
@@ -30,7 +47,10 @@ Port = Annotated[
 ]
 WorkerDevice = Annotated[
     str | None,
-    typer.Option(help="Where the worker computes: auto, cpu, cuda, cuda:1, mps [TASK2VEC_DEVICE]."),
+    typer.Option(
+        help="Where the worker computes: auto, cpu, cuda, cuda:1, mps [TASK2VEC_DEVICE].",
+        autocompletion=_kinds_of_device,
+    ),
 ]
 Metric = Annotated[
     MetricName | None, typer.Option(help="Which distance; left out, the default of the space.")
@@ -39,5 +59,13 @@ AddCard = Annotated[
     Path | None, typer.Option(metavar="CARD.toml", exists=True, help="Add a card of your own.")
 ]
 LabelKind = Literal["auto", "single_label", "multi_label"]
-Device = Annotated[str | None, typer.Option(help="A device of `task2vec devices`.")]
-Recipe = Annotated[str | None, typer.Option(help="A recipe of `task2vec recipes`.")]
+LabelKindOf = Literal["single_label", "multi_label"]
+TaskStatus = Literal["queued", "embedding", "ready", "refused", "failed", "cancelled"]
+Device = Annotated[
+    str | None,
+    typer.Option(help="A device of `task2vec devices`.", autocompletion=card_names("devices")),
+]
+Recipe = Annotated[
+    str | None,
+    typer.Option(help="A recipe of `task2vec recipes`.", autocompletion=card_names("recipes")),
+]

@@ -11,12 +11,7 @@ from urllib.parse import quote
 import typer
 
 from app import terminal
-from app.cli.options import (
-    LOCAL_SERVER,
-    AsJson,
-    Key,
-    Server,
-)
+from app.cli.options import LOCAL_SERVER, AsJson, Key, Server, card_names
 from app.cli.root import estimator_app, outcomes_app
 from app.cli.shared import print_json, settings_of
 from app.client import Client
@@ -49,7 +44,10 @@ def import_outcomes(
 @outcomes_app.command("list")
 def list_outcomes(
     task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
-    model: Annotated[str | None, typer.Option(help="Only of this candidate.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Only of this candidate.", autocompletion=card_names("candidates")),
+    ] = None,
     quarantined: Annotated[
         bool, typer.Option("--quarantined", help="Only what nothing is learnt from.")
     ] = False,

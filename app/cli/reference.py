@@ -8,16 +8,19 @@ from typing import Annotated
 import typer
 
 from app import terminal
-from app.cli.options import (
-    AsJson,
-)
+from app.cli.options import AsJson, card_names
 from app.cli.root import app, reference_app
 from app.cli.shared import print_json, require_extras, settings_of
 
 
 @reference_app.command("build")
 def build_reference(
-    probe: Annotated[str | None, typer.Option(help="Probe to embed with [TASK2VEC_PROBE].")] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(
+            help="Probe to embed with [TASK2VEC_PROBE].", autocompletion=card_names("probes")
+        ),
+    ] = None,
     cache_dir: Annotated[
         Path, typer.Option(help="Fetched image sets and finished embeddings.")
     ] = Path(".cache/reference"),

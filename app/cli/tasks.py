@@ -26,10 +26,13 @@ from app.cli.options import (
     JobId,
     Key,
     LabelKind,
+    LabelKindOf,
     Metric,
     Recipe,
     Server,
     TaskRef,
+    TaskStatus,
+    card_names,
 )
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, settings_of
@@ -58,7 +61,10 @@ def embed(
     split: Split = None,
     image_column: ImageColumn = None,
     label_column: LabelColumn = None,
-    probe: Annotated[str | None, typer.Option(help="Probe to look through.")] = None,
+    probe: Annotated[
+        str | None,
+        typer.Option(help="Probe to look through.", autocompletion=card_names("probes")),
+    ] = None,
     wait: Annotated[bool, typer.Option(help="Wait until the embedding is there.")] = True,
     local: Annotated[
         bool, typer.Option("--local", help="Compute here, without a service.")
@@ -107,7 +113,7 @@ def embed(
 
 @app.command()
 def tasks(
-    status: Annotated[str | None, typer.Option(help="Only tasks in this state.")] = None,
+    status: Annotated[TaskStatus | None, typer.Option(help="Only tasks in this state.")] = None,
     tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     library: Annotated[
@@ -133,9 +139,7 @@ def neighbours(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many.")] = 10,
     metric: Metric = None,
     tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
-    label_kind: Annotated[
-        str | None, typer.Option(help="Only single_label or multi_label tasks.")
-    ] = None,
+    label_kind: Annotated[LabelKindOf | None, typer.Option(help="Only tasks of this kind.")] = None,
     min_classes: Annotated[int | None, typer.Option(min=2, help="Of so many classes.")] = None,
     max_classes: Annotated[int | None, typer.Option(min=2, help="Of no more classes.")] = None,
     server: Server = LOCAL_SERVER,

@@ -17,6 +17,7 @@ from app.cli.options import (
     AsJson,
     Key,
     Server,
+    card_names,
 )
 from app.cli.root import FAILED, app, fail
 from app.cli.shared import print_json, require_extras, settings_of
@@ -30,10 +31,20 @@ BATCH_SIZE = 64
 @app.command("time")
 def time_candidates(
     device: Annotated[
-        str, typer.Argument(metavar="DEVICE", help="The card of `task2vec devices` that this is.")
+        str,
+        typer.Argument(
+            metavar="DEVICE",
+            help="The card of `task2vec devices` that this is.",
+            autocompletion=card_names("devices"),
+        ),
     ],
     candidates: Annotated[
-        list[str] | None, typer.Argument(metavar="[CANDIDATE]...", help="All, if left out.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CANDIDATE]...",
+            help="All, if left out.",
+            autocompletion=card_names("candidates"),
+        ),
     ] = None,
     on: Annotated[
         str | None, typer.Option(help="auto, cpu or cuda:0; TASK2VEC_DEVICE if left out.")
@@ -101,7 +112,10 @@ def time_candidates(
 
 @app.command()
 def timings(
-    device: Annotated[str | None, typer.Option(help="Only on this one.")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Only on this one.", autocompletion=card_names("devices")),
+    ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,

@@ -8,10 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from app import terminal
-from app.cli.options import (
-    AsJson,
-    DataDir,
-)
+from app.cli.options import AsJson, DataDir, card_names
 from app.cli.root import app
 from app.cli.shared import open_database, print_json, require_extras, settings_of, write_down
 from app.errors import InvalidRequest
@@ -80,7 +77,11 @@ def forget(
 @app.command()
 def reindex(
     probe: Annotated[
-        str | None, typer.Option(help="Probe of the space to move to [TASK2VEC_PROBE].")
+        str | None,
+        typer.Option(
+            help="Probe of the space to move to [TASK2VEC_PROBE].",
+            autocompletion=card_names("probes"),
+        ),
     ] = None,
     status: Annotated[bool, typer.Option("--status", help="Only show how far it is.")] = False,
     data_dir: DataDir = None,
