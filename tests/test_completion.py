@@ -6,7 +6,6 @@ import os
 import select
 import shutil
 import subprocess
-import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -15,10 +14,11 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.commands import with_command
+
 START_FILES = {"bash": ".bashrc", "zsh": ".zshrc", "fish": ".config/fish/config.fish"}
 SLOW = pytest.mark.slow
-SHOWN_SECONDS = 30
+SHOWN_SECONDS = 60
 """Until a shell that shows nothing is given up: nothing is measured by it."""
 
 
@@ -28,8 +28,7 @@ class Shell:
     def __init__(self, name: str, home: Path) -> None:
         self._terminal, theirs = os.openpty()
         termios.tcsetwinsize(theirs, (24, 500))  # nothing is to be broken into lines
-        path = f"{home / 'bin'}:{os.environ['PATH']}"
-        environment = {"HOME": str(home), "PATH": path, "PYTHONPATH": str(ROOT), "TERM": "xterm"}
+        environment = with_command(home / "bin", {"HOME": str(home), "TERM": "xterm"})
         self._process = subprocess.Popen(
             ["setsid", "--ctty", name, "-i"],
             stdin=theirs,
@@ -63,10 +62,6 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Shell]:
     if shutil.which(name) is None:
         assert name != "bash", "make itself needs it"
         pytest.skip(f"{name} is not installed")
-    command = tmp_path / "bin" / "task2vec"
-    command.parent.mkdir()
-    command.write_text(f"#!{sys.executable}\nfrom app.cli import app\napp()\n")
-    command.chmod(0o755)
     start_file = tmp_path / START_FILES[name]
     start_file.parent.mkdir(parents=True, exist_ok=True)
     start_file.touch()

@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import typer.main
+from fastapi.routing import APIRoute
 
+from app.api import pages
 from app.api.main import create_app
 from app.cli import FAILED, INTERRUPTED, NO_SERVER, OK, USAGE, app
 from app.cli.config import NO_SETTINGS
@@ -19,6 +21,13 @@ from app.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
+PAGES = [
+    *(
+        ROOT / name
+        for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "deploy/scaling.md")
+    ),
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 ROWS = [line.split("|", 2)[1:] for line in REFERENCE.splitlines() if line.startswith("| ")]
 OF_EVERY_COMMAND = {"--json", "--help", "--server", "--key"}
 OF_EVERY_LIST = {"limit", "cursor", "format"}
@@ -67,6 +76,19 @@ def test_a_command_and_each_of_its_options_are_documented(name: str) -> None:
     assert {
         option for option in options - OF_EVERY_COMMAND if option not in " ".join(rows)
     } == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_commands_row_names_no_option_that_is_not_there(name: str) -> None:
+    there = {
+        option
+        for command in COMMANDS.values()
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+    }
+    (*rows,) = (" ".join(row) for row in ROWS if re.match(rf" `{name}\b", row[0]))
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", " ".join(rows)))
+    assert named - there == set()
 
 
 def test_options_of_the_command_itself_are_documented() -> None:
@@ -133,6 +155,42 @@ def test_every_query_parameter_is_documented() -> None:
     assert missing == []
 
 
+def test_every_field_of_a_json_body_is_documented() -> None:
+    """In the endpoint's row, or where that row leads: tables of cards and of outcomes."""
+    document = create_app(Settings()).openapi()
+    tables = " ".join(" ".join(row) for row in ROWS)
+    missing = []
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            name = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            row = " ".join(row[1] for row in ROWS if f"`{method.upper()} {path}`" in row[0])
+            leads_on = "(#cards)" in row or "(#outcomes)" in row
+            told = tables if leads_on else row
+            missing += [
+                f"{method.upper()} {path} {field}"
+                for field in document["components"]["schemas"].get(name, {}).get("properties", {})
+                if not re.search(rf"\b{field}\b", told)
+            ]
+    assert missing == []
+
+
+def test_pages_and_their_documentation_agree() -> None:
+    served = {
+        re.sub(r"\{\w+\}", "ID", route.path)
+        for router in (*pages.ROUTERS, pages.login.router)
+        for route in router.routes
+        if isinstance(route, APIRoute)
+    }
+    table = REFERENCE.partition("\n## Pages")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `/")]
+    told = {
+        re.sub(r"\b[A-Z]+\b", "ID", path) for row in rows for path in re.findall(r"`(/[^`?]*)", row)
+    }
+    assert told | {"/logout"} == served
+    assert "`POST /logout`" in table
+
+
 def test_exit_codes_are_documented() -> None:
     documented = {int(cell) for cell, _ in ROWS if cell.strip().isdigit()}
     assert documented == {OK, FAILED, USAGE, NO_SERVER, INTERRUPTED}
@@ -152,11 +210,42 @@ def test_every_decision_is_numbered_once_and_begins_with_its_number() -> None:
         assert record.read_text(encoding="utf-8").startswith(f"# {number}. ")
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "docs/reference.md"])
-def test_links_to_files_lead_somewhere(page: str) -> None:
-    source = ROOT / page
-    links = re.findall(r"\]\(([^)#:]+)\)", source.read_text(encoding="utf-8"))
-    assert [link for link in links if not (source.parent / link).exists()] == []
+def _anchors(page: Path) -> set[str]:
+    """Of its headings, as those who show Markdown make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_and_headings_that_are_there(page: Path) -> None:
+    lost = []
+    for link in re.findall(r"\]\(([^):]+)\)", page.read_text(encoding="utf-8")):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.exists() or (anchor and anchor not in _anchors(target)):
+            lost.append(link)
+    assert lost == []
+
+
+def test_every_page_is_in_the_table_of_pages() -> None:
+    table = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert set(re.findall(r"\(([a-z]+\.md)\)", table)) == pages
+
+
+def test_alerts_and_what_to_do_at_them_agree() -> None:
+    rules = (ROOT / "deploy" / "prometheus" / "alerts.yaml").read_text(encoding="utf-8")
+    told = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    alerts = re.findall(r"alert: (\w+)", rules)
+    assert re.findall(r"^\| `(Task2Vec\w+)` \|", told, re.MULTILINE) == alerts
+
+
+def test_events_that_operators_are_sent_to_are_logged() -> None:
+    told = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "app").rglob("*.py"))
+    events = set(re.findall(r"`((?:worker|job|request|store|disk|blobs|index)\.\w+)`", told))
+    assert {event for event in events if f'"{event}"' not in code} == set()
+    assert events
 
 
 @pytest.mark.parametrize("target", ["demo", "serve", "test", "check", "bench"])

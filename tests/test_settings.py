@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
+from app.settings import Settings, shared_directory
 from tests.test_cli import Answer, assert_error, task2vec
 
 
@@ -44,6 +46,15 @@ def test_every_setting_is_told_with_who_says_it(
     assert shown["tolerance"] == (None, "file", str(file))
     assert shown["draws"] == (16, "default", None)
     assert shown["database_url"] == (f"sqlite:///{tmp_path}/task2vec.sqlite", "default", None)
+
+
+def test_the_file_of_the_reference_is_one(file: Path, tmp_path: Path) -> None:
+    reference = (shared_directory("models").parent / "docs" / "reference.md").read_text()
+    (block,) = re.findall(r"```toml\n(.*?)```", reference, re.DOTALL)
+    file.write_text(block)
+    shown = told(task2vec("config", "--json", "--data-dir", tmp_path))
+    said = {name: value for name, (value, origin, _) in shown.items() if origin == "file"}
+    assert said == tomllib.loads(block) | {"tolerance": None}
 
 
 def test_a_file_elsewhere_may_say_where_the_data_lie(
