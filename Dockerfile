@@ -19,13 +19,14 @@ WORKDIR /src
 RUN python -m venv /opt/task2vec
 # What is installed changes more rarely than the code: its layer comes first.
 COPY pyproject.toml constraints.txt README.md ./
-RUN mkdir -p app models migrations && printf '__version__ = "0"\n' > app/__init__.py
+RUN mkdir -p app models migrations task2vec && printf '__version__ = "0"\n' > app/__init__.py
 
 FROM build AS build-api
 RUN /opt/task2vec/bin/pip install --quiet -c constraints.txt ".[postgresql,s3,otel]"
 COPY app app
 COPY models models
 COPY migrations migrations
+COPY task2vec task2vec
 RUN /opt/task2vec/bin/pip install --quiet --no-deps --force-reinstall . \
  && /opt/task2vec/bin/pip uninstall --quiet --yes pip setuptools
 
@@ -36,6 +37,7 @@ RUN PIP_EXTRA_INDEX_URL=${TORCH_INDEX} \
 COPY app app
 COPY models models
 COPY migrations migrations
+COPY task2vec task2vec
 RUN /opt/task2vec/bin/pip install --quiet --no-deps --force-reinstall . \
  && /opt/task2vec/bin/pip uninstall --quiet --yes pip
 

@@ -18,14 +18,14 @@ Task2VecError            500
 from __future__ import annotations
 
 import errno
-from typing import Any, ClassVar
+from typing import Any
 
 
 class Task2VecError(Exception):
     """Told to the user: a stable `code`, `detail` of what happened, `remedy`: what to do."""
 
-    status: ClassVar[int] = 500
-    title: ClassVar[str] = "Internal error"
+    status: int = 500
+    title: str = "Internal error"
 
     def __init__(self, code: str, detail: str, remedy: str, **extra: Any) -> None:
         super().__init__(detail)

@@ -19,7 +19,7 @@ class Archive(Protocol):
     @property
     def name(self) -> str: ...
 
-    def open(self) -> Zipped: ...
+    def open(self) -> Zipped | io.BytesIO: ...
 
 
 class ZippedFolder(Zipped):
@@ -42,7 +42,7 @@ class ZippedFolder(Zipped):
             yield ZipEntry(name, file.stat().st_size, partial(_opened, file))
 
 
-def open_archive(archive: Path | Archive) -> Zipped | io.BufferedReader:
+def open_archive(archive: Path | Archive) -> Zipped | io.BufferedReader | io.BytesIO:
     """The archive at a path, the folder there as one, or one that is made while it is read."""
     if not isinstance(archive, Path):
         return archive.open()

@@ -655,7 +655,7 @@ def test_neighbours_under_a_metric_without_noise_floor_are_shown(server: str) ->
 
 
 def test_no_server_is_exit_code_3_and_says_what_to_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("app.client.time.sleep", lambda _seconds: None)
+    monkeypatch.setattr("time.sleep", lambda _seconds: None)
     answer = task2vec("tasks", "--server", "http://127.0.0.1:9", "--json")
     assert_error(answer, 3, "127.0.0.1:9", "task2vec serve")
 

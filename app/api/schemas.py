@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import numpy as np
 from pydantic import (
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,8 +23,8 @@ from app.cost.score_names import Score
 from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
+from app.priorities import Priority
 from app.scopes import Scope
-from app.store.turns import Priority
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -776,6 +777,7 @@ class ClassProbability(Answer):
 class PredictedImage(Answer):
     name: str
     class_: str | None = Field(
+        validation_alias=AliasChoices("class", "class_"),
         serialization_alias="class",
         description="the most probable; none where no label is above the threshold",
     )

@@ -44,6 +44,7 @@ from app.api.uploads import (
 )
 from app.catalogue import ProbeCard
 from app.errors import Conflict, InvalidRequest, NotFound
+from app.priorities import Priority
 from app.sources import require_allowed
 from app.store import archives, cards, embeddings, strips
 from app.store import tasks as store
@@ -51,7 +52,6 @@ from app.store.blobs import Blob
 from app.store.idempotency import Answer
 from app.store.jobs import ASIDE
 from app.store.tables import PUBLIC, Job, Task
-from app.store.turns import Priority
 
 router = APIRouter(tags=["tasks"])
 uploads = APIRouter(tags=["tasks"])

@@ -14,8 +14,9 @@ import typer
 from app import terminal
 from app.cli.options import LOCAL_SERVER, AsJson, Key, Server
 from app.cli.root import app
-from app.cli.shared import print_json, whole
+from app.cli.shared import print_json
 from app.client import Client
+from app.client.saved import whole
 from app.words import counted
 
 PAGE_TASKS = 50

@@ -13,9 +13,10 @@ from app import terminal
 from app.cli.curve import draw_curve
 from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef, card_names
 from app.cli.root import app
-from app.cli.shared import print_json, require_extras, whole
+from app.cli.shared import print_json, require_extras
 from app.cli.tasks import follow, require_success, upload
 from app.client import Client
+from app.client.saved import whole
 from app.folder import archive_name
 from app.training.names import FILES
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from app.cli.options import LOCAL_SERVER, AsJson, Key, Server, card_names
 from app.cli.root import estimator_app, outcomes_app
 from app.cli.shared import print_json, settings_of
 from app.client import Client
+from app.client.tables import read_table
 
 
 @outcomes_app.command("import")
@@ -28,13 +28,9 @@ def import_outcomes(
     as_json: AsJson = False,
 ) -> None:
     """Add the runs of an outcome table; rows that cannot be are told, the others added once."""
-    from app.cost.outcome_table import MEDIA_TYPES, kind_of
-
-    opener = gzip.open if file.suffix == ".gz" else Path.open
-    with opener(file, "rb") as stream:
-        content = stream.read()
+    content, media_type = read_table(file)
     with Client(server, key) as client:
-        answer = client.post_bytes("/v1/outcomes:import", content, MEDIA_TYPES[kind_of(file)])
+        answer = client.post_bytes("/v1/outcomes:import", content, media_type)
     if as_json:
         print_json(answer)
     else:

@@ -11,8 +11,8 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__, terminal
-from app.cli.shared import whole
 from app.client import ServerUnreachable
+from app.client.saved import whole
 from app.errors import InvalidRequest, Task2VecError
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130

@@ -5,11 +5,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -80,17 +78,6 @@ def require_extras(*extras: str) -> None:
             f"This needs packages that are not installed ({', '.join(names)}).",
             f"Run: pip install 'task2vec-service[{wanted}]'",
         )
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """Where to write it: it is there once it is whole, and is what it was before if that fails."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextmanager

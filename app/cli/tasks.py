@@ -37,7 +37,6 @@ from app.cli.options import (
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
-from app.direct import send_task
 from app.errors import Conflict
 from app.folder import Archive, archive_bytes, archive_name
 from app.inputs.pictures import Asked
@@ -255,12 +254,9 @@ def cancel(
 
 
 def _send(client: Client, archive: Path | Archive, metadata: dict[str, Any]) -> dict[str, Any]:
-    if not isinstance(archive, Path):  # how large it is shows only when it is sent
-        return upload(client, "/v1/tasks", archive, metadata)
     with terminal.upload_bar() as bars:
         bar = bars.add_task("sending", total=archive_bytes(archive))
-        return send_task(
-            client,
+        return client.send_task(
             archive,
             metadata,
             on_progress=lambda what, done: bars.update(bar, description=what, completed=done),

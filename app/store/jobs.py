@@ -20,12 +20,13 @@ from sqlalchemy.orm import Session
 
 from app import tracing
 from app.errors import Conflict, NotFound, Task2VecError
+from app.priorities import Priority
 from app.store import archives, cursors, embeddings, spaces, tallies
 from app.store.blobs import Blob
 from app.store.intake import Intake
 from app.store.spaces import REINDEX, UNFINISHED
 from app.store.tables import Embedding, Job, Outbox, Task, new_id, now
-from app.store.turns import FINETUNE, SCORE, Priority, rank_of
+from app.store.turns import FINETUNE, SCORE, rank_of
 
 EndState = Literal["succeeded", "refused", "failed", "cancelled"]
 ENDED = ("succeeded", "refused", "failed", "cancelled")

@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, delete, or_, select
 from sqlalchemy.orm import Session, contains_eager
 
 from app.errors import Conflict, Forbidden, NotFound
+from app.priorities import Priority
 from app.store import archives, cards, cursors, embeddings, estimators, jobs, spaces
 from app.store.blobs import Blob
 from app.store.spaces import UNFINISHED
@@ -25,7 +26,6 @@ from app.store.tables import (
     TaskTag,
     now,
 )
-from app.store.turns import Priority
 
 EMBED_TASK = "embed_task"
 

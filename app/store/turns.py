@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal, get_args
 
 from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
+from app.priorities import PRIORITIES, Priority
 from app.store.session import hold
 from app.store.tables import Job, Outbox, Turn
-
-Priority = Literal["high", "normal", "low"]
-_PRIORITIES = get_args(Priority)
 
 FINETUNE = "finetune"
 SCORE = "score"
@@ -35,12 +32,11 @@ def queue_of(kind: str) -> str:
 
 def rank_of(priority: Priority) -> int:
     """As `Job.priority` has it: the smaller goes first."""
-    return _PRIORITIES.index(priority)
+    return PRIORITIES.index(priority)
 
 
 def priority_of(job: Job) -> Priority:
-    found: Priority = _PRIORITIES[job.priority]
-    return found
+    return PRIORITIES[job.priority]
 
 
 def is_one_due(session: Session, places: int, most_of_a_tenant: int | None) -> bool:

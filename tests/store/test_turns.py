@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select
 
+from app.priorities import Priority
 from app.store import jobs, tasks, turns
 from app.store.session import Database
 from app.store.tables import Job, Outbox
-from app.store.turns import Priority
 from tests.store.samples import accept_task
 
 pytestmark = pytest.mark.engines("embedded", "servers")

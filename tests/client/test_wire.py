@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
+from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +111,15 @@ def test_retry_after_decides_the_pause() -> None:
     with server.client() as client:
         assert client.get("/v1/tasks") == {"ok": True}
     assert server.pauses == [7.0]
+
+
+def test_retry_after_may_be_a_date() -> None:
+    date = formatdate(time.time() + 600, usegmt=True)
+    server = Server(answer({"ok": True}), httpx.Response(503, headers={"Retry-After": date}))
+    with server.client() as client:
+        client.get("/v1/tasks")
+    (pause,) = server.pauses
+    assert 0 < pause <= 600
 
 
 def test_a_problem_document_is_told_on_and_not_repeated() -> None:

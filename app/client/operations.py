@@ -1,0 +1,561 @@
+"""What programs ask of the service, in types: the bodies and answers are the service's own.
+
+A task is named by its id, by a name that only one of your tasks has, or by an answer that is about
+it. Fields that a newer service adds to an answer are passed over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
+
+from pydantic import BaseModel, ValidationError
+
+from app import __version__
+from app.api.schemas import (
+    Accepted,
+    CardPage,
+    DistancesAnswer,
+    EstimatesAnswer,
+    EstimatorAnswer,
+    FinetuneAccepted,
+    FinetuneAnswer,
+    JobAnswer,
+    JobProgress,
+    JobState,
+    LabelKindAsked,
+    NeighboursAnswer,
+    OutcomeAnswer,
+    OutcomeReport,
+    OutcomesImported,
+    PlanAnswer,
+    PredictionAccepted,
+    PredictionAnswer,
+    ProbeAnswer,
+    ScoresAnswer,
+    TaskAnswer,
+    TaskRow,
+    TaskStatus,
+    UsageAnswer,
+)
+from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.client.direct import send_task
+from app.client.images import ArchiveBytes, Images, archive_of
+from app.client.problems import ProblemAnswered
+from app.client.saved import whole
+from app.client.tables import read_table
+from app.client.wire import Json, Wire
+from app.embedding.dataset import LabelKind
+from app.embedding.metric_names import MetricName
+from app.embedding.vector import TaskEmbedding
+from app.errors import Cancelled, Conflict, Task2VecError, Unavailable
+from app.folder import Archive, archive_bytes
+from app.inputs.pictures import Asked
+from app.priorities import Priority
+from app.training.names import FILES
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+OnProgress = Callable[[JobProgress], None]
+TaskRef = str | TaskRow | Accepted
+
+_ROWS = 200
+_MOST_IMAGES = 10_000
+
+log = logging.getLogger("task2vec")
+
+
+class Working(Protocol):
+    """An answer that a job stands behind."""
+
+    @property
+    def job_id(self) -> str | None: ...
+
+
+class Operations:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def close(self) -> None:
+        """Of connections; nothing that was asked for ends with it."""
+        await self._wire.close()
+
+    # --- tasks
+
+    async def embed(
+        self,
+        images: Images,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        label_kind: LabelKindAsked = "auto",
+        probe: str | None = None,
+        priority: Priority | None = None,
+        classes: Sequence[str] | None = None,
+        form: str | None = None,
+        split: str | None = None,
+        image_column: str | None = None,
+        label_column: str | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> TaskAnswer:
+        """Makes a task of labelled images, and waits for its embedding.
+
+        `images` is a folder, an archive, a file of a dataset or several, `hf://...`, the bytes of
+        an archive, or a dataset object of (image, label) pairs, whose label numbers stand for
+        `classes`. `form`, `split` and the columns say what a path leaves open.
+        """
+        asked = Asked(form, split, image_column, label_column, label_kind)
+        archive = await self._wire.work(
+            partial(archive_of, images, asked, name=name, classes=classes)
+        )
+        metadata = {
+            "name": name,
+            "tags": list(tags),
+            "label_kind": label_kind,
+            "probe": probe,
+            "priority": priority,
+        }
+        sent = await send_task(
+            self._wire,
+            archive,
+            _said(metadata),
+            on_progress=_telling(archive, on_progress),
+            on_detour=log.warning,
+        )
+        accepted = _read(Accepted, sent)
+        if wait:
+            await self.wait(accepted, on_progress=on_progress)
+        return await self.task(accepted)
+
+    async def add_images(
+        self,
+        task: TaskRef,
+        images: Images,
+        *,
+        classes: Sequence[str] | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> TaskAnswer:
+        """More images of a task: a new version, embedded again."""
+        path = f"{await self._task_path(task)}/images"
+        archive = await self._wire.work(
+            partial(archive_of, images, Asked(), name=None, classes=classes)
+        )
+        accepted = await self._upload(Accepted, path, archive, {}, on_progress)
+        if wait:
+            await self.wait(accepted, on_progress=on_progress)
+        return await self.task(accepted)
+
+    async def task(self, task: TaskRef) -> TaskAnswer:
+        return await self._get(TaskAnswer, await self._task_path(task))
+
+    async def tasks(
+        self,
+        *,
+        status: TaskStatus | None = None,
+        tag: str | None = None,
+        name: str | None = None,
+        library: bool = False,
+    ) -> AsyncIterator[TaskRow]:
+        """Newest first; `name` is a part of theirs."""
+        asked = {"status": status, "tag": tag, "q": name, "library": library or None}
+        async for row in self._rows(TaskRow, "/v1/tasks", **asked):
+            yield row
+
+    async def change_task(
+        self, task: TaskRef, *, name: str | None = None, tags: Sequence[str] | None = None
+    ) -> TaskAnswer:
+        """`tags` replace those it had."""
+        changes = {"name": name, "tags": None if tags is None else list(tags)}
+        path = await self._task_path(task)
+        return await self._ask(TaskAnswer, "PATCH", path, json=_said(changes))
+
+    async def delete_task(self, task: TaskRef) -> None:
+        await self._wire.delete(await self._task_path(task))
+
+    async def embedding(self, task: TaskRef) -> TaskEmbedding:
+        """In arrays of numpy."""
+        path = f"{await self._task_path(task)}/embedding"
+        return TaskEmbedding.from_npz(await self._wire.download(path, format="npz"))
+
+    # --- what is near
+
+    async def neighbours(
+        self,
+        task: TaskRef | TaskEmbedding,
+        *,
+        k: int = 10,
+        metric: MetricName | None = None,
+        tag: str | None = None,
+        label_kind: LabelKind | None = None,
+        min_classes: int | None = None,
+        max_classes: int | None = None,
+    ) -> NeighboursAnswer:
+        """The nearest tasks by exact distance, of a task or of an embedding made elsewhere."""
+        asked = {"k": k, "metric": metric, "tag": tag}
+        among = {
+            "label_kind": label_kind,
+            "min_classes": min_classes,
+            "max_classes": max_classes,
+        }
+        if not isinstance(task, TaskEmbedding):
+            path = f"{await self._task_path(task)}/neighbours"
+            return await self._get(NeighboursAnswer, path, **asked, **among)
+        body = {
+            "vector": task.vector.tolist(),
+            "domain": task.domain.tolist(),
+            "discriminants": task.discriminants.tolist(),
+            "space_id": task.space_id,
+            **_said(asked),
+            "among": _said(among),
+        }
+        return await self._post(NeighboursAnswer, "/v1/neighbours", body)
+
+    async def distances(
+        self, tasks: Sequence[TaskRef], *, metric: MetricName | None = None
+    ) -> DistancesAnswer:
+        """Row: source task, column: target task, in the order given."""
+        body = {"tasks": [await self._task_id(task) for task in tasks], "metric": metric}
+        return await self._post(DistancesAnswer, "/v1/distances", body)
+
+    # --- which model to start from
+
+    async def estimates(
+        self,
+        task: TaskRef,
+        *,
+        device: str | None = None,
+        recipe: str | None = None,
+        k: int | None = None,
+        budget_usd: float | None = None,
+        budget_seconds: float | None = None,
+        max_parameters: int | None = None,
+        max_inference_seconds: float | None = None,
+    ) -> EstimatesAnswer:
+        """One row per candidate, best first, of those that surely stay within the budgets."""
+        return await self._get(
+            EstimatesAnswer,
+            f"{await self._task_path(task)}/estimates",
+            device=device,
+            recipe=recipe,
+            k=k,
+            budget_usd=budget_usd,
+            budget_seconds=budget_seconds,
+            max_parameters=max_parameters,
+            max_inference_seconds=max_inference_seconds,
+        )
+
+    async def plan(
+        self,
+        task: TaskRef,
+        *,
+        target: float | None = None,
+        tries: int = 3,
+        device: str | None = None,
+        recipe: str | None = None,
+        budget_usd: float | None = None,
+        budget_seconds: float | None = None,
+    ) -> PlanAnswer:
+        """Which candidates to try, in which order; the budgets are of all tries together."""
+        return await self._get(
+            PlanAnswer,
+            f"{await self._task_path(task)}/plan",
+            target=target,
+            tries=tries,
+            device=device,
+            recipe=recipe,
+            budget_usd=budget_usd,
+            budget_seconds=budget_seconds,
+        )
+
+    async def score(
+        self,
+        task: TaskRef,
+        candidates: Sequence[str] | None = None,
+        *,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> ScoresAnswer:
+        """Looks at the task's images through candidates; what these tell enters the estimates."""
+        path = f"{await self._task_path(task)}/scores"
+        asked = _said({"candidates": None if candidates is None else list(candidates)})
+        await self._wire.post(path, asked)
+        scores = await self._get(ScoresAnswer, path)
+        pending = [row.job_id for row in scores.scores if row.state == "pending"]
+        if not (wait and pending):
+            return scores
+        for job_id in dict.fromkeys(pending):
+            await self.wait(job_id, on_progress=on_progress)
+        return await self._get(ScoresAnswer, path)
+
+    async def estimator(self) -> EstimatorAnswer:
+        """What estimates rest on, and how good they are."""
+        return await self._get(EstimatorAnswer, "/v1/estimator")
+
+    # --- what came of it
+
+    async def report_outcome(self, report: OutcomeReport) -> OutcomeAnswer:
+        """One fine-tuning run as it really went; reported again it is the same outcome."""
+        body = report.model_dump(mode="json", exclude_none=True)
+        return await self._post(OutcomeAnswer, "/v1/outcomes", body)
+
+    async def import_outcomes(self, table: str | Path) -> OutcomesImported:
+        """The runs of a CSV or Parquet file; good rows are added, each once, and bad ones told."""
+        content, media_type = await self._wire.work(partial(read_table, Path(table)))
+        sent = await self._wire.post_bytes("/v1/outcomes:import", content, media_type)
+        return _read(OutcomesImported, sent)
+
+    async def outcomes(
+        self, *, task: str | None = None, model: str | None = None, quarantined: bool = False
+    ) -> AsyncIterator[OutcomeAnswer]:
+        """Newest first."""
+        asked = {"task": task, "model": model, "quarantined": quarantined or None}
+        async for row in self._rows(OutcomeAnswer, "/v1/outcomes", **asked):
+            yield row
+
+    # --- training on the service
+
+    async def finetune(
+        self,
+        task: TaskRef,
+        candidate: str,
+        *,
+        recipe: str | None = None,
+        device: str | None = None,
+        target: float | None = None,
+        patience: int | None = None,
+        budget_seconds: float | None = None,
+        budget_usd: float | None = None,
+        trace_every: int | None = None,
+        seed: int | None = None,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> FinetuneAnswer:
+        """Trains a candidate on the images of a task; what it gave and took becomes an outcome."""
+        asked = {
+            "candidate": candidate,
+            "recipe": recipe,
+            "device": device,
+            "target": target,
+            "patience": patience,
+            "budget_seconds": budget_seconds,
+            "budget_usd": budget_usd,
+            "trace_every": trace_every,
+            "seed": seed,
+        }
+        path = f"{await self._task_path(task)}/finetunes"
+        accepted = await self._post(FinetuneAccepted, path, _said(asked))
+        for warning in accepted.warnings:
+            log.warning(warning)
+        if wait:
+            await self.wait(accepted, on_progress=on_progress)
+        return await self.finetune_run(accepted.id)
+
+    async def finetune_run(self, run: str) -> FinetuneAnswer:
+        return await self._get(FinetuneAnswer, _run_path(run))
+
+    async def finetune_runs(self, *, task: TaskRef | None = None) -> AsyncIterator[FinetuneAnswer]:
+        """Newest first, each with its last epoch alone."""
+        task_id = None if task is None else await self._task_id(task)
+        async for row in self._rows(FinetuneAnswer, "/v1/finetunes", task_id=task_id):
+            yield row
+
+    async def save_model(self, run: str, folder: str | Path) -> None:
+        """The model of a run, with its configuration and its card."""
+        target = Path(folder)
+        await self._wire.work(partial(target.mkdir, parents=True, exist_ok=True))
+        for file, name in FILES.items():
+            content = await self._wire.download(f"{_run_path(run)}/{file}")
+            await self._wire.work(partial(_save, target / name, content))
+
+    async def register(self, run: str, name: str | None = None) -> CandidateCard:
+        """Makes the model of a run a candidate of yours."""
+        path = f"{_run_path(run)}/candidate"
+        return await self._post(CandidateCard, path, _said({"name": name}))
+
+    async def predict(
+        self,
+        run: str,
+        images: str | Path | bytes,
+        *,
+        k: int = 5,
+        threshold: float = 0.5,
+        wait: bool = True,
+        on_progress: OnProgress | None = None,
+    ) -> PredictionAnswer:
+        """Classifies images, without labels, by the model of a run: a folder, archive or file."""
+        archive = ArchiveBytes("images", images) if isinstance(images, bytes) else Path(images)
+        path = f"{_run_path(run)}/predictions"
+        metadata = {"k": k, "threshold": threshold}
+        accepted = await self._upload(PredictionAccepted, path, archive, metadata, on_progress)
+        if wait:
+            await self.wait(accepted, on_progress=on_progress)
+        return await self.prediction(accepted.id)
+
+    async def prediction(self, prediction: str) -> PredictionAnswer:
+        """With all images, whose pages are put together."""
+        path = f"/v1/predictions/{quote(prediction, safe='')}"
+        answer = await self._get(PredictionAnswer, path, limit=_MOST_IMAGES)
+        images, refused, cursor = answer.images, answer.refused, answer.next_cursor
+        while cursor is not None:
+            more = await self._get(PredictionAnswer, path, limit=_MOST_IMAGES, cursor=cursor)
+            images, refused, cursor = images + more.images, refused + more.refused, more.next_cursor
+        whole = {"images": images, "refused": refused, "next_cursor": None}
+        return answer.model_copy(update=whole)
+
+    # --- jobs
+
+    async def job(self, job: str | Working) -> JobAnswer:
+        return await self._get(JobAnswer, f"/v1/jobs/{quote(_job_id(job), safe='')}")
+
+    async def jobs(
+        self, *, state: JobState | None = None, task: TaskRef | None = None
+    ) -> AsyncIterator[JobAnswer]:
+        """Newest first."""
+        task_id = None if task is None else await self._task_id(task)
+        async for row in self._rows(JobAnswer, "/v1/jobs", state=state, task_id=task_id):
+            yield row
+
+    async def follow(
+        self, job: str | Working, *, timeout_seconds: float | None = None
+    ) -> AsyncIterator[JobProgress]:
+        """How far a job is, whenever that changes, up to its end, whatever that is."""
+        told = self._wire.follow(_job_id(job), timeout_seconds=timeout_seconds)
+        async for progress in told:
+            yield _read(JobProgress, progress)
+
+    async def wait(
+        self,
+        job: str | Working,
+        *,
+        timeout_seconds: float | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> JobAnswer:
+        """The job once it has succeeded; ended otherwise, it raises what went wrong."""
+        async for progress in self.follow(job, timeout_seconds=timeout_seconds):
+            if on_progress is not None:
+                on_progress(progress)
+        ended = await self.job(job)
+        if ended.state != "succeeded":
+            raise _failure(ended)
+        return ended
+
+    async def cancel(self, job: str | Working) -> JobAnswer:
+        """One that is running stops within a batch."""
+        path = f"/v1/jobs/{quote(_job_id(job), safe='')}"
+        return await self._ask(JobAnswer, "DELETE", path)
+
+    # --- catalogue
+
+    async def candidates(self) -> list[CandidateCard]:
+        return (await self._get(CardPage[CandidateCard], "/v1/candidates")).items
+
+    async def devices(self) -> list[DeviceCard]:
+        return (await self._get(CardPage[DeviceCard], "/v1/devices")).items
+
+    async def recipes(self) -> list[RecipeCard]:
+        return (await self._get(CardPage[RecipeCard], "/v1/recipes")).items
+
+    async def probes(self) -> list[ProbeAnswer]:
+        return (await self._get(CardPage[ProbeAnswer], "/v1/probes")).items
+
+    async def usage(self) -> UsageAnswer:
+        """What you have used, and what you may."""
+        return await self._get(UsageAnswer, "/v1/usage")
+
+    # --- how it is asked
+
+    async def _task_id(self, task: TaskRef) -> str:
+        if isinstance(task, str):
+            found: str = (await self._wire.find_task(task))["id"]
+            return found
+        return task.id
+
+    async def _task_path(self, task: TaskRef) -> str:
+        return f"/v1/tasks/{quote(await self._task_id(task), safe='')}"
+
+    async def _ask(self, kind: type[AnswerT], method: str, path: str, **request: Any) -> AnswerT:
+        return _read(kind, (await self._wire.send(method, path, **request)).content)
+
+    async def _get(self, kind: type[AnswerT], path: str, **params: Any) -> AnswerT:
+        return await self._ask(kind, "GET", path, params=params)
+
+    async def _post(self, kind: type[AnswerT], path: str, body: Json) -> AnswerT:
+        return await self._ask(kind, "POST", path, json=body)
+
+    async def _rows(self, kind: type[AnswerT], path: str, **params: Any) -> AsyncIterator[AnswerT]:
+        async for row in self._wire.pages(path, limit=_ROWS, **params):
+            yield _read(kind, row)
+
+    async def _upload(
+        self,
+        kind: type[AnswerT],
+        path: str,
+        archive: Path | Archive,
+        metadata: Json,
+        on_progress: OnProgress | None,
+    ) -> AnswerT:
+        on_sent = partial(_telling(archive, on_progress), "sending")
+        return _read(kind, await self._wire.upload(path, archive, metadata, on_sent=on_sent))
+
+
+def _telling(archive: Path | Archive, on_progress: OnProgress | None) -> Callable[[str, int], None]:
+    """Progress of what comes before a job, in bytes."""
+    total = archive_bytes(archive) or 0
+
+    def tell(phase: str, done: int) -> None:
+        if on_progress is not None:
+            said = JobProgress(
+                state="queued", phase=phase, done=done, total=total, remaining_seconds=None
+            )
+            on_progress(said)
+
+    return tell
+
+
+def _read(kind: type[AnswerT], answer: bytes | Json) -> AnswerT:
+    try:
+        if isinstance(answer, bytes):
+            return kind.model_validate_json(answer, extra="ignore")
+        return kind.model_validate(answer, extra="ignore")
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise Unavailable(
+            "answer-unfit",
+            f"The server's answer is no {kind.__name__} of version {__version__} "
+            f"({field}: {first['msg']}).",
+            "Install the version of the client that the server has; /healthz tells it.",
+        ) from error
+
+
+def _save(path: Path, content: bytes) -> None:
+    with whole(path) as part:
+        part.write_bytes(content)
+
+
+def _said(fields: Json) -> Json:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _run_path(run: str) -> str:
+    return f"/v1/finetunes/{quote(run, safe='')}"
+
+
+def _job_id(job: str | Working) -> str:
+    found = job if isinstance(job, str) else job.job_id
+    if found is None:
+        raise Conflict("no-job", "No job stands behind this.", "Give the id of a job.")
+    return found
+
+
+def _failure(job: JobAnswer) -> Task2VecError:
+    if job.problem is not None:
+        return ProblemAnswered(job.problem)
+    if job.state == "cancelled":
+        return Cancelled("job-cancelled", f"Job {job.id} was cancelled.", "Ask for it again.")
+    return Conflict(f"job-{job.state}", f"Job {job.id} is {job.state}.", "See the server's log.")
