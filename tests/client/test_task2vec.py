@@ -468,13 +468,24 @@ def test_the_code_of_the_documentation_runs(
     page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     monkeypatch.setenv("TASK2VEC_SERVER", api)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", (pets.parent / "mlruns").as_uri())
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
     monkeypatch.chdir(pets.parent)
     names: dict[str, Any] = {"dataset": Drawings()}
     with working(service):
         exec("\n".join(blocks), names)
     assert names["drawings"].name == "drawings"
     assert names["near"].neighbours[0].name == "drawings"
-    assert names["outcome"].value == 0.93
+    outcome, seconds = names["outcome"], names["outcome"].forecast["seconds"]
+    logged = names["mlflow"].get_run(names["run"].info.run_id).data
+    first = names["estimates"].estimates[0]
+    assert logged.tags["task2vec.candidate"] == first.candidate
+    assert logged.tags["task2vec.outcome"] == outcome.id
+    assert logged.metrics["task2vec.estimate.seconds.high"] == first.seconds.high
+    assert logged.metrics["task2vec.outcome.accuracy"] == outcome.value == 0.93
+    assert logged.metrics["task2vec.miss.seconds"] == 41.0 - seconds["typical"]
+    assert logged.metrics["task2vec.inside.seconds"] == (seconds["low"] <= 41.0 <= seconds["high"])
 
 
 # --- one surface
