@@ -87,7 +87,7 @@ class Wire:
         return await self._transport.work(function)
 
     async def get(self, path: str, /, **params: Any) -> Any:
-        return (await self.send("GET", path, params=params)).json()
+        return _json(await self.send("GET", path, params=params))
 
     async def download(self, path: str, /, **params: Any) -> bytes:
         return (await self.send("GET", path, params=params)).content
@@ -103,18 +103,18 @@ class Wire:
                 return
 
     async def post(self, path: str, body: Json) -> Any:
-        return (await self.send("POST", path, json=body)).json()
+        return _json(await self.send("POST", path, json=body))
 
     async def post_bytes(self, path: str, content: bytes, media_type: str) -> Any:
         headers = {"Content-Type": media_type}
-        return (await self.send("POST", path, content=content, headers=headers)).json()
+        return _json(await self.send("POST", path, content=content, headers=headers))
 
     async def patch(self, path: str, body: Json) -> Any:
-        return (await self.send("PATCH", path, json=body)).json()
+        return _json(await self.send("PATCH", path, json=body))
 
     async def delete(self, path: str) -> Any:
         response = await self.send("DELETE", path)
-        return response.json() if response.is_success and response.content else None
+        return _json(response) if response.is_success and response.content else None
 
     async def pages(self, path: str, /, **params: Any) -> AsyncIterator[Json]:
         """The items of a listing, page after page."""
@@ -148,7 +148,7 @@ class Wire:
                     on_sent(counted.sent_bytes)
 
             sent = await self.send("POST", path, on_piece=tell, files=files)
-        answer: Json = sent.json()
+        answer: Json = _json(sent)
         return answer
 
     async def find_task(self, id_or_name: str) -> Json:
@@ -312,6 +312,17 @@ class _Counted:
         piece = self._stream.read(size) or b""
         self.sent_bytes += len(piece)
         return piece
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError as error:
+        raise Unavailable(
+            "answer-unfit",
+            f"{response.url} answered something that is no JSON.",
+            "Is this a Task2Vec server?",
+        ) from error
 
 
 def pause_seconds(attempt: int) -> float:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from app.client import Client, ProblemAnswered, ServerUnreachable
-from app.errors import InvalidRequest, NotFound
+from app.errors import InvalidRequest, NotFound, Unavailable
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -161,9 +161,16 @@ def test_the_key_travels_as_a_bearer_token() -> None:
     assert server.requests[0].headers["Authorization"] == "Bearer t2v_secret"
 
 
-def test_an_address_without_a_scheme_is_refused() -> None:
+@pytest.mark.parametrize("address", ["localhost:8000", "http://localhost:port", "http://[::1"])
+def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(InvalidRequest, match="no server address"):
-        Client("localhost:8000")
+        Client(address)
+
+
+def test_a_page_of_some_other_server_is_told_of() -> None:
+    server = Server(lambda _request: httpx.Response(200, text="<html>"))
+    with server.client() as client, pytest.raises(Unavailable, match="no JSON"):
+        client.get("/v1/tasks")
 
 
 def test_pages_are_followed_to_the_last_and_empty_parameters_left_out() -> None:
