@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,18 @@ def test_a_script_starts_from_the_best_estimate_and_its_outcome_moves_the_estima
     before, after = now[0].strip().split(" -> ")
     assert before.startswith(outcome.model)
     assert after not in before
+
+
+def test_the_notebook_runs_from_its_first_cell_to_its_last(
+    address: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notebook = json.loads((ROOT / "examples" / "first_answers.ipynb").read_text(encoding="utf-8"))
+    cells = ["".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    monkeypatch.setenv("TASK2VEC_SERVER", address)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names: dict[str, Any] = {}
+    for cell in cells:
+        exec(cell, names)
+    assert names["run"].state == "succeeded"
+    assert "digits-0-to-4: 100 images" in capsys.readouterr().out
+    names["service"].close()
