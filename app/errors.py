@@ -20,6 +20,9 @@ from __future__ import annotations
 import errno
 from typing import Any
 
+NO_SPACE = "no-space"
+"""Code of a full disk, whoever met it."""
+
 
 class Task2VecError(Exception):
     """Told to the user: a stable `code`, `detail` of what happened, `remedy`: what to do."""

@@ -38,7 +38,7 @@ import psutil
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
-from app.server import Server
+from app.server import Server, listening
 from benchmarks.faults.clients import upload
 from benchmarks.faults.house import House, house
 from tests.engines import SERVERS
@@ -233,8 +233,6 @@ def empty_route() -> Iterator[str]:
 
 
 def _serve_empty(ready: Any) -> None:
-    import socket
-
     service = FastAPI()
     service.state.stopping = threading.Event()
 
@@ -242,7 +240,7 @@ def _serve_empty(ready: Any) -> None:
     def nothing() -> dict[str, str]:
         return {}
 
-    with socket.create_server(("127.0.0.1", 0), backlog=2048) as listener:
+    with listening("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
         server = Server(service, grace_seconds=1, on_started=lambda: ready.put(port))
         server.run(sockets=[listener])

@@ -21,7 +21,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import safety
-from app.errors import NotFound, Task2VecError, Unavailable, is_disk_full
+from app.errors import NO_SPACE, NotFound, Task2VecError, Unavailable, is_disk_full
 from app.telemetry import log_event
 
 MEDIA_TYPE = "application/problem+json"
@@ -192,7 +192,7 @@ async def _disk_failed(request: Request, error: OSError) -> Response:
 def _no_space(request: Request) -> Response:
     log_event("disk.full", level=logging.ERROR, exc_info=True, path=request.url.path)
     full = Unavailable(
-        "no-space",
+        NO_SPACE,
         "The service's disk is full: nothing was kept of this request.",
         "Send it again once the operator has made room.",
     )

@@ -16,7 +16,7 @@ from app.cli.options import LOCAL_SERVER, AsJson, Key, Server
 from app.cli.root import app
 from app.cli.shared import print_json
 from app.client import Client
-from app.client.saved import whole
+from app.files import whole
 from app.words import counted
 
 PAGE_TASKS = 50

@@ -16,7 +16,7 @@ from app.cli.root import app
 from app.cli.shared import print_json, require_extras
 from app.cli.tasks import follow, require_success, upload
 from app.client import Client
-from app.client.saved import whole
+from app.files import whole
 from app.folder import archive_name
 from app.training.names import FILES
 

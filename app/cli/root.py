@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 
 from app import __version__, terminal
 from app.client import ServerUnreachable
-from app.client.saved import whole
 from app.errors import InvalidRequest, Task2VecError
+from app.files import whole
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 

@@ -38,9 +38,10 @@ def serve(
 
     from app.api.main import create_app
     from app.jobs.supervisor import WorkerSupervisor
-    from app.server import Server
+    from app.server import Server, share_arenas
     from app.telemetry import configure_logging
 
+    share_arenas()
     configure_logging()
     tracing.configure("api")
     _log_like("task2vec", "uvicorn")
@@ -134,9 +135,10 @@ def _log_like(ours: str, theirs: str) -> None:
 
 
 def _listening_socket(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    from app.server import listening
+
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        return listening(host, port)
     except OSError as error:
         raise Unavailable(
             "cannot-listen",

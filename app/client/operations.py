@@ -46,13 +46,13 @@ from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.client.direct import send_task
 from app.client.images import ArchiveBytes, Images, archive_of
 from app.client.problems import ProblemAnswered
-from app.client.saved import whole
 from app.client.tables import read_table
 from app.client.wire import Json, Wire
 from app.embedding.dataset import LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import TaskEmbedding
 from app.errors import Cancelled, Conflict, Task2VecError, Unavailable
+from app.files import whole
 from app.folder import Archive, archive_bytes
 from app.inputs.pictures import Asked
 from app.priorities import Priority

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from app.errors import Unavailable
+from app.errors import NO_SPACE, Unavailable
 
 IN_MEMORY_BYTES = 256 * 2**20
 
@@ -28,7 +28,7 @@ def spooled(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
                 file.truncate(n_bytes)
         except OSError as error:
             raise Unavailable(
-                "no-space",
+                NO_SPACE,
                 f"There is no room for {n_bytes:,} bytes of images in {tempfile.gettempdir()}.",
                 "Free space there, or point TMPDIR to a larger disk.",
             ) from error

@@ -18,12 +18,12 @@ from sqlalchemy.exc import OperationalError
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.embedding.probe import choose_device
-from app.errors import NotFound, Unavailable
+from app.errors import NO_SPACE, NotFound, Unavailable
 from app.jobs.bench import Workbench
 from app.jobs.progress import TRAINING, Progress
 from app.jobs.stored import copy_blob, stored_images, stored_model
 from app.store import archives, finetunes
-from app.store.blobs import NO_SPACE, Blob, BlobStore
+from app.store.blobs import Blob, BlobStore
 from app.store.finetunes import Asked
 from app.store.jobs import Start
 from app.store.outcomes import Run as OutcomeRun

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 from app import tracing
 from app.embedding.dataset import RefusedSet
 from app.errors import (
+    NO_SPACE,
     Cancelled,
     Conflict,
     Forbidden,
@@ -32,7 +33,7 @@ from app.jobs.predict import classify
 from app.jobs.score import score
 from app.store import archives, finetunes, jobs, predictions, tallies
 from app.store.archives import GONE
-from app.store.blobs import NO_SPACE, UNAVAILABLE
+from app.store.blobs import UNAVAILABLE
 from app.store.intake import Intake
 from app.store.jobs import ASIDE, PREDICT, EndState, Start
 from app.store.turns import FINETUNE, SCORE

@@ -22,6 +22,7 @@ from sqlalchemy import select
 
 from app import __version__, tracing
 from app.errors import Conflict, Task2VecError
+from app.files import whole
 from app.jobs import alive
 from app.jobs.adopt import adopt_runs
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
@@ -31,7 +32,6 @@ from app.store import estimators, jobs, spaces, turns, workers
 from app.store.blobs import BlobStore, open_blobs
 from app.store.indexes import open_indexes
 from app.store.session import Database
-from app.store.shelf import whole_file
 from app.store.spaces import REINDEX
 from app.store.tables import Outbox, Worker, new_id, now
 from app.telemetry import configure_logging, log_event
@@ -170,7 +170,7 @@ def own_id(settings: Settings) -> str:
         return EMBEDDED
     path = settings.data_dir / "worker.id"
     if not path.exists():
-        with whole_file(path) as scratch:
+        with whole(path) as scratch:
             scratch.write_text(new_id())
     return path.read_text()
 

@@ -18,12 +18,10 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore
 
-from app.errors import NotFound, Unavailable, is_disk_full
+from app.errors import NO_SPACE, NotFound, Unavailable, is_disk_full
 
 UNAVAILABLE = "blobs-unavailable"
 """Code of the Unavailable that any method of a store on other machines may raise."""
-NO_SPACE = "no-space"
-"""Code of the Unavailable that `put` raises where the disk is full."""
 ANY_AGE = -86_400.0
 """Seconds, also by a clock that is a little ahead of ours."""
 UPLOAD_SECONDS = 86_400.0

@@ -21,7 +21,9 @@ from app.store.tables import PUBLIC, Embedding, EmbeddingArrays, EmbeddingGrave,
 
 Matrix = npt.NDArray[np.float32]
 
-_CHUNK_ROWS = 128  # of the default probe some 10 MB, of all parts 20 MB
+_CHUNK_ROWS = (
+    32  # of the default probe some 3 MB, of all parts 7 MB; a ranker takes some times that
+)
 _PARTS = (EmbeddingArrays.vector, EmbeddingArrays.domain, EmbeddingArrays.discriminants)
 UNUSED = (
     Embedding.tenant != PUBLIC,

@@ -6,6 +6,8 @@ are left, the index searches once more among the tasks that may be neighbours, a
 
 from __future__ import annotations
 
+import os
+import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +31,8 @@ from app.store.tasks import seen_in
 
 NEAR_TIES = 16
 """So many more than were asked for are looked at closely, where codes hardly tell them apart."""
+_RANKING = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
+"""Tens of megabytes each, and a core: more side by side would take memory, and be no faster."""
 _IDS_AT_ONCE = 10_000  # SQLite takes some 30,000 in one statement
 
 
@@ -169,12 +173,13 @@ def neighbours(
     holders |= _holders(session, visible, unindexed.seqs)
     ranked: list[tuple[float, int]] = []  # distance, task's seq
     lengths: dict[int, Array] = {}
-    for chunk, rows in embeddings.chunks(session, sorted(holders), chosen.compares):
-        found = ranker.rank(rows)
-        for seq, distance in zip(chunk, found.distances.tolist(), strict=True):
-            ranked += [(distance, task_seq) for task_seq in holders[seq]]
-        if found.lengths is not None:
-            lengths.update(zip(chunk, found.lengths, strict=True))
+    with _RANKING:
+        for chunk, rows in embeddings.chunks(session, sorted(holders), chosen.compares):
+            found = ranker.rank(rows)
+            for seq, distance in zip(chunk, found.distances.tolist(), strict=True):
+                ranked += [(distance, task_seq) for task_seq in holders[seq]]
+            if found.lengths is not None:
+                lengths.update(zip(chunk, found.lengths, strict=True))
     ranked.sort()
     return Ranking(
         neighbours=_told(session, ranked, k, ranker, lengths, asked.noise),

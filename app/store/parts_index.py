@@ -26,8 +26,9 @@ from app.embedding.distance import COMBINED
 from app.embedding.parts import Parts, Population, Weights
 from app.embedding.projection import FINEST, SAMPLE, Dimensions, Projection, weighed
 from app.embedding.vector import RANK
+from app.files import whole
 from app.store.embeddings import Space
-from app.store.shelf import Arrays, Column, whole_file
+from app.store.shelf import Arrays, Column
 from app.store.space_index import EXHAUSTIVE, FAR, GONE, Found, SpaceIndex
 from app.store.vectors import FaissIndex, Matrix, Rows, nearest
 from app.telemetry import log_event
@@ -244,7 +245,7 @@ class PartsIndex(SpaceIndex):
         """For other processes and the next start, where it took long to make."""
         if index.has_lists:
             try:
-                with whole_file(self._lists_path(fitted, weights)) as scratch:
+                with whole(self._lists_path(fitted, weights)) as scratch:
                     index.write(scratch)
             except (OSError, RuntimeError) as error:  # faiss tells of a full disk by the latter
                 log_event("index.not_kept", level=logging.WARNING, detail=str(error))
@@ -257,7 +258,7 @@ class PartsIndex(SpaceIndex):
         return self.shelf.directory / f"projection-{version}.fitted"
 
     def _write_projection(self, version: int, projection: Projection) -> None:
-        with whole_file(self._projection_path(version)) as scratch, scratch.open("wb") as stream:
+        with whole(self._projection_path(version)) as scratch, scratch.open("wb") as stream:
             np.savez(stream, **asdict(projection))
 
     def _read_projection(self, version: int) -> Projection | None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import mmap
 import os
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -24,6 +23,7 @@ import numpy.typing as npt
 from filelock import FileLock, Timeout
 
 from app.errors import Unavailable
+from app.files import whole
 
 Arrays = Mapping[str, npt.NDArray[Any]]
 
@@ -66,19 +66,6 @@ class _View:
 
     manifest: Manifest
     mapped: dict[str, npt.NDArray[Any]] = field(default_factory=dict)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Where to write what takes the place of `path` at the end: at once, or not at all."""
-    scratch = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}")
-    try:
-        yield scratch
-        with scratch.open("rb") as written:
-            os.fsync(written.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 class Shelf:
@@ -219,7 +206,7 @@ class Shelf:
             **asdict(manifest),
             "columns": {n: [c.dtype, c.width] for n, c in self._columns.items()},
         }
-        with whole_file(self._manifest_path) as scratch:
+        with whole(self._manifest_path) as scratch:
             scratch.write_text(json.dumps(described))
         self._view, self._stamp = _View(manifest), self._stamp_now()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.errors import Unavailable, is_disk_full
+from app.errors import NO_SPACE, Unavailable, is_disk_full
+from app.files import whole
 
 
 def write_whole(path: Path, write: Callable[[Any], object], what: str) -> None:
@@ -15,18 +15,13 @@ def write_whole(path: Path, write: Callable[[Any], object], what: str) -> None:
 
     Raises Unavailable `no-space` where the disk is full.
     """
-    scratch = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        with scratch.open("wb") as file:
+        with whole(path) as scratch, scratch.open("wb") as file:
             write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
     except (OSError, RuntimeError) as error:  # torch's writer wraps what went wrong
-        scratch.unlink(missing_ok=True)
         if _comes_of_a_full_disk(error):
             raise Unavailable(
-                "no-space",
+                NO_SPACE,
                 f"The disk of {path.parent} is full: the {what} was not written.",
                 "Make room: where the run goes on, it does from its last checkpoint.",
             ) from error
