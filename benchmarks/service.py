@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import json
 import random
+import signal
 import sys
 import tempfile
 import threading
@@ -314,6 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--minutes", type=float, default=3.0, help="of each phase")
     asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # in order: what was started is stopped
     with tempfile.TemporaryDirectory(prefix="task2vec-load-") as directory:
         cards = ("candidates", "devices", "outcomes", "probes", "recipes", "reference")
         with house(SERVERS, Path(directory), by_fork=False, cards=cards) as here:
