@@ -1,5 +1,5 @@
-"""What several commands do: print JSON, write files, read settings, open the database, write in its
-audit log, ask for extras."""
+"""What several commands do: print JSON, read settings, open the database, write in its audit log,
+ask for extras."""
 
 from __future__ import annotations
 

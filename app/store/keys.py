@@ -52,7 +52,7 @@ def create_key(
         tenant=tenant,
         name=name,
         scope=scope,
-        digest=_digest(secret),
+        digest=digest_of(secret),
         prefix=secret[:PREFIX_CHARACTERS],
         expires_at=expires_at and expires_at.astimezone(UTC),
     )
@@ -91,7 +91,7 @@ def rotate_key(
 
 def find(session: Session, secret: str) -> ApiKey:
     """Whatever its state; Unauthorised where there is none."""
-    key = session.scalar(select(ApiKey).where(ApiKey.digest == _digest(secret)))
+    key = session.scalar(select(ApiKey).where(ApiKey.digest == digest_of(secret)))
     if key is None:
         raise Unauthorised("key-unknown", "This API key is unknown.", _REMEDY)
     return key
@@ -160,6 +160,6 @@ def _valid() -> tuple[ColumnElement[bool], ...]:
     return ApiKey.revoked_at.is_(None), lasts
 
 
-def _digest(secret: str) -> str:
-    # 256 random bits need no slow hash: there is nothing to guess.
+def digest_of(secret: str) -> str:
+    """What is kept of 256 random bits, which need no slow hash: there is nothing to guess."""
     return hashlib.sha256(secret.encode()).hexdigest()

@@ -5,7 +5,6 @@ The cookie opens what its key opens, and ends with it. The database keeps its SH
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import timedelta
 
@@ -24,14 +23,14 @@ def begin(session: Session, key_secret: str) -> tuple[ApiKey, str]:
     key = keys.find(session, key_secret)
     keys.require_valid(key)
     secret = secrets.token_urlsafe(32)
-    session.add(Login(digest=_digest(secret), key_id=key.id, ends_at=now() + LASTS))
+    session.add(Login(digest=keys.digest_of(secret), key_id=key.id, ends_at=now() + LASTS))
     keys.see(session, key.id, key_secret)
     return key, secret
 
 
 def key_of(session: Session, secret: str) -> ApiKey:
     """Whatever the key's state; Unauthorised where the log-in has ended."""
-    login = session.get(Login, _digest(secret))
+    login = session.get(Login, keys.digest_of(secret))
     if login is None or login.ends_at <= now():
         raise Unauthorised("login-ended", "This log-in has ended.", "Log in again.")
     return session.get_one(ApiKey, login.key_id)
@@ -39,12 +38,8 @@ def key_of(session: Session, secret: str) -> ApiKey:
 
 def end(session: Session, secret: str) -> None:
     """From the commit on the cookie opens nothing."""
-    session.execute(delete(Login).where(Login.digest == _digest(secret)))
+    session.execute(delete(Login).where(Login.digest == keys.digest_of(secret)))
 
 
 def expire(session: Session) -> None:
     session.execute(delete(Login).where(Login.ends_at <= now()))
-
-
-def _digest(secret: str) -> str:
-    return hashlib.sha256(secret.encode()).hexdigest()
