@@ -21,6 +21,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from app.jobs.engine import poll_intervals
 from app.settings import Settings, shared_directory
 from app.store import embeddings, jobs, reference, tasks, turns
 from app.store.blobs import Blob
@@ -112,6 +113,8 @@ def reckon(n_tasks: int) -> Scale:
     # As the number of tasks that are proposed grows.
     slower = proposals(10_000, n_tasks) / proposals(10_000, 10**6)
     gpu_workers = workers(on_gpu)
+    poll = Settings().poll_interval_seconds
+    intervals = poll_intervals(poll).values()
     return Scale(
         tasks=n_tasks,
         uploads_a_day=uploads,
@@ -125,8 +128,8 @@ def reckon(n_tasks: int) -> Scale:
         cpu_workers=workers(value["job"]),
         gpu_workers=gpu_workers,
         gpu_share=computing / on_gpu,
-        # Three queues of the engine and the outbox, each looked at so often.
-        polls_a_second=gpu_workers * 4 / Settings().poll_interval_seconds,
+        # The outbox and each of the engine's queues are looked at.
+        polls_a_second=gpu_workers * sum(1 / seconds for seconds in (poll, *intervals)),
         storage_usd=(archives * value["bucket_price"] + (rows + index) * value["disk_price"]) / 1e9,
         cpu_usd=paid(value["job"], value["core_price"]),
         gpu_usd=paid(on_gpu, value["gpu_price"]),

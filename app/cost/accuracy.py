@@ -5,7 +5,7 @@ On the logit scale, for candidate m in contest t (cells.py),
     y[t, m] = level[t] + width * u[t, m] + r[t, m]
     u[t, .] = w_0 * prior[t, .] + sum_k w_k * score_k[t, .]
 
-`prior` is the candidates' strength in the other contests of the league (rank_one.py), with mean 0
+`prior` is the candidates' strength in the other contests of the league (priors.py), with mean 0
 and deviation 1 over them; `score_k` the normal scores of a predictor within the contest, and the
 logit of RIDGE less the contest's level. Weights are a ridge fit within contests, to outcomes in
 deviations of their contest, and every contest's prior comes from the others only, so that a prior
@@ -29,20 +29,16 @@ import numpy as np
 
 from app.cost.cells import Cells, Floats, Ints, Mask
 from app.cost.level import Level
+from app.cost.priors import LEAST_SD, Priors, of_cells
 from app.cost.published import standing
-from app.cost.rank_one import fit_rank_one
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)
 """Of a score's weight, as a share of the number of cells."""
 
 PRIOR_PENALTY = 0.01
-MOST_FOLDS = 10
-"""Leave-one-contest-out priors come from so many folds where there are more contests."""
 
 LEAST_CONTESTS = 2
 """From which a league tells by itself how far candidates lie apart."""
-
-LEAST_SD = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +64,16 @@ class AccuracyModel:
     """Fitted to the cells of `known` (n,); every cell of the table can be asked for.
 
     `published`  (M,) logit of each candidate's top-1 accuracy, nan where there is none
+    `priors`     of the known cells, where the caller has them
     """
 
-    def __init__(self, cells: Cells, known: Mask, published: Floats | None = None) -> None:
+    def __init__(
+        self,
+        cells: Cells,
+        known: Mask,
+        published: Floats | None = None,
+        priors: Priors | None = None,
+    ) -> None:
         if not known.any():
             raise ValueError("no cell is known")
         self._cells = cells
@@ -81,16 +84,16 @@ class AccuracyModel:
         self._ease = np.column_stack([levels, cells.probe_ease])
         ahead = np.nan_to_num(cells.ridge - levels[cells.contest])
         scores = np.column_stack([cells.scores, ahead])
-        features = np.column_stack([self._priors(known), scores])
+        priors = Priors.of(cells, known) if priors is None else priors
+        features = np.column_stack([priors.left_out, scores])
         weights = self._weights(known, features)  # (leagues, k)
-        strengths = self._strengths(known)
-        asked = np.column_stack([self._prior(strengths), scores])
+        asked = np.column_stack([of_cells(cells, priors.strengths), scores])
         of_cell = weights[cells.league[cells.contest]]
         self._u = (asked * of_cell).sum(axis=1)
         fitted = (features * of_cell).sum(axis=1)
         self._leagues = {
             int(league): self._league(
-                int(league), known, fitted, strengths[league] * weights[league, 0]
+                int(league), known, fitted, priors.strengths[league] * weights[league, 0]
             )
             for league in np.unique(cells.league)
         }
@@ -116,42 +119,6 @@ class AccuracyModel:
     def known_of(self, contest: int) -> Ints:
         """The cells of a contest that the model was fitted to."""
         return np.flatnonzero(self._known & (self._cells.contest == contest))
-
-    def _strengths(self, known: Mask) -> Floats:
-        """(leagues, M) strength of each candidate; where a league has not seen one, its strength in
-        others, else the average one, 0."""
-        cells = self._cells
-        n_leagues, n_models = int(cells.league.max()) + 1, len(cells.models)
-        strengths, seen = np.zeros((n_leagues, n_models)), np.zeros((n_leagues, n_models))
-        for league in range(n_leagues):
-            rows = np.flatnonzero(known & (cells.league[cells.contest] == league))
-            if len(rows):
-                numbers, contest = np.unique(cells.contest[rows], return_inverse=True)
-                fit = fit_rank_one(
-                    cells.reach[rows], contest, cells.model[rows], len(numbers), n_models
-                )
-                there = fit.seen > 0
-                scale = max(float(fit.strength[there].std()), LEAST_SD)
-                strengths[league], seen[league] = fit.strength / scale, there
-        elsewhere = (strengths * seen).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
-        return np.where(seen > 0, strengths, elsewhere)
-
-    def _prior(self, strengths: Floats) -> Floats:
-        """(n,)"""
-        cells = self._cells
-        return np.asarray(strengths[cells.league[cells.contest], cells.model])
-
-    def _priors(self, known: Mask) -> Floats:
-        """(n,) for each known contest, the prior that the others give."""
-        out = np.zeros(len(known))
-        contests = np.unique(self._cells.contest[known])
-        fold = np.arange(len(contests)) % min(len(contests), MOST_FOLDS)
-        for number in np.unique(fold):
-            inside = np.isin(self._cells.contest, contests[fold == number])
-            rest = known & ~inside
-            if rest.any():
-                out[inside] = self._prior(self._strengths(rest))[inside]
-        return out
 
     def _weights(self, known: Mask, features: Floats) -> Floats:
         """(leagues, k), fitted within the contests where candidates differ: features less the

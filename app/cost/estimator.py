@@ -31,6 +31,7 @@ from app.cost.correction import Correction, Factor, Setting
 from app.cost.evidence import COUNTED, Evidence
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import CountedName, Interval
+from app.cost.priors import Priors
 
 LEAST_VARIANCE = 1e-12
 LEAST_DEVIATIONS = 0.2
@@ -166,6 +167,7 @@ class AccuracyEstimator:
 
     def __init__(self, table: OutcomeTable, deviations: float | None = None) -> None:
         self._cells = make_cells(table, "task")
+        self._priors = Priors.of(self._cells, np.isfinite(self._cells.reach))
         self._own = [g for g, task in enumerate(self._cells.groups) if not is_shipped(task)]
         self.deviations = self._calibrated() if deviations is None else deviations
 
@@ -201,6 +203,7 @@ class AccuracyEstimator:
             replace(cells, reach=reach),
             known,
             np.array([np.nan if top1 is None else to_logit(np.array(top1)) for top1 in published]),
+            self._priors.grown(cells),
         )
         found = model.forecast(rows[: len(told)], rows[np.isfinite(reach[rows])])
         calibrated = np.array(
