@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     max_uploads_per_minute: int | None = Field(600, ge=1)
     max_tenant_jobs: int | None = Field(None, ge=1, description="at work at a time, of each queue")
     small_archive_bytes: int = Field(64 * 2**20, ge=0)
-    poll_interval_seconds: float = Field(0.1, gt=0)
+    poll_interval_seconds: float = Field(0.06, gt=0)
     progress_interval_seconds: float = Field(0.5, gt=0)
     audit_retention_days: float = Field(365.0, gt=0, le=36_500)
     job_retention_days: float | None = Field(None, ge=0)

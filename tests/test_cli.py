@@ -30,6 +30,7 @@ from app import terminal
 from app.api import schemas
 from app.cli import app, export
 from app.cli.curve import draw_curve
+from app.cli.map import draw_map
 from app.cli.options import LabelKind, LabelKindOf, TaskStatus
 from app.cli.shared import EXTRAS
 from app.client import Client, ServerUnreachable
@@ -432,10 +433,54 @@ def test_the_curve_of_a_run_is_drawn(is_traced: bool, panels: int, tmp_path: Pat
     run = {"id": "1", "candidate": "net", "recipe": "full", "curve": curve(6, is_traced=is_traced)}
     draw_curve(run, tmp_path / "curve.svg")
     assert (tmp_path / "curve.svg").read_text().count('id="axes_') == panels
-    with pytest.raises(InvalidRequest, match=r"ends in \.svg, \.png, \.pdf"):
-        draw_curve(run, tmp_path / "curve.doc")
     with pytest.raises(InvalidRequest, match="no epoch yet"):
         draw_curve({**run, "curve": []}, tmp_path / "curve.svg")
+
+
+def atlas_of(n: int, *, n_own: int) -> dict[str, Any]:
+    points = [
+        {
+            "id": str(number),
+            "name": f"task ${number}$",
+            "x": float(number),
+            "y": float(7 * number % n),
+            "cluster": None if number % 4 == 3 else number % 4,
+            "complexity": 1.0 + number,
+            "library": number >= n_own,
+        }
+        for number in range(n)
+    ]
+    clusters = [
+        {"number": number, "name": f"kind $ {number}", "position": [number, 1.0]}
+        for number in range(3)
+    ]
+    return {"tasks": n, "trustworthiness": 0.9, "items": points, "clusters": clusters}
+
+
+@pytest.mark.parametrize("n_own", [0, 3, 12])
+def test_the_atlas_is_drawn_with_its_clusters_and_the_users_own_tasks(
+    n_own: int, tmp_path: Path
+) -> None:
+    draw_map(atlas_of(12, n_own=n_own), tmp_path / "map.svg")
+    drawn = (tmp_path / "map.svg").read_text()
+    # matplotlib writes what a group of glyphs says into a comment before it.
+    assert all(f"<!-- kind $ {number} -->" in drawn for number in range(3))
+    assert drawn.count("<!-- task $") == n_own
+    assert ("<!-- yours -->" in drawn) == (0 < n_own < 12)
+
+
+def test_a_map_of_very_many_tasks_is_no_file_of_as_many_shapes(tmp_path: Path) -> None:
+    draw_map(atlas_of(6_000, n_own=0), tmp_path / "map.svg")
+    assert "<image" in (tmp_path / "map.svg").read_text()
+    assert (tmp_path / "map.svg").stat().st_size < 2**20
+
+
+@pytest.mark.parametrize(
+    "command", [["atlas", "--plot", "map.doc"], ["finetunes", "one", "--plot", "curve.doc"]]
+)
+def test_what_cannot_be_drawn_is_told_before_anything_is_asked(command: list[str]) -> None:
+    answer = task2vec(*command, "--server", "http://127.0.0.1:9")
+    assert_error(answer, 1, "ends in .svg, .png, .pdf")
 
 
 def test_a_run_that_ended_is_told_beside_its_forecast() -> None:

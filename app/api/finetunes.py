@@ -160,7 +160,7 @@ async def get_events(
             data = {"state": seen.state, "problem": seen.problem, "verdict": verdict}
             yield ServerSentEvent(data=data, event="ended")
             return
-        await anyio.sleep(reached.settings.poll_interval_seconds)
+        await anyio.sleep(reached.look_seconds)
         if request.app.state.stopping.is_set():
             return
         try:

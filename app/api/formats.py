@@ -1,4 +1,4 @@
-"""The same answer as JSON, CSV or numpy file, as `?format=` or the Accept header asks."""
+"""The same answer as JSON, CSV, numpy file or page, as `?format=` or the Accept header asks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 MEDIA_TYPES = {
     "json": "application/json",
     "csv": "text/csv",
+    "html": "text/html",
     "npy": "application/x-npy",
     "npz": "application/zip",
     "parquet": "application/vnd.apache.parquet",

@@ -110,7 +110,7 @@ async def get_events(
     yield _event(seen)
     told = seen.progress
     while told.state not in store.ENDED:
-        await anyio.sleep(reached.settings.poll_interval_seconds)
+        await anyio.sleep(reached.look_seconds)
         if request.app.state.stopping.is_set():
             return
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from threadpoolctl import threadpool_limits
@@ -49,6 +50,7 @@ from app.api import (
 )
 from app.api.auth import LOOPBACK_HOSTS, REQUIRED
 from app.api.deeds import Refusals
+from app.api.pages.frame import refused_by_framework
 from app.api.resources import Resources
 from app.api.safety import SafetyHeaders
 from app.api.schemas import (
@@ -116,7 +118,7 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         middleware=_middleware(settings),
-        exception_handlers=problems.HANDLERS,
+        exception_handlers={**problems.HANDLERS, HTTPException: refused_by_framework},
         telemetry={
             "auto_configure": False,
             "metrics": False,

@@ -27,6 +27,11 @@ class Resources:
     estimators: Estimators
     provider: Provider | None  # of tokens
 
+    @property
+    def look_seconds(self) -> float:
+        """Between two looks of a stream; more seldom than a worker's, as there may be hundreds."""
+        return 2 * self.settings.poll_interval_seconds
+
 
 async def resources(request: Request) -> Resources:
     reached: Resources = request.app.state.resources

@@ -5,32 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from app.cli.picture import blank, save
 from app.errors import InvalidRequest
-
-FORMATS = (".svg", ".png", ".pdf")
 
 
 def draw_curve(run: dict[str, Any], path: Path) -> None:
     """`run` as `GET /v1/finetunes/{id}` has it.
 
-    Raises InvalidRequest where there is nothing to draw yet, or not in such a format.
+    Raises InvalidRequest where there is nothing to draw yet.
     """
-    from matplotlib.figure import Figure  # an extra's
-
     curve = run["curve"]
     if not curve:
         raise InvalidRequest(
             "no-curve", f"The run {run['id']} has no epoch yet.", "Draw it when it has one."
         )
-    if path.suffix not in FORMATS:
-        raise InvalidRequest(
-            "format-unknown",
-            f"{path.name} is no picture that can be drawn.",
-            f"Name a file that ends in {', '.join(FORMATS)}.",
-        )
     epochs = [epoch["number"] for epoch in curve]
     traced = [epoch for epoch in curve if epoch["information"] is not None]
-    figure = Figure((9.6 if traced else 6.4, 3.2), layout="constrained")
+    figure = blank(9.6 if traced else 6.4, 3.2)
     places = figure.subplots(1, 3 if traced else 2)
     for name, label, colour in (
         ("training_loss", "learnt", "#2a5bb4"),
@@ -57,4 +48,4 @@ def draw_curve(run: dict[str, Any], path: Path) -> None:
         place.tick_params(labelsize=8)
         place.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{run['candidate']} by {run['recipe']}", fontsize=10)
-    figure.savefig(path)
+    save(figure, path)

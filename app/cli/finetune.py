@@ -12,8 +12,9 @@ import typer
 from app import terminal
 from app.cli.curve import draw_curve
 from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef, card_names
+from app.cli.picture import require_picture
 from app.cli.root import app
-from app.cli.shared import print_json, require_extras
+from app.cli.shared import print_json
 from app.cli.tasks import follow, require_success, upload
 from app.client import Client
 from app.files import whole
@@ -110,10 +111,9 @@ def finetunes(
     as_json: AsJson = False,
 ) -> None:
     """List the fine-tuning runs, newest first, or show one."""
-    if plot is not None:
-        if run is None:
-            raise typer.BadParameter("--plot draws one run: name it.")
-        require_extras("bench")
+    if plot is not None and run is None:
+        raise typer.BadParameter("--plot draws one run: name it.")
+    require_picture(plot)
     with Client(server, key) as client:
         if run is not None:
             answer: Any = client.get(f"/v1/finetunes/{quote(run, safe='')}")

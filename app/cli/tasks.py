@@ -19,6 +19,7 @@ from app.cli.inputs import (
     open_input,
     tell_left_out,
 )
+from app.cli.map import draw_map
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
@@ -34,6 +35,7 @@ from app.cli.options import (
     TaskStatus,
     card_names,
 )
+from app.cli.picture import require_picture
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
@@ -185,19 +187,26 @@ def card(
 @app.command()
 def atlas(
     space: Annotated[str | None, typer.Option(help="Space, where there are several.")] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Where the map is drawn.")
+    ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Show the clusters on the map of tasks, and which of them join."""
+    require_picture(plot)
+    all_points = as_json or plot is not None
     with Client(server, key) as client:
-        answer = client.get("/v1/atlas", limit=10_000 if as_json else 1, space_id=space)
-        while as_json and answer["next_cursor"]:
+        answer = client.get("/v1/atlas", limit=10_000 if all_points else 1, space_id=space)
+        while all_points and answer["next_cursor"]:
             more = client.get(
                 "/v1/atlas", limit=10_000, space_id=space, cursor=answer["next_cursor"]
             )
             answer["items"] += more["items"]
             answer["next_cursor"] = more["next_cursor"]
+    if plot is not None:
+        draw_map(answer, plot)
     if as_json:
         print_json(answer)
     else:

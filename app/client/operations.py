@@ -7,23 +7,22 @@ it. Fields that a newer service adds to an answer are passed over.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
-
-from app import __version__
 from app.api.schemas import (
     Accepted,
-    CardPage,
+    AtlasAnswer,
+    ClassesAnswer,
     DistancesAnswer,
     EstimatesAnswer,
     EstimatorAnswer,
     FinetuneAccepted,
     FinetuneAnswer,
+    IntakeAnswer,
     JobAnswer,
     JobProgress,
     JobState,
@@ -35,35 +34,30 @@ from app.api.schemas import (
     PlanAnswer,
     PredictionAccepted,
     PredictionAnswer,
-    ProbeAnswer,
+    QueryAccepted,
     ScoresAnswer,
     TaskAnswer,
     TaskRow,
     TaskStatus,
-    UsageAnswer,
 )
-from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.catalogue import CandidateCard
+from app.client.account import Account
+from app.client.asking import OnProgress, TaskRef, read, said, telling
+from app.client.catalogue import Catalogue
 from app.client.direct import send_task
 from app.client.images import ArchiveBytes, Images, archive_of
 from app.client.problems import ProblemAnswered
 from app.client.tables import read_table
-from app.client.wire import Json, Wire
 from app.embedding.dataset import LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import TaskEmbedding
 from app.errors import Cancelled, Conflict, Task2VecError, Unavailable
 from app.files import whole
-from app.folder import Archive, archive_bytes
 from app.inputs.pictures import Asked
 from app.priorities import Priority
 from app.training.names import FILES
 
-AnswerT = TypeVar("AnswerT", bound=BaseModel)
-OnProgress = Callable[[JobProgress], None]
-TaskRef = str | TaskRow | Accepted
-
-_ROWS = 200
-_MOST_IMAGES = 10_000
+_MOST_ROWS = 10_000
 
 log = logging.getLogger("task2vec")
 
@@ -75,14 +69,7 @@ class Working(Protocol):
     def job_id(self) -> str | None: ...
 
 
-class Operations:
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    async def close(self) -> None:
-        """Of connections; nothing that was asked for ends with it."""
-        await self._wire.close()
-
+class Operations(Catalogue, Account):
     # --- tasks
 
     async def embed(
@@ -99,6 +86,7 @@ class Operations:
         split: str | None = None,
         image_column: str | None = None,
         label_column: str | None = None,
+        callback_url: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> TaskAnswer:
@@ -106,7 +94,8 @@ class Operations:
 
         `images` is a folder, an archive, a file of a dataset or several, `hf://...`, the bytes of
         an archive, or a dataset object of (image, label) pairs, whose label numbers stand for
-        `classes`. `form`, `split` and the columns say what a path leaves open.
+        `classes`. `form`, `split` and the columns say what a path leaves open. `callback_url` is
+        called when the job ends, if the operator allows that address.
         """
         asked = Asked(form, split, image_column, label_column, label_kind)
         archive = await self._wire.work(
@@ -118,15 +107,16 @@ class Operations:
             "label_kind": label_kind,
             "probe": probe,
             "priority": priority,
+            "callback_url": callback_url,
         }
         sent = await send_task(
             self._wire,
             archive,
-            _said(metadata),
-            on_progress=_telling(archive, on_progress),
+            said(metadata),
+            on_progress=telling(archive, on_progress),
             on_detour=log.warning,
         )
-        accepted = _read(Accepted, sent)
+        accepted = read(Accepted, sent)
         if wait:
             await self.wait(accepted, on_progress=on_progress)
         return await self.task(accepted)
@@ -172,10 +162,31 @@ class Operations:
         """`tags` replace those it had."""
         changes = {"name": name, "tags": None if tags is None else list(tags)}
         path = await self._task_path(task)
-        return await self._ask(TaskAnswer, "PATCH", path, json=_said(changes))
+        return await self._ask(TaskAnswer, "PATCH", path, json=said(changes))
 
     async def delete_task(self, task: TaskRef) -> None:
         await self._wire.delete(await self._task_path(task))
+
+    async def intake(self, task: TaskRef) -> IntakeAnswer:
+        """For every file: used, or skipped and why."""
+        return await self._get(IntakeAnswer, f"{await self._task_path(task)}/intake")
+
+    async def classes(self, task: TaskRef) -> ClassesAnswer:
+        """How many images each class has."""
+        return await self._get(ClassesAnswer, f"{await self._task_path(task)}/classes")
+
+    async def card(
+        self,
+        task: TaskRef,
+        *,
+        device: str | None = None,
+        recipe: str | None = None,
+        k: int | None = None,
+    ) -> str:
+        """What is known of the task, in Markdown, for the card of its dataset."""
+        path = f"{await self._task_path(task)}/card"
+        told = await self._wire.download(path, device=device, recipe=recipe, k=k)
+        return told.decode()
 
     async def embedding(self, task: TaskRef) -> TaskEmbedding:
         """In arrays of numpy."""
@@ -210,10 +221,50 @@ class Operations:
             "domain": task.domain.tolist(),
             "discriminants": task.discriminants.tolist(),
             "space_id": task.space_id,
-            **_said(asked),
-            "among": _said(among),
+            **said(asked),
+            "among": said(among),
         }
         return await self._post(NeighboursAnswer, "/v1/neighbours", body)
+
+    async def neighbours_of_images(
+        self,
+        images: Images,
+        *,
+        label_kind: LabelKindAsked = "auto",
+        probe: str | None = None,
+        classes: Sequence[str] | None = None,
+        k: int = 10,
+        metric: MetricName | None = None,
+        tag: str | None = None,
+        among_label_kind: LabelKind | None = None,
+        min_classes: int | None = None,
+        max_classes: int | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> NeighboursAnswer:
+        """Of labelled images that are not kept: they become no task of yours."""
+        archive = await self._wire.work(
+            partial(archive_of, images, Asked(label_kind=label_kind), name=None, classes=classes)
+        )
+        narrowed = {"k": k, "metric": metric, "tag": tag}
+        among = {
+            "label_kind": among_label_kind,
+            "min_classes": min_classes,
+            "max_classes": max_classes,
+        }
+        metadata = {"label_kind": label_kind, "probe": probe, **narrowed, "among": said(among)}
+        accepted = await self._upload(
+            QueryAccepted, "/v1/neighbours", archive, said(metadata), on_progress
+        )
+        await self.wait(accepted, on_progress=on_progress)
+        # The job's own address asks the question again; its result is the answer.
+        answered = await self._get(JobAnswer, accepted.links["self"])
+        if answered.result is None:
+            raise Unavailable(
+                "answer-unfit",
+                f"Job {accepted.job_id} has succeeded without an answer.",
+                "Ask again: images that are not kept are gone after a day.",
+            )
+        return answered.result
 
     async def distances(
         self, tasks: Sequence[TaskRef], *, metric: MetricName | None = None
@@ -221,6 +272,18 @@ class Operations:
         """Row: source task, column: target task, in the order given."""
         body = {"tasks": [await self._task_id(task) for task in tasks], "metric": metric}
         return await self._post(DistancesAnswer, "/v1/distances", body)
+
+    async def atlas(
+        self, *, tag: str | None = None, cluster: int | None = None, space_id: str | None = None
+    ) -> AtlasAnswer:
+        """The map of your tasks and the library's, with all its points."""
+        asked = {"tag": tag, "cluster": cluster, "space_id": space_id, "limit": _MOST_ROWS}
+        answer = await self._get(AtlasAnswer, "/v1/atlas", **asked)
+        items, cursor = answer.items, answer.next_cursor
+        while cursor is not None:
+            more = await self._get(AtlasAnswer, "/v1/atlas", **asked, cursor=cursor)
+            items, cursor = items + more.items, more.next_cursor
+        return answer.model_copy(update={"items": items, "next_cursor": None})
 
     # --- which model to start from
 
@@ -277,13 +340,17 @@ class Operations:
         task: TaskRef,
         candidates: Sequence[str] | None = None,
         *,
+        callback_url: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> ScoresAnswer:
         """Looks at the task's images through candidates; what these tell enters the estimates."""
         path = f"{await self._task_path(task)}/scores"
-        asked = _said({"candidates": None if candidates is None else list(candidates)})
-        await self._wire.post(path, asked)
+        asked = {
+            "candidates": None if candidates is None else list(candidates),
+            "callback_url": callback_url,
+        }
+        await self._wire.post(path, said(asked))
         scores = await self._get(ScoresAnswer, path)
         pending = [row.job_id for row in scores.scores if row.state == "pending"]
         if not (wait and pending):
@@ -307,7 +374,7 @@ class Operations:
         """The runs of a CSV or Parquet file; good rows are added, each once, and bad ones told."""
         content, media_type = await self._wire.work(partial(read_table, Path(table)))
         sent = await self._wire.post_bytes("/v1/outcomes:import", content, media_type)
-        return _read(OutcomesImported, sent)
+        return read(OutcomesImported, sent)
 
     async def outcomes(
         self, *, task: str | None = None, model: str | None = None, quarantined: bool = False
@@ -316,6 +383,14 @@ class Operations:
         asked = {"task": task, "model": model, "quarantined": quarantined or None}
         async for row in self._rows(OutcomeAnswer, "/v1/outcomes", **asked):
             yield row
+
+    async def outcome(self, outcome_id: str) -> OutcomeAnswer:
+        return await self._get(OutcomeAnswer, _outcome_path(outcome_id))
+
+    async def release_outcome(self, outcome_id: str) -> OutcomeAnswer:
+        """Of one in quarantine: it is right as it stands, and estimates learn from it."""
+        path = _outcome_path(outcome_id)
+        return await self._ask(OutcomeAnswer, "PATCH", path, json={"quarantined": False})
 
     # --- training on the service
 
@@ -332,6 +407,7 @@ class Operations:
         budget_usd: float | None = None,
         trace_every: int | None = None,
         seed: int | None = None,
+        callback_url: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> FinetuneAnswer:
@@ -346,9 +422,10 @@ class Operations:
             "budget_usd": budget_usd,
             "trace_every": trace_every,
             "seed": seed,
+            "callback_url": callback_url,
         }
         path = f"{await self._task_path(task)}/finetunes"
-        accepted = await self._post(FinetuneAccepted, path, _said(asked))
+        accepted = await self._post(FinetuneAccepted, path, said(asked))
         for warning in accepted.warnings:
             log.warning(warning)
         if wait:
@@ -375,7 +452,7 @@ class Operations:
     async def register(self, run: str, name: str | None = None) -> CandidateCard:
         """Makes the model of a run a candidate of yours."""
         path = f"{_run_path(run)}/candidate"
-        return await self._post(CandidateCard, path, _said({"name": name}))
+        return await self._post(CandidateCard, path, said({"name": name}))
 
     async def predict(
         self,
@@ -384,13 +461,14 @@ class Operations:
         *,
         k: int = 5,
         threshold: float = 0.5,
+        callback_url: str | None = None,
         wait: bool = True,
         on_progress: OnProgress | None = None,
     ) -> PredictionAnswer:
         """Classifies images, without labels, by the model of a run: a folder, archive or file."""
         archive = ArchiveBytes("images", images) if isinstance(images, bytes) else Path(images)
         path = f"{_run_path(run)}/predictions"
-        metadata = {"k": k, "threshold": threshold}
+        metadata = said({"k": k, "threshold": threshold, "callback_url": callback_url})
         accepted = await self._upload(PredictionAccepted, path, archive, metadata, on_progress)
         if wait:
             await self.wait(accepted, on_progress=on_progress)
@@ -399,10 +477,10 @@ class Operations:
     async def prediction(self, prediction: str) -> PredictionAnswer:
         """With all images, whose pages are put together."""
         path = f"/v1/predictions/{quote(prediction, safe='')}"
-        answer = await self._get(PredictionAnswer, path, limit=_MOST_IMAGES)
+        answer = await self._get(PredictionAnswer, path, limit=_MOST_ROWS)
         images, refused, cursor = answer.images, answer.refused, answer.next_cursor
         while cursor is not None:
-            more = await self._get(PredictionAnswer, path, limit=_MOST_IMAGES, cursor=cursor)
+            more = await self._get(PredictionAnswer, path, limit=_MOST_ROWS, cursor=cursor)
             images, refused, cursor = images + more.images, refused + more.refused, more.next_cursor
         whole = {"images": images, "refused": refused, "next_cursor": None}
         return answer.model_copy(update=whole)
@@ -426,7 +504,7 @@ class Operations:
         """How far a job is, whenever that changes, up to its end, whatever that is."""
         told = self._wire.follow(_job_id(job), timeout_seconds=timeout_seconds)
         async for progress in told:
-            yield _read(JobProgress, progress)
+            yield read(JobProgress, progress)
 
     async def wait(
         self,
@@ -449,97 +527,14 @@ class Operations:
         path = f"/v1/jobs/{quote(_job_id(job), safe='')}"
         return await self._ask(JobAnswer, "DELETE", path)
 
-    # --- catalogue
-
-    async def candidates(self) -> list[CandidateCard]:
-        return (await self._get(CardPage[CandidateCard], "/v1/candidates")).items
-
-    async def devices(self) -> list[DeviceCard]:
-        return (await self._get(CardPage[DeviceCard], "/v1/devices")).items
-
-    async def recipes(self) -> list[RecipeCard]:
-        return (await self._get(CardPage[RecipeCard], "/v1/recipes")).items
-
-    async def probes(self) -> list[ProbeAnswer]:
-        return (await self._get(CardPage[ProbeAnswer], "/v1/probes")).items
-
-    async def usage(self) -> UsageAnswer:
-        """What you have used, and what you may."""
-        return await self._get(UsageAnswer, "/v1/usage")
-
-    # --- how it is asked
-
-    async def _task_id(self, task: TaskRef) -> str:
-        if isinstance(task, str):
-            found: str = (await self._wire.find_task(task))["id"]
-            return found
-        return task.id
-
-    async def _task_path(self, task: TaskRef) -> str:
-        return f"/v1/tasks/{quote(await self._task_id(task), safe='')}"
-
-    async def _ask(self, kind: type[AnswerT], method: str, path: str, **request: Any) -> AnswerT:
-        return _read(kind, (await self._wire.send(method, path, **request)).content)
-
-    async def _get(self, kind: type[AnswerT], path: str, **params: Any) -> AnswerT:
-        return await self._ask(kind, "GET", path, params=params)
-
-    async def _post(self, kind: type[AnswerT], path: str, body: Json) -> AnswerT:
-        return await self._ask(kind, "POST", path, json=body)
-
-    async def _rows(self, kind: type[AnswerT], path: str, **params: Any) -> AsyncIterator[AnswerT]:
-        async for row in self._wire.pages(path, limit=_ROWS, **params):
-            yield _read(kind, row)
-
-    async def _upload(
-        self,
-        kind: type[AnswerT],
-        path: str,
-        archive: Path | Archive,
-        metadata: Json,
-        on_progress: OnProgress | None,
-    ) -> AnswerT:
-        on_sent = partial(_telling(archive, on_progress), "sending")
-        return _read(kind, await self._wire.upload(path, archive, metadata, on_sent=on_sent))
-
-
-def _telling(archive: Path | Archive, on_progress: OnProgress | None) -> Callable[[str, int], None]:
-    """Progress of what comes before a job, in bytes."""
-    total = archive_bytes(archive) or 0
-
-    def tell(phase: str, done: int) -> None:
-        if on_progress is not None:
-            said = JobProgress(
-                state="queued", phase=phase, done=done, total=total, remaining_seconds=None
-            )
-            on_progress(said)
-
-    return tell
-
-
-def _read(kind: type[AnswerT], answer: bytes | Json) -> AnswerT:
-    try:
-        if isinstance(answer, bytes):
-            return kind.model_validate_json(answer, extra="ignore")
-        return kind.model_validate(answer, extra="ignore")
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise Unavailable(
-            "answer-unfit",
-            f"The server's answer is no {kind.__name__} of version {__version__} "
-            f"({field}: {first['msg']}).",
-            "Install the version of the client that the server has; /healthz tells it.",
-        ) from error
-
 
 def _save(path: Path, content: bytes) -> None:
     with whole(path) as part:
         part.write_bytes(content)
 
 
-def _said(fields: Json) -> Json:
-    return {name: value for name, value in fields.items() if value is not None}
+def _outcome_path(outcome_id: str) -> str:
+    return f"/v1/outcomes/{quote(outcome_id, safe='')}"
 
 
 def _run_path(run: str) -> str:

@@ -78,10 +78,15 @@ class Task2Vec:
     tasks = listing(Operations.tasks)
     change_task = answering(Operations.change_task)
     delete_task = answering(Operations.delete_task)
+    intake = answering(Operations.intake)
+    classes = answering(Operations.classes)
+    card = answering(Operations.card)
     embedding = answering(Operations.embedding)
 
     neighbours = answering(Operations.neighbours)
+    neighbours_of_images = answering(Operations.neighbours_of_images)
     distances = answering(Operations.distances)
+    atlas = answering(Operations.atlas)
 
     estimates = answering(Operations.estimates)
     plan = answering(Operations.plan)
@@ -91,6 +96,8 @@ class Task2Vec:
     report_outcome = answering(Operations.report_outcome)
     import_outcomes = answering(Operations.import_outcomes)
     outcomes = listing(Operations.outcomes)
+    outcome = answering(Operations.outcome)
+    release_outcome = answering(Operations.release_outcome)
 
     finetune = answering(Operations.finetune)
     finetune_run = answering(Operations.finetune_run)
@@ -107,10 +114,24 @@ class Task2Vec:
     cancel = answering(Operations.cancel)
 
     candidates = answering(Operations.candidates)
+    add_candidate = answering(Operations.add_candidate)
+    remove_candidate = answering(Operations.remove_candidate)
     devices = answering(Operations.devices)
+    add_device = answering(Operations.add_device)
     recipes = answering(Operations.recipes)
     probes = answering(Operations.probes)
+    timings = answering(Operations.timings)
+    report_timing = answering(Operations.report_timing)
+
     usage = answering(Operations.usage)
+    tenant = answering(Operations.tenant)
+    share_outcomes = answering(Operations.share_outcomes)
+    keys = answering(Operations.keys)
+    make_key = answering(Operations.make_key)
+    rotate_key = answering(Operations.rotate_key)
+    revoke_key = answering(Operations.revoke_key)
+    audit = listing(Operations.audit)
+    renew_callback_secret = answering(Operations.renew_callback_secret)
 
 
 def _address(server: str | None, key: str | None) -> tuple[str, str | None]:

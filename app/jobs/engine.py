@@ -27,7 +27,7 @@ Work = Callable[[str], None]
 JOB_CONTRACT = "1"
 """What a pending job means to the code that resumes it: a deploy that changed it orphans them."""
 
-CALM = 10
+CALM = 16
 """Where jobs take minutes or hours, queues are looked into so many times more seldom: a look costs
 an idle worker some 4 ms."""
 

@@ -16,7 +16,7 @@ from app.api import pages
 from app.embedding.strips import Strip
 from app.store import strips, workers
 from app.store.tables import Embedding, SpaceLayers, Task
-from tests.api.conftest import DIMENSIONS, SPACE, Service
+from tests.api.conftest import DIMENSIONS, SPACE, Service, assert_problem
 from tests.api.runs import ask, names_of
 
 
@@ -146,6 +146,19 @@ def test_errors_are_pages_that_say_what_to_do(
     service: Service, path: str, status: int, says: str
 ) -> None:
     assert says in read(service, path, status)
+
+
+def test_an_address_that_is_nobodys_is_a_page_to_a_person_and_a_problem_to_a_program(
+    service: Service,
+) -> None:
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    told = service.client.get("/taks", headers=browser)
+    assert (told.status_code, told.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert "Back to your tasks" in told.text
+    for headers in ({}, {"Accept": "*/*"}, {"Accept": "application/json, text/html;q=0.5"}):
+        assert_problem(service.client.get("/taks", headers=headers), 404, "unknown-route")
+    refused = service.client.delete("/atlas", headers=browser)
+    assert_problem(refused, 405, refused.json()["type"].removeprefix("/problems/"))
 
 
 def test_what_fails_within_is_a_page_too_and_says_when_to_come_again(

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.api.schemas import FinetuneAsked, TaskMetadata
-from app.client import operations
+from app.api.schemas import FinetuneAsked, PredictionAsked, ScoresAsked, TaskMetadata
+from app.client import asking, operations
+from app.jobs.atlas import refresh
 from app.store import predictions
 from task2vec import (
     AsyncTask2Vec,
@@ -189,7 +190,7 @@ def test_a_task_is_named_by_id_by_name_and_by_what_was_answered(
 def test_lists_go_on_over_their_pages(
     service: Service, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "_ROWS", 2)
+    monkeypatch.setattr(asking, "_ROWS", 2)
     ids = [
         service.send(name=f"t{n}", tags=["even"] if n % 2 == 0 else []).json()["id"]
         for n in range(5)
@@ -225,6 +226,32 @@ def test_neighbours_are_the_same_of_a_task_and_of_its_embedding(
     assert matrix[0][tasks.index(nearest.id)] == pytest.approx(nearest.distance)
 
 
+def test_neighbours_of_images_that_are_not_kept(service: Service, client: Any, pets: Path) -> None:
+    tasks = {service.ready(seed) for seed in range(2)}
+    with working(service):
+        near = client.neighbours_of_images(pets, k=2, metric="cosine")
+    assert ({row.id for row in near.neighbours}, near.metric) == (tasks, "cosine")
+    assert {task.id for task in client.tasks()} == tasks
+
+
+def test_what_is_known_of_a_task(service: Service, client: Any) -> None:
+    task = service.ready(name="birds")
+    assert [each.path for each in client.intake(task).files] == ["cat/1.png"]
+    assert [each.label for each in client.classes(task).classes] == ["cat", "dog"]
+    assert 'pretty_name: "birds"' in client.card(task, recipe="head_only", k=1)
+
+
+def test_the_atlas_has_the_points_of_all_its_pages(
+    service: Service, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations, "_MOST_ROWS", 2)
+    tasks = {service.ready(seed) for seed in range(5)}
+    refresh(service.resources.database, service.resources.indexes, threads=1, stop=lambda: False)
+    atlas = client.atlas()
+    assert (atlas.tasks, atlas.next_cursor) == (5, None)
+    assert {point.id for point in atlas.items} == tasks
+
+
 # --- estimates, plans, outcomes
 
 
@@ -250,6 +277,18 @@ def test_an_outcome_is_reported_once_however_often(service: Service, client: Any
     assert (first.id, first.value) == (again.id, 0.75)
     assert first.forecast is not None
     assert [outcome.id for outcome in client.outcomes(task=task)] == [first.id]
+
+
+def test_an_outcome_in_quarantine_is_released(service: Service, client: Any) -> None:
+    asked = {"task": service.ready(), "model": names_of(service)[0], "metric": "accuracy"}
+    asked |= {"recipe": "full", "device": "cpu-2core"}
+    for number in range(20):
+        client.report_outcome(OutcomeReport(**asked, value=0.5 + number / 100, seconds=60))
+    held = client.report_outcome(OutcomeReport(**asked, value=0.8, seconds=9e6))
+    assert held.quarantine is not None
+    assert [each.id for each in client.outcomes(quarantined=True)] == [held.id]
+    assert client.release_outcome(held.id).quarantine is None
+    assert client.outcome(held.id).quarantine is None
 
 
 def test_a_table_of_outcomes_is_imported(service: Service, client: Any, tmp_path: Path) -> None:
@@ -282,7 +321,7 @@ def test_a_run_is_waited_for_and_its_model_saved(
 def test_predictions_of_all_pages_are_put_together(
     service: Service, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(operations, "_MOST_IMAGES", 1)
+    monkeypatch.setattr(operations, "_MOST_ROWS", 1)
     run = ended(service, service.ready())
 
     def classify(job_id: str) -> None:
@@ -507,11 +546,16 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "body"), [(Task2Vec.finetune, FinetuneAsked), (Task2Vec.embed, TaskMetadata)]
+    ("method", "body"),
+    [
+        (Task2Vec.embed, TaskMetadata),
+        (Task2Vec.score, ScoresAsked),
+        (Task2Vec.finetune, FinetuneAsked),
+        (Task2Vec.predict, PredictionAsked),
+    ],
 )
 def test_whatever_can_be_asked_for_has_a_parameter(method: Any, body: Any) -> None:
-    left_out = {"callback_url"}  # who waits needs no call
-    assert set(body.model_fields) - left_out <= set(inspect.signature(method).parameters)
+    assert set(body.model_fields) <= set(inspect.signature(method).parameters)
 
 
 def test_the_plain_client_works_beside_a_running_loop(service: Service, api: str) -> None:

@@ -19,7 +19,7 @@ from starlette.responses import Response
 from starlette.templating import Jinja2Templates
 
 from app import words
-from app.api import problems, rates
+from app.api import formats, problems, rates
 from app.api.auth import Caller
 
 STATIC = "/static"
@@ -107,6 +107,13 @@ def page_router() -> APIRouter:
         default_response_class=Response,
         dependencies=[Depends(rates.counted())],
     )
+
+
+async def refused_by_framework(request: Request, error: Exception) -> Response:
+    """Of addresses that are nobody's: whoever prefers pages reads one."""
+    document = await problems.tell(request, error)
+    is_page = formats.choose(request, None, ("json", "html")) == "html"
+    return _told(request, document) if document.status_code == 404 and is_page else document
 
 
 def _told(request: Request, document: Response) -> Response:
