@@ -11,6 +11,8 @@
 
 from app import __version__
 from app.api.schemas import (
+    AtlasAnswer,
+    AuditRow,
     DistancesAnswer,
     EstimateRow,
     EstimatesAnswer,
@@ -19,6 +21,8 @@ from app.api.schemas import (
     IntervalAnswer,
     JobAnswer,
     JobProgress,
+    KeyMade,
+    KeyRow,
     NeighbourRow,
     NeighboursAnswer,
     OutcomeAnswer,
@@ -30,8 +34,10 @@ from app.api.schemas import (
     PredictionAnswer,
     ScoresAnswer,
     ScoresRow,
+    SpreadBody,
     TaskAnswer,
     TaskRow,
+    TimingReport,
     UsageAnswer,
 )
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
@@ -42,6 +48,8 @@ from app.errors import Task2VecError
 
 __all__ = [
     "AsyncTask2Vec",
+    "AtlasAnswer",
+    "AuditRow",
     "CandidateCard",
     "DeviceCard",
     "DistancesAnswer",
@@ -52,6 +60,8 @@ __all__ = [
     "IntervalAnswer",
     "JobAnswer",
     "JobProgress",
+    "KeyMade",
+    "KeyRow",
     "NeighbourRow",
     "NeighboursAnswer",
     "OutcomeAnswer",
@@ -66,11 +76,13 @@ __all__ = [
     "ScoresAnswer",
     "ScoresRow",
     "ServerUnreachable",
+    "SpreadBody",
     "Task2Vec",
     "Task2VecError",
     "TaskAnswer",
     "TaskEmbedding",
     "TaskRow",
+    "TimingReport",
     "UsageAnswer",
     "__version__",
 ]

@@ -4,8 +4,7 @@ from typing import Any
 
 import pytest
 
-from app.api.schemas import SpreadBody, TimingReport
-from task2vec import Task2VecError
+from task2vec import SpreadBody, Task2VecError, TimingReport
 from tests.api.conftest import Service
 
 
