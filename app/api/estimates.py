@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.api import formats
 from app.api.auth import Tenant
 from app.api.forecasts import Forecasts
+from app.api.line import IN_LINE
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
@@ -39,6 +40,7 @@ _INTERVALS = (
     "/tasks/{task_id}/estimates",
     response_model=EstimatesAnswer,
     responses={200: formats.also("csv"), **problems(404, 409)},
+    dependencies=[IN_LINE],
 )
 def get_estimates(
     request: Request,

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.api import formats
 from app.api.auth import Tenant
+from app.api.line import IN_LINE
 from app.api.problems import problems
 from app.api.quotas import require_room
 from app.api.repeats import Post
@@ -70,6 +71,7 @@ TableFormat = Annotated[Literal["json", "csv"] | None, Query(alias="format")]
     "/tasks/{task_id}/neighbours",
     response_model=NeighboursAnswer,
     responses={200: formats.also("csv"), **problems(404, 409)},
+    dependencies=[IN_LINE],
 )
 def get_neighbours(
     request: Request,

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from app.api.auth import Tenant
 from app.api.estimates import estimates_of, interval_answer
 from app.api.forecasts import Forecasts
+from app.api.line import IN_LINE
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, PlanAnswer, PlanStep
@@ -31,7 +32,12 @@ WORLDS = 4_000
 SEED = 0  # the same question has the same answer
 
 
-@router.get("/tasks/{task_id}/plan", response_model=PlanAnswer, responses=problems(404, 409))
+@router.get(
+    "/tasks/{task_id}/plan",
+    response_model=PlanAnswer,
+    responses=problems(404, 409),
+    dependencies=[IN_LINE],
+)
 def get_plan(
     reached: Reached,
     task_id: TaskIdPath,

@@ -14,6 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app import __version__
 from app.api import estimates, neighbours, tasks
 from app.api.auth import Tenant
+from app.api.line import IN_LINE
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import (
@@ -42,6 +43,7 @@ _KINDS = {"single_label": "multi-class", "multi_label": "multi-label"}
     "/tasks/{task_id}/card",
     response_class=Response,
     responses={200: {"content": {MARKDOWN: {"schema": {"type": "string"}}}}, **problems(404, 409)},
+    dependencies=[IN_LINE],
 )
 def get_card(
     request: Request,

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.api import estimates, neighbours, plans, tasks
 from app.api.auth import Tenant
 from app.api.forecasts import Forecasts
+from app.api.line import IN_LINE
 from app.api.pages.frame import page, page_router
 from app.api.pages.scales import linear, logarithmic
 from app.api.resources import Reached, Reading
@@ -32,7 +33,7 @@ Sort = Literal["rank", "candidate", "accuracy", "seconds", "money_usd", "paramet
 Amount = Annotated[float | None, Query(ge=0, allow_inf_nan=False)]
 
 
-@router.get("/tasks/{task_id}")
+@router.get("/tasks/{task_id}", dependencies=[IN_LINE])
 def get_overview(
     request: Request, reached: Reached, task_id: tasks.TaskIdPath, tenant: Tenant, session: Reading
 ) -> Response:
@@ -63,7 +64,7 @@ def get_overview(
     )
 
 
-@router.get("/tasks/{task_id}/estimates")
+@router.get("/tasks/{task_id}/estimates", dependencies=[IN_LINE])
 def get_estimates(
     request: Request,
     reached: Reached,
