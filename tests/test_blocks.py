@@ -32,6 +32,7 @@ STARTED_SECONDS, MOST_SECONDS = 120, 600
 NOT_RUN = re.compile(r"<!-- not run: (.+) -->")
 LEFT_RUNNING = "<!-- left running -->"
 RUNS = {"bash": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
+IN_ONE_SESSION = {"docs/client.md"}  # tests/client/test_task2vec.py runs it as one script
 SHOWN = {"text", "toml"}  # output; and a file of settings, which tests/test_settings.py reads
 
 
@@ -139,6 +140,7 @@ def running(command: list[str], environment: dict[str, str], folder: Path) -> It
         page
         for page, blocks in BLOCKS.items()
         if any(block.language in RUNS and not block.not_run for block in blocks)
+        and page not in IN_ONE_SESSION
     ],
 )
 def test_the_blocks_of_a_page_run_in_their_order(

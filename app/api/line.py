@@ -1,41 +1,44 @@
-"""What takes a core for a while waits its turn in a line, and what takes none goes past it.
+"""What takes long waits its turn in a line, and what does not goes past it.
 
-Threads and connections are few, and who waits in the line has neither: a task is told at once,
-however many ask for neighbours.
+Threads and connections are few, and who waits in a line has neither: a task is told at once,
+however many ask for neighbours, and however long a bucket takes to answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import anyio
 from fastapi import Depends, Request
 
 from app.errors import Unavailable
 
-AT_ONCE = 8
-"""A few more than a machine has cores: some of them wait for the database."""
-PATIENCE_SECONDS = 20.0
 
-
+@dataclass(frozen=True)
 class Line:
-    """Of a process."""
+    """Of a process: `at_once` of what it is for may go on."""
 
-    def __init__(self, at_once: int = AT_ONCE, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self._free = anyio.Semaphore(at_once)
-        self._patience_seconds = patience_seconds
+    what: str
+    at_once: int
+    patience_seconds: float
+
+    @cached_property
+    def _free(self) -> anyio.Semaphore:
+        return anyio.Semaphore(self.at_once)
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """Unavailable where it does not come in time."""
-        with anyio.move_on_after(self._patience_seconds) as waiting:
+        with anyio.move_on_after(self.patience_seconds) as waiting:
             await self._free.acquire()
         if waiting.cancelled_caught:
             raise Unavailable(
                 "service-busy",
-                f"So many ask for neighbours and estimates that none were worked out for this "
-                f"request within {self._patience_seconds:g} s.",
+                f"So many {self.what} are at work that this one's turn did not come within "
+                f"{self.patience_seconds:g} s.",
                 "Try again in a moment.",
             )
         try:
@@ -44,12 +47,24 @@ class Line:
             self._free.release()
 
 
+@dataclass(frozen=True)
+class Lines:
+    answers: Line = field(
+        # The interpreter works on one at a time; the others are in numpy, or wait for rows.
+        default_factory=lambda: Line("searches and estimates", at_once=3, patience_seconds=20)
+    )
+    uploads: Line = field(
+        # Of the forty threads; they wait for disks and buckets.
+        default_factory=lambda: Line("uploads", at_once=16, patience_seconds=60)
+    )
+
+
 async def _in_line(request: Request) -> AsyncIterator[None]:
-    line: Line = request.app.state.line
-    async with line.turn():
+    lines: Lines = request.app.state.lines
+    async with lines.answers.turn():
         yield
 
 
 IN_LINE = Depends(_in_line, scope="function")
-"""Among a route's `dependencies`, which come before its parameters: first the turn, then the
-connection."""
+"""Of what is worked out. Among a route's `dependencies`, which come before its parameters: first
+the turn, then the connection."""

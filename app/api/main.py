@@ -50,7 +50,7 @@ from app.api import (
 )
 from app.api.auth import LOOPBACK_HOSTS, REQUIRED
 from app.api.deeds import Refusals
-from app.api.line import Line
+from app.api.line import Lines
 from app.api.pages.frame import refused_by_framework
 from app.api.resources import Resources
 from app.api.safety import SafetyHeaders
@@ -130,7 +130,7 @@ def create_app(settings: Settings) -> FastAPI:
     service.state.stopping = threading.Event()
     service.state.refusals = Refusals()
     service.state.rates = rates.rates_of(settings)
-    service.state.line = Line()
+    service.state.lines = Lines()
     docs.serve(service)
     pages.serve(service)
     service.include_router(health.router)

@@ -18,6 +18,7 @@ from starlette.types import Message
 
 from app.api.auth import Asking
 from app.api.bodies import content_type, parse, read_body, reference, unsupported
+from app.api.line import Lines
 from app.api.quotas import Room, room_for_bytes
 from app.api.resources import Reached, Resources
 from app.embedding.archive import ArchiveLimits, inspect_archive
@@ -92,8 +93,18 @@ def upload(
             wanted = ["multipart/form-data", *(["application/json"] if instead else [])]
             raise unsupported(kind, wanted)
 
+    async def in_line(
+        request: Request, received: Annotated[_Received, Depends(receive, scope="function")]
+    ) -> AsyncIterator[_Received]:
+        if received.archive is None:
+            yield received
+            return
+        lines: Lines = request.app.state.lines
+        async with lines.uploads.turn():
+            yield received
+
     def keep(
-        reached: Reached, received: Annotated[_Received, Depends(receive, scope="function")]
+        reached: Reached, received: Annotated[_Received, Depends(in_line, scope="function")]
     ) -> Iterator[Upload[BaseModel]]:
         if received.archive is None:
             yield Upload(parse(received.text, received.model), None)

@@ -5,12 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
 from app.api import neighbours
-from app.api.line import Line
+from app.api.line import Line, Lines
 from app.errors import Unavailable
 from app.store.session import POOLED_CONNECTIONS
 from tests.api.conftest import Service, assert_problem
@@ -61,7 +61,8 @@ def test_whose_turn_does_not_come_is_asked_to_come_again(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = service.ready()
-    service.client.app.state.line = Line(at_once=1, patience_seconds=0.05)
+    line = Line("searches", at_once=1, patience_seconds=0.05)
+    service.client.app.state.lines = Lines(answers=line)
     with many_asking(service, task, 1, monkeypatch):
         for path in ("neighbours", "estimates", "plan", "card"):
             busy = service.client.get(f"/v1/tasks/{task}/{path}")
@@ -71,10 +72,30 @@ def test_whose_turn_does_not_come_is_asked_to_come_again(
     assert service.client.get(f"/v1/tasks/{task}/neighbours").status_code == 200
 
 
+def test_a_task_is_told_while_the_blob_store_takes_its_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, go_on, put = service.ready(), threading.Event(), service.resources.blobs.put
+
+    def slow(file: BinaryIO) -> Any:
+        assert go_on.wait(60)
+        return put(file)
+
+    monkeypatch.setattr(service.resources.blobs, "put", slow)
+    number = POOLED_CONNECTIONS + 20
+    with ThreadPoolExecutor(number) as threads:
+        sent = [threads.submit(service.send, name=str(n)) for n in range(number)]
+        told = service.client.get(f"/v1/tasks/{task}")
+        assert told.status_code == 200
+        assert not any(each.done() for each in sent)
+        go_on.set()
+        assert [each.result().status_code for each in sent] == [202] * number
+
+
 @pytest.mark.parametrize("end", [RuntimeError, asyncio.CancelledError, Unavailable])
 def test_a_turn_ends_however_it_ends(end: Callable[..., BaseException]) -> None:
     async def turns() -> None:
-        line = Line(at_once=1, patience_seconds=1)
+        line = Line("deeds", at_once=1, patience_seconds=1)
         for _ in range(3):
             with pytest.raises(BaseException) as raised:
                 async with line.turn():
