@@ -39,9 +39,11 @@ def draw_map(atlas: dict[str, Any], path: Path) -> None:
     for cluster in atlas["clusters"]:
         place.annotate(
             _plain(cluster["name"]),
-            cluster["position"],
+            (cluster["position"][0], _top(cluster, points)),
+            xytext=(0, 9),
+            textcoords="offset points",
             ha="center",
-            va="center",
+            va="bottom",
             fontsize=8,
             color=_INK,
             bbox={
@@ -71,6 +73,12 @@ def draw_map(atlas: dict[str, Any], path: Path) -> None:
             if key is not None:
                 key.set(sizes=[30], facecolor=_NONE)
     save(figure, path)
+
+
+def _top(cluster: dict[str, Any], points: list[dict[str, Any]]) -> float:
+    """Where its highest point lies: a name in the middle would cover the small ones."""
+    inside = [point["y"] for point in points if point["cluster"] == cluster["number"]]
+    return float(max(inside, default=cluster["position"][1]))
 
 
 def _title(atlas: dict[str, Any]) -> str:
