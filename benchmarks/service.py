@@ -131,7 +131,7 @@ async def press(
     mix: Mapping[str, float],
     clients: int,
     seconds: float,
-) -> dict[str, Any]:
+) -> Load:
     load, until = Load(), time.monotonic() + seconds
     limits = httpx.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx.AsyncClient(timeout=_PATIENCE_SECONDS, limits=limits) as http:
@@ -141,7 +141,7 @@ async def press(
                 for number in range(clients)
             )
         )
-    return load.told()
+    return load
 
 
 async def _client(
@@ -288,7 +288,7 @@ def measure(here: House, *, clients: int, seconds: float) -> dict[str, Any]:
     for phase, mix in (("questions", QUESTIONS), ("with_embedding", WITH_UPLOADS)):
         memory = Memory(here)
         memory.start()
-        load = apart(press, here.urls, tasks, mix, clients, seconds)
+        load = apart(press, here.urls, tasks, mix, clients, seconds).told()
         result[phase] = {**load, "memory": memory.told()}
         for route, told in load["routes"].items():
             _print(f"{phase}, {route} ({told['answers']:,} answers)", told)
