@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+from matplotlib import rcParams
 from rich.console import Console
 from sqlalchemy import select
 from typer.testing import CliRunner
@@ -459,8 +460,9 @@ def atlas_of(n: int, *, n_own: int) -> dict[str, Any]:
 
 @pytest.mark.parametrize("n_own", [0, 3, 12])
 def test_the_atlas_is_drawn_with_its_clusters_and_the_users_own_tasks(
-    n_own: int, tmp_path: Path
+    n_own: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(rcParams, "svg.fonttype", "none")  # as the user's own settings may say
     draw_map(atlas_of(12, n_own=n_own), tmp_path / "map.svg")
     drawn = (tmp_path / "map.svg").read_text()
     # matplotlib writes what a group of glyphs says into a comment before it.

@@ -29,7 +29,10 @@ def require_picture(path: Path | None) -> None:
 
 
 def save(figure: Figure, path: Path) -> None:
-    with whole(path) as scratch:
+    """With letters as shapes, whatever the user's own settings say: they look alike everywhere."""
+    from matplotlib import rc_context  # an extra's
+
+    with rc_context({"svg.fonttype": "path"}), whole(path) as scratch:
         figure.savefig(scratch, format=path.suffix.removeprefix("."), dpi=160)
 
 
