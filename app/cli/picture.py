@@ -16,7 +16,10 @@ FORMATS = (".svg", ".png", ".pdf")
 
 
 def require_picture(path: Path | None) -> None:
-    """Before anything is asked or computed for it; MissingExtra, or InvalidRequest."""
+    """Before anything is asked or computed for it.
+
+    Unavailable without the extra, InvalidRequest for a file of another kind.
+    """
     if path is None:
         return
     require_extras("bench")
