@@ -1,0 +1,80 @@
+"""What people see: tables and progress bars. What programs read (`--json`) goes another way."""
+
+from __future__ import annotations
+
+from app.terminal.account import audit_table, keys_table, tenants_table
+from app.terminal.catalogue import (
+    candidates_table,
+    devices_table,
+    probes_table,
+    recipes_table,
+    timings_table,
+)
+from app.terminal.cells import distance, plain
+from app.terminal.console import err, out, picture
+from app.terminal.estimates import estimates_table, plan_report, scores_table
+from app.terminal.estimator import estimator_report, evaluation_report
+from app.terminal.finetunes import finetune_report, finetunes_table, prediction_report
+from app.terminal.outcomes import import_report, outcomes_table
+from app.terminal.progress import progress_bars, show_progress, upload_bar
+from app.terminal.tasks import (
+    atlas_report,
+    distances_table,
+    embedding_facts,
+    job_facts,
+    neighbours_table,
+    task_facts,
+    tasks_table,
+)
+from app.terminal.upkeep import (
+    backup_made,
+    backup_restored,
+    backups_table,
+    check_report,
+    config_table,
+    move_begun,
+    moves,
+)
+
+__all__ = [
+    "atlas_report",
+    "audit_table",
+    "backup_made",
+    "backup_restored",
+    "backups_table",
+    "candidates_table",
+    "check_report",
+    "config_table",
+    "devices_table",
+    "distance",
+    "distances_table",
+    "embedding_facts",
+    "err",
+    "estimates_table",
+    "estimator_report",
+    "evaluation_report",
+    "finetune_report",
+    "finetunes_table",
+    "import_report",
+    "job_facts",
+    "keys_table",
+    "move_begun",
+    "moves",
+    "neighbours_table",
+    "out",
+    "outcomes_table",
+    "picture",
+    "plain",
+    "plan_report",
+    "prediction_report",
+    "probes_table",
+    "progress_bars",
+    "recipes_table",
+    "scores_table",
+    "show_progress",
+    "task_facts",
+    "tasks_table",
+    "tenants_table",
+    "timings_table",
+    "upload_bar",
+]
