@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.table import Table
 
 from app import terminal
 from app.cli.options import (
@@ -23,6 +22,7 @@ from app.cli.root import app
 from app.cli.shared import print_json
 from app.client import Client
 from app.errors import InvalidRequest
+from app.terminal.layout import Listing
 
 
 @app.command()
@@ -64,7 +64,7 @@ def probes(server: Server = LOCAL_SERVER, key: Key = None, as_json: AsJson = Fal
 
 def _cards(
     kind: str,
-    table: Callable[[list[dict[str, Any]]], Table],
+    table: Callable[[list[dict[str, Any]]], Listing],
     add: Path | None,
     server: str,
     key: str | None,

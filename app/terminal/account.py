@@ -4,34 +4,59 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.table import Table
-
-from app.terminal.cells import Row, plain
-from app.terminal.layout import new_table
+from app.terminal.cells import Id, Row, minute, plain
+from app.terminal.layout import Listing
 
 
-def keys_table(keys: Iterable[Row]) -> Table:
-    names = (
-        *("id", "prefix", "name", "tenant", "scope"),
-        *("created_at", "last_used_at", "expires_at", "revoked_at"),
+def keys_table(keys: Iterable[Row]) -> Listing:
+    return Listing(
+        "API keys",
+        {
+            "id": lambda key: Id(key["id"]),
+            "prefix": lambda key: plain(key["prefix"]),
+            "name": lambda key: plain(key["name"]),
+            "tenant": lambda key: plain(key["tenant"]),
+            "scope": lambda key: plain(key["scope"]),
+            "created": lambda key: minute(key["created_at"]),
+            "last used": lambda key: minute(key["last_used_at"]),
+            "expires": lambda key: minute(key["expires_at"]),
+            "revoked": lambda key: minute(key["revoked_at"]),
+        },
+        keys,
+        spare=("created", "prefix", "last used", "tenant"),
+        empty="There are no keys; `task2vec keys create NAME` makes one.",
     )
-    table = new_table("API keys", *names)
-    for key in keys:
-        table.add_row(*(plain(key[name]) for name in names))
-    return table
 
 
-def audit_table(events: Iterable[Row]) -> Table:
-    names = ("at", "tenant", "actor", "action", "object_id", "address", "status", "problem")
-    table = new_table("Audit log", *names)
-    for event in events:
-        table.add_row(*(plain(event[name]) for name in names))
-    return table
+def audit_table(events: Iterable[Row]) -> Listing:
+    return Listing(
+        "Audit log",
+        {
+            "at": lambda event: minute(event["at"]),
+            "tenant": lambda event: plain(event["tenant"]),
+            "actor": lambda event: plain(event["actor"]),
+            "action": lambda event: plain(event["action"]),
+            "object": lambda event: Id(event["object_id"]) if event["object_id"] else plain(None),
+            "address": lambda event: plain(event["address"]),
+            "#status": lambda event: plain(event["status"]),
+            "problem": lambda event: plain(event["problem"]),
+        },
+        events,
+        spare=("address", "object", "tenant"),
+        empty="Nothing was changed or refused.",
+    )
 
 
-def tenants_table(tenants: Iterable[Row]) -> Table:
-    names = ("tasks", "archive_bytes", "finetunes", "outcomes")
-    table = new_table("Tenants", "tenant", *(f"#{name.replace('_', ' ')}" for name in names))
-    for each in tenants:
-        table.add_row(plain(each["tenant"]), *(f"{each[name]:,}" for name in names))
-    return table
+def tenants_table(tenants: Iterable[Row]) -> Listing:
+    return Listing(
+        "Tenants",
+        {
+            "tenant": lambda each: plain(each["tenant"]),
+            "#tasks": lambda each: f"{each['tasks']:,}",
+            "#archive bytes": lambda each: f"{each['archive_bytes']:,}",
+            "#fine-tunes": lambda each: f"{each['finetunes']:,}",
+            "#outcomes": lambda each: f"{each['outcomes']:,}",
+        },
+        tenants,
+        empty="Nobody has anything here.",
+    )

@@ -4,80 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.table import Table
-
 from app.terminal.cells import CandidateName, Row, plain
-from app.terminal.layout import new_table
+from app.terminal.layout import Listing
 from app.words import memory
 
 
-def candidates_table(cards: Iterable[Row]) -> Table:
-    table = new_table("Candidates", "name", "#weights", "#multiply-adds", "#input", "pretraining")
-    for card in cards:
-        table.add_row(
-            CandidateName(card["name"]),
-            f"{card['parameters'] / 1e6:.1f} M",
-            f"{card['multiply_adds'] / 1e9:.2f} G",
-            f"{card['input_size']} px",
-            plain(card["pretraining"]),
-        )
-    return table
-
-
-def devices_table(cards: Iterable[Row]) -> Table:
-    table = new_table(
-        "Devices", "name", "#peak TFLOP/s", "in", "#memory", "#power", "#USD/h", "dated"
+def candidates_table(cards: Iterable[Row]) -> Listing:
+    return Listing(
+        "Candidates",
+        {
+            "name": lambda card: CandidateName(card["name"]),
+            "#weights": lambda card: f"{card['parameters'] / 1e6:.1f} M",
+            "#multiply-adds": lambda card: f"{card['multiply_adds'] / 1e9:.2f} G",
+            "#input": lambda card: f"{card['input_size']} px",
+            "pretraining": lambda card: plain(card["pretraining"]),
+        },
+        cards,
+        spare=("pretraining", "#multiply-adds", "#input"),
     )
-    for card in cards:
-        table.add_row(
-            plain(card["name"]),
-            f"{card['peak_flops'] / 1e12:.1f}",
-            plain(card["precision"]),
-            memory(card["memory_bytes"] / 2**20),
-            f"{card['power_watts']:.0f} W",
-            f"{card['price_usd_per_hour']:.2f}",
-            plain(card["price_date"]),
-        )
-    return table
 
 
-def timings_table(items: Iterable[Row]) -> Table:
-    table = new_table(
+def devices_table(cards: Iterable[Row]) -> Listing:
+    return Listing(
+        "Devices",
+        {
+            "name": lambda card: plain(card["name"]),
+            "#peak TFLOP/s": lambda card: f"{card['peak_flops'] / 1e12:.1f}",
+            "in": lambda card: plain(card["precision"]),
+            "#memory": lambda card: memory(card["memory_bytes"] / 2**20),
+            "#power": lambda card: f"{card['power_watts']:.0f} W",
+            "#USD/h": lambda card: f"{card['price_usd_per_hour']:.2f}",
+            "dated": lambda card: plain(card["price_date"]),
+        },
+        cards,
+        spare=("dated", "in"),
+    )
+
+
+def timings_table(items: Iterable[Row]) -> Listing:
+    return Listing(
         "Timings",
-        *("device", "candidate", "#batch", "#s a step", "#trained/s", "#passed/s", "when"),
+        {
+            "device": lambda item: plain(item["device"]),
+            "candidate": lambda item: CandidateName(item["candidate"]),
+            "#batch": lambda item: str(item["batch_size"]),
+            "#s a step": lambda item: f"{item['step_seconds']['typical']:.3g}",
+            "#trained/s": lambda item: _a_second(item, "step_seconds"),
+            "#passed/s": lambda item: _a_second(item, "forward_seconds"),
+            "when": lambda item: plain(item["created_at"][:10]),
+        },
+        items,
+        spare=("when", "#batch"),
+        empty="Nothing was measured: `task2vec time DEVICE` does, on the machine that it is.",
     )
-    for item in items:
-        step, forward = (item[name]["typical"] for name in ("step_seconds", "forward_seconds"))
-        table.add_row(
-            plain(item["device"]),
-            plain(item["candidate"]),
-            str(item["batch_size"]),
-            f"{step:.3g}",
-            f"{item['batch_size'] / step:.3g}",
-            f"{item['batch_size'] / forward:.3g}",
-            plain(item["created_at"][:10]),
-        )
-    return table
 
 
-def recipes_table(cards: Iterable[Row]) -> Table:
-    table = new_table("Recipes", "name", "scope", "#batch", "#epochs", "description")
-    for card in cards:
-        batch, epochs = str(card["batch_size"]), str(card["epochs"])
-        table.add_row(
-            plain(card["name"]), plain(card["scope"]), batch, epochs, plain(card["description"])
-        )
-    return table
+def _a_second(item: Row, of: str) -> str:
+    return f"{item['batch_size'] / item[of]['typical']:.3g}"
 
 
-def probes_table(cards: Iterable[Row]) -> Table:
-    table = new_table("Probes", "name", "#input", "weights from", "pinned", "licence")
-    for card in cards:
-        table.add_row(
-            plain(card["name"]),
-            f"{card['input_size']} px",
-            plain(card["weights"]["source"].partition(":")[0]),
-            plain("yes" if card["pinned"] else "no"),
-            plain(card["licence"]),
-        )
-    return table
+def recipes_table(cards: Iterable[Row]) -> Listing:
+    return Listing(
+        "Recipes",
+        {
+            "name": lambda card: plain(card["name"]),
+            "scope": lambda card: plain(card["scope"]),
+            "#batch": lambda card: f"≤ {card['batch_size']}",
+            "#epochs": lambda card: str(card["epochs"]),
+            "description": lambda card: plain(card["description"]),
+        },
+        cards,
+        caption="Small sets take smaller batches, where a recipe asks for steps an epoch.",
+    )
+
+
+def probes_table(cards: Iterable[Row]) -> Listing:
+    return Listing(
+        "Probes",
+        {
+            "name": lambda card: plain(card["name"]),
+            "#input": lambda card: f"{card['input_size']} px",
+            "weights from": lambda card: plain(card["weights"]["source"].partition(":")[0]),
+            "pinned": lambda card: plain("yes" if card["pinned"] else "no"),
+            "licence": lambda card: plain(card["licence"]),
+        },
+        cards,
+    )

@@ -16,6 +16,7 @@ Row = dict[str, Any]
 
 _FINAL_STYLES = {"succeeded": "green", "ready": "green", "cancelled": "yellow"}
 _BAD = {"refused", "failed"}
+SHORT_ID = 8
 
 
 def plain(value: object) -> Text:
@@ -28,34 +29,41 @@ def state(value: str) -> Text:
     return Text(value, style="red" if value in _BAD else _FINAL_STYLES.get(value, "cyan"))
 
 
-class CandidateName:
-    """`network.pretraining`, on one line where there is room, else folded at its joints."""
+class Unbroken:
+    """Text that takes the room it needs."""
 
-    def __init__(self, name: str) -> None:
-        self._network, dot, pretraining = plain(name).plain.partition(".")
-        self._pretraining = dot + pretraining
+    def __init__(self, text: str) -> None:
+        self._text = plain(text)
+
+    def __rich__(self) -> Text:
+        return self._text
 
     def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
-        joints = (*_pieces(self._network), *_pieces(self._pretraining))
-        return Measurement(max(map(len, joints)), len(self._network) + len(self._pretraining))
+        return Measurement(len(self._text), len(self._text))
+
+
+class Id(Unbroken):
+    def short(self) -> Unbroken:
+        """Its beginning, which tells it from others as well in all but the largest stores."""
+        return Unbroken(self._text.plain[:SHORT_ID])
+
+
+class CandidateName:
+    """`network.pretraining`, on one line where there is room, else with a line for each."""
+
+    def __init__(self, name: str) -> None:
+        network, dot, pretraining = plain(name).plain.partition(".")
+        self._network, self._pretraining = Text(network), Text(dot + pretraining, style="dim")
+
+    def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
+        lengths = len(self._network), len(self._pretraining)
+        return Measurement(max(lengths), sum(lengths))
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
-        network, pretraining = (Text(self._network), Text(self._pretraining, style="dim"))
-        if len(network) + len(pretraining) <= options.max_width:
-            yield network + pretraining
-            return
-        for part in (network, pretraining):
-            line = Text(style=part.style)
-            for piece in _pieces(part.plain):
-                if line and len(line) + len(piece) > options.max_width:
-                    yield line
-                    line = Text(style=part.style)
-                line.append(piece)
-            yield line
-
-
-def _pieces(name: str) -> list[str]:
-    return re.findall(r"[^_]*_|[^_]+$", name)
+        whole = self._network + self._pretraining
+        yield from (
+            [whole] if len(whole) <= options.max_width else [self._network, self._pretraining]
+        )
 
 
 def distance(value: float | None) -> Text:
@@ -89,3 +97,17 @@ def share_interval(share: Row | None) -> Text:
         return Text("-")
     low, typical, high = (f"{100 * share[end]:.0f}" for end in ("low", "typical", "high"))
     return Text.assemble(f"{typical}%", (f" {low}-{high}", "dim"))
+
+
+def minute(moment: str | None) -> Unbroken:
+    """Of a time in ISO 8601, told in its own zone."""
+    return Unbroken("-" if moment is None else moment[:16].replace("T", " "))
+
+
+def task_name(name: str) -> Id | Text:
+    """Of an outcome: the id of a task here, or what a table calls one."""
+    return Id(name) if re.fullmatch("[0-9a-f]{32}", name) else plain(name)
+
+
+def seconds_taken(seconds: float | None) -> Text:
+    return Text("-" if seconds is None else words.duration(seconds))

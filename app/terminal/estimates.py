@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from app.terminal.cells import (
@@ -13,15 +12,17 @@ from app.terminal.cells import (
     Row,
     duration_interval,
     number,
+    plain,
     share,
     share_interval,
     share_percent,
     state,
 )
-from app.terminal.layout import new_table
+from app.terminal.layout import Cell, Listing
 from app.words import counted, energy, memory, money, percent
 
 _ON_FRONTIER = "•"
+_SCORES = {"#LogME": "logme", "#H-score": "h_score", "#LFC": "lfc", "#LEEP": "leep"}
 
 # Best first, as app/recommend.py ranks by it.
 _EVIDENCE = {
@@ -31,10 +32,10 @@ _EVIDENCE = {
 }
 
 
-def estimates_table(answer: Row, title: str) -> Table:
+def estimates_table(answer: Row, title: str) -> Listing:
     """Without the columns that no row fills. The other intervals are in the JSON."""
     rows = answer["estimates"]
-    columns: dict[str, Callable[[Row], RenderableType]] = {
+    columns: dict[str, Cell] = {
         "#": lambda row: Text(str(row["rank"])),
         _ON_FRONTIER: lambda row: Text(_ON_FRONTIER if row["frontier"] else "", style="green"),
         "candidate": lambda row: CandidateName(row["candidate"]),
@@ -52,11 +53,16 @@ def estimates_table(answer: Row, title: str) -> Table:
     for head, name in (("accuracy",) * 2, ("difficulty",) * 2, ("ridge", "ridge_accuracy")):
         if all(row[name] is None for row in rows):
             del columns[f"#{head}"]
-    table = new_table(title, *columns)
-    for row in rows:
-        table.add_row(*(cell(row) for cell in columns.values()))
-    table.caption = _what_estimates_are(answer)
-    return table
+    signs, quantities = ("#top-1", "#difficulty"), ("#energy", "#memory", "#ridge")
+    told = "#accuracy" in columns  # else signs of it are what the ranks rest on
+    spare = (*signs, *quantities) if told else (*quantities, *signs)
+    return Listing(
+        title,
+        columns,
+        rows,
+        spare=spare,
+        caption=_what_estimates_are(answer),
+    )
 
 
 def _what_estimates_are(answer: Row) -> str:
@@ -85,25 +91,34 @@ def _what_would_measure_time(answer: Row) -> str:
     return f"\nTime is counted: `task2vec time {answer['device']}`, on that machine, measures it."
 
 
-def scores_table(answer: Row, title: str) -> Table:
-    heads = ("candidate", "#ridge", "#k-NN", "#LogME", "#H-score", "#LFC", "#LEEP", "#images")
-    table = new_table(title, *heads)
-    unknown: list[str] = []
-    for row in answer["scores"]:
-        scores = row["scores"]
-        if scores is None:
-            table.add_row(CandidateName(row["candidate"]), state(row["state"]))
-            if row["problem"] is not None:
-                unknown.append(f"{row['candidate']}: {row['problem']['detail']}")
-            continue
-        table.add_row(
-            CandidateName(row["candidate"]),
-            *(share(scores.get(name)) for name in ("ridge", "knn")),
-            *(number(scores.get(name)) for name in ("logme", "h_score", "lfc", "leep")),
-            str(row["n_images"]),
-        )
-    table.caption = "\n".join(unknown) or None
-    return table
+def scores_table(answer: Row, title: str) -> Listing:
+    columns: dict[str, Cell] = {
+        "candidate": lambda row: CandidateName(row["candidate"]),
+        "#ridge": lambda row: (
+            state(row["state"]) if row["scores"] is None else share(row["scores"].get("ridge"))
+        ),
+        "#k-NN": lambda row: share((row["scores"] or {}).get("knn")),
+    }
+    for head, name in _SCORES.items():
+        columns[head] = partial(_score, name)
+    columns["#images"] = lambda row: plain(row["n_images"])
+    failed = [row for row in answer["scores"] if row["problem"] is not None]
+    told = [
+        f"{row['candidate']}: {row['problem']['detail']} {row['problem'].get('remedy') or ''}"
+        for row in failed
+    ]
+    return Listing(
+        title,
+        columns,
+        answer["scores"],
+        spare=("#images", "#LFC", "#H-score", "#LEEP"),
+        caption="\n".join(told) or None,
+        empty="No candidate has looked at it: `task2vec score TASK` lets them.",
+    )
+
+
+def _score(name: str, row: Row) -> Text:
+    return number((row["scores"] or {}).get(name))
 
 
 def plan_report(answer: Row, name: str) -> Group:
@@ -112,22 +127,21 @@ def plan_report(answer: Row, name: str) -> Group:
         best_first = sorted(answer["tried"].items(), key=lambda item: -item[1])
         reached = ", ".join(f"{candidate} {percent(value)}" for candidate, value in best_first)
         lines.append(Text(f"Tried: {reached}."))
-    columns: dict[str, Callable[[Row], RenderableType]] = {
+    columns: dict[str, Cell] = {
         "candidate": lambda row: CandidateName(row["candidate"]),
         "#accuracy": lambda row: share_interval(row["accuracy"]),
         "#is best": lambda row: Text(percent(row["probability_best"])),
         "#time": lambda row: duration_interval(row["seconds"]),
-        "#regret": lambda row: Text(f"{row['expected_regret_points']:.1f}"),
-        "#money": lambda row: Text(money(row["money_usd_by_now"])),
+        "#regret*": lambda row: Text(f"{row['expected_regret_points']:.1f}"),
+        "#money*": lambda row: Text(money(row["money_usd_by_now"])),
     }
     if answer["target"] is not None:
-        columns["#target"] = lambda row: Text(percent(row["probability_target_by_now"]))
+        columns["#target*"] = lambda row: Text(percent(row["probability_target_by_now"]))
     if answer["steps"]:
-        table = new_table(f"Plan for {name}", *columns)
-        for row in answer["steps"]:
-            table.add_row(*(cell(row) for cell in columns.values()))
-        table.caption = _what_plans_are(answer)
-        lines += [Text(), table]
+        lines += [
+            Text(),
+            Listing(f"Plan for {name}", columns, answer["steps"], caption=_what_plans_are(answer)),
+        ]
     return Group(*lines)
 
 
@@ -140,6 +154,6 @@ def _what_plans_are(answer: Row) -> str:
     return (
         f"{answer['recipe']} on {answer['device']}{calibrated}, in the order to try them; report "
         "what came of one, and ask again.\n"
-        "Of all tries by then: regret (points below the best candidate, expected), money"
+        "* Of all tries by then: regret (points below the best candidate, expected), money"
         f"{target}.{unknown}"
     )

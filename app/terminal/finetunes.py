@@ -5,11 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
-from app.terminal.cells import CandidateName, Row, duration_interval, plain, share_interval, state
-from app.terminal.layout import fact_list, new_table
+from app.terminal.cells import (
+    CandidateName,
+    Id,
+    Row,
+    duration_interval,
+    plain,
+    share_interval,
+    state,
+)
+from app.terminal.layout import Listing, fact_list, new_table
 from app.training.names import WHY
 from app.words import counted, duration, percent
 
@@ -81,19 +88,21 @@ def finetune_report(run: Row) -> Group:
     return Group(*lines)
 
 
-def finetunes_table(runs: Iterable[Row]) -> Table:
-    """An id can be copied whole; the task's stands in the report of a run."""
-    table = new_table("Fine-tuning runs", "run", "candidate", "recipe", "state", "#accuracy")
-    for run in runs:
-        curve = run["curve"]
-        table.add_row(
-            plain(run["id"]),
-            CandidateName(run["candidate"]),
-            plain(run["recipe"]),
-            state(run["state"]),
-            percent(curve[-1]["accuracy"]) if curve else "-",
-        )
-    return table
+def finetunes_table(runs: Iterable[Row]) -> Listing:
+    """The task of a run stands in its report."""
+    return Listing(
+        "Fine-tuning runs",
+        {
+            "run": lambda run: Id(run["id"]),
+            "candidate": lambda run: CandidateName(run["candidate"]),
+            "recipe": lambda run: plain(run["recipe"]),
+            "state": lambda run: state(run["state"]),
+            "#accuracy": lambda run: percent(run["curve"][-1]["accuracy"]) if run["curve"] else "-",
+        },
+        runs,
+        spare=("recipe",),
+        empty="Nothing was fine-tuned: `task2vec finetune TASK CANDIDATE` does.",
+    )
 
 
 def prediction_report(answer: Row) -> Group:

@@ -5,12 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
-from app.terminal.cells import CandidateName, Row, plain
-from app.terminal.layout import fact_list, new_table
-from app.words import duration
+from app.terminal.cells import (
+    CandidateName,
+    Id,
+    Row,
+    plain,
+    seconds_taken,
+    task_name,
+    three_decimals,
+)
+from app.terminal.layout import Cell, Listing, fact_list
+
+_NONE = "No outcomes were reported: `task2vec finetune` makes one, and so does a table of yours."
 
 
 def import_report(answer: Row) -> Group:
@@ -24,27 +32,30 @@ def import_report(answer: Row) -> Group:
     )
     if not answer["errors"]:
         return Group(facts)
-    errors = new_table("Refused", "#row", "column", "why")
-    for error in answer["errors"]:
-        errors.add_row(str(error["row"]), plain(error["column"]), plain(error["message"]))
-    if answer["more_errors"]:
-        errors.caption = f"And {answer['more_errors']} more."
+    errors = Listing(
+        "Refused",
+        {
+            "#row": lambda error: str(error["row"]),
+            "column": lambda error: plain(error["column"]),
+            "why": lambda error: plain(error["message"]),
+        },
+        answer["errors"],
+        caption=f"And {answer['more_errors']} more." if answer["more_errors"] else None,
+    )
     return Group(facts, Text(), errors)
 
 
-def outcomes_table(outcomes: Iterable[Row]) -> Table:
-    table = new_table(
-        "Outcomes", "id", "task", "candidate", "recipe", "#value", "#time", "quarantine"
-    )
-    for outcome in outcomes:
-        seconds = outcome["numbers"].get("seconds")
-        table.add_row(
-            plain(outcome["id"]),
-            plain(outcome["task"]),
-            CandidateName(outcome["model"]),
-            plain(outcome["recipe"] or None),
-            "-" if outcome["value"] is None else f"{outcome['value']:.3f}",
-            "-" if seconds is None else duration(seconds),
-            Text(plain(outcome["quarantine"] or "").plain, style="yellow"),
-        )
-    return table
+def outcomes_table(outcomes: Iterable[Row]) -> Listing:
+    rows = list(outcomes)
+    columns: dict[str, Cell] = {
+        "id": lambda row: Id(row["id"]),
+        "task": lambda row: task_name(row["task"]),
+        "candidate": lambda row: CandidateName(row["model"]),
+        "recipe": lambda row: plain(row["recipe"] or None),
+        "#value": lambda row: Text(three_decimals(row["value"])),
+        "#time": lambda row: seconds_taken(row["numbers"].get("seconds")),
+        "quarantine": lambda row: Text(plain(row["quarantine"] or "").plain, style="yellow"),
+    }
+    if not any(row["quarantine"] for row in rows):
+        del columns["quarantine"]
+    return Listing("Outcomes", columns, rows, spare=("recipe", "#time"), empty=_NONE)

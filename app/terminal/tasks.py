@@ -9,24 +9,27 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from app.terminal.cells import Row, distance, number, plain, state
-from app.terminal.layout import fact_list, new_table
+from app.terminal.cells import Id, Row, distance, number, plain, state
+from app.terminal.layout import Listing, fact_list, new_table
 from app.words import duration
 
 
-def tasks_table(tasks: Iterable[Row]) -> Table:
-    table = new_table("Tasks", "id", "name", "status", "#images", "#classes", "#complexity", "tags")
-    for task in tasks:
-        table.add_row(
-            plain(task["id"]),
-            plain(task["name"]),
-            state(task["status"]),
-            plain(task["counts"]["images"]),
-            plain(task["counts"]["classes"]),
-            number(task["complexity"]),
-            plain(", ".join(task["tags"])),
-        )
-    return table
+def tasks_table(tasks: Iterable[Row]) -> Listing:
+    return Listing(
+        "Tasks",
+        {
+            "id": lambda task: Id(task["id"]),
+            "name": lambda task: plain(task["name"]),
+            "status": lambda task: state(task["status"]),
+            "#images": lambda task: plain(task["counts"]["images"]),
+            "#classes": lambda task: plain(task["counts"]["classes"]),
+            "#complexity": lambda task: number(task["complexity"]),
+            "tags": lambda task: plain(", ".join(task["tags"])),
+        },
+        tasks,
+        spare=("tags", "#complexity"),
+        empty="There is no such task: `task2vec embed FOLDER` makes one.",
+    )
 
 
 def task_facts(task: Row) -> Table:
@@ -69,23 +72,31 @@ def job_facts(job: Row) -> Table:
     )
 
 
-def neighbours_table(answer: Row, title: str) -> Table:
-    columns = ("#", "task", "#distance", "#noise floor", "#images", "#classes", "from")
-    table = new_table(f"{title} by exact {answer['metric']} distance", *columns)
-    for row in answer["neighbours"]:
-        as_near = row["distinguishable"] is False
-        table.add_row(
-            str(row["rank"]),
-            plain(row["name"]),
-            distance(row["distance"]) + (" ≈" if as_near else "  "),
-            distance(row["noise_floor"]),
-            plain(row["images"]),
-            plain(row["classes"]),
-            "reference" if row["library"] else "yours",
-        )
-    if any(row["distinguishable"] is False for row in answer["neighbours"]):
-        table.caption = "≈ the next one may be as near: they differ by less than the noise floor"
-    return table
+def neighbours_table(answer: Row, title: str) -> Listing:
+    rows = answer["neighbours"]
+    some_as_near = any(row["distinguishable"] is False for row in rows)
+    return Listing(
+        f"{title} by exact {answer['metric']} distance",
+        {
+            "#": lambda row: str(row["rank"]),
+            "task": lambda row: plain(row["name"]),
+            "#distance": lambda row: (
+                distance(row["distance"]) + (" ≈" if row["distinguishable"] is False else "  ")
+            ),
+            "#noise floor": lambda row: distance(row["noise_floor"]),
+            "#images": lambda row: plain(row["images"]),
+            "#classes": lambda row: plain(row["classes"]),
+            "from": lambda row: plain("reference" if row["library"] else "yours"),
+        },
+        rows,
+        spare=("#noise floor", "#classes", "#images"),
+        caption=(
+            "≈ the next one may be as near: they differ by less than the noise floor"
+            if some_as_near
+            else None
+        ),
+        empty="No task is known that it could be compared to.",
+    )
 
 
 def atlas_report(answer: Row) -> Group:
@@ -95,9 +106,15 @@ def atlas_report(answer: Row) -> Group:
     summary = Text(f"{answer['tasks']:,} tasks on the map{told}")
     if not answer["clusters"]:
         return Group(summary, Text("They are too few, or too scattered, to form clusters."))
-    clusters = new_table("Clusters", "#", "cluster", "#tasks")
-    for cluster in answer["clusters"]:
-        clusters.add_row(str(cluster["number"] + 1), plain(cluster["name"]), str(cluster["tasks"]))
+    clusters = Listing(
+        "Clusters",
+        {
+            "#": lambda cluster: str(cluster["number"] + 1),
+            "cluster": lambda cluster: plain(cluster["name"]),
+            "#tasks": lambda cluster: str(cluster["tasks"]),
+        },
+        answer["clusters"],
+    )
     nodes = {cluster["number"]: Tree(Text(cluster["name"])) for cluster in answer["clusters"]}
     for place, join in enumerate(answer["dendrogram"], len(nodes)):
         nodes[place] = Tree(Text(f"{join['distance']:.2f}", style="dim"))

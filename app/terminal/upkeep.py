@@ -9,17 +9,24 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from app.terminal.cells import Row, plain, state
-from app.terminal.layout import fact_list, new_table
+from app.terminal.cells import Id, Row, Unbroken, minute, plain, state
+from app.terminal.layout import Listing, fact_list, new_table
 
 
-def config_table(items: Iterable[Row]) -> Table:
-    table = new_table("Settings", "setting", "value", "said by")
-    for item in items:
-        value = item["value"] if isinstance(item["value"], str) else json.dumps(item["value"])
-        said = plain(item["where"]) if item["where"] else Text("default", style="dim")
-        table.add_row(plain(item["name"]), plain(value), said)
-    return table
+def config_table(items: Iterable[Row]) -> Listing:
+    return Listing(
+        "Settings",
+        {
+            "setting": lambda item: plain(item["name"]),
+            "value": lambda item: plain(
+                item["value"] if isinstance(item["value"], str) else json.dumps(item["value"])
+            ),
+            "said by": lambda item: (
+                plain(item["where"]) if item["where"] else Text("default", style="dim")
+            ),
+        },
+        items,
+    )
 
 
 def check_report(answer: Row) -> Group:
@@ -74,21 +81,34 @@ def moves(answer: Row) -> Group:
         )
     if not answer["left"]:
         return Group(spaces)
-    left = new_table("Left behind", "task", "name", "state", "why")
-    for task in answer["left"]:
-        left.add_row(
-            plain(task["task_id"]), plain(task["name"]), state(task["state"]), plain(task["detail"])
-        )
+    left = Listing(
+        "Left behind",
+        {
+            "task": lambda task: Id(task["task_id"]),
+            "name": lambda task: plain(task["name"]),
+            "state": lambda task: state(task["state"]),
+            "why": lambda task: plain(task["detail"]),
+        },
+        answer["left"],
+    )
     return Group(spaces, Text(), left)
 
 
-def backups_table(backups: Iterable[Row]) -> Table:
-    names = ("id", "made_at", "app_version")
-    table = new_table("Backups", *names, "#tasks", "#blobs", "#missing")
-    for each in backups:
-        counts = (each["tasks"], each["blobs"], len(each["missing"]))
-        table.add_row(*(plain(each[name]) for name in names), *map(str, counts))
-    return table
+def backups_table(backups: Iterable[Row]) -> Listing:
+    return Listing(
+        "Backups",
+        {
+            "id": lambda each: Unbroken(each["id"]),
+            "made": lambda each: minute(each["made_at"]),
+            "of version": lambda each: plain(each["app_version"]),
+            "#tasks": lambda each: str(each["tasks"]),
+            "#blobs": lambda each: str(each["blobs"]),
+            "#missing": lambda each: str(len(each["missing"])),
+        },
+        backups,
+        spare=("made", "of version"),
+        empty="There is no backup yet.",
+    )
 
 
 def backup_made(answer: Row) -> Group:

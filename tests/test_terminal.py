@@ -1,0 +1,91 @@
+"""Tables fit their place: ids are cut, columns left out, and what is left is told."""
+
+from __future__ import annotations
+
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from rich.text import Text
+
+from app.terminal.cells import CandidateName, Id, minute
+from app.terminal.layout import Listing
+
+ID = "0123456789abcdef0123456789abcdef"
+NETWORK, PRETRAINING = "swin_small_patch4_window7_224", ".ms_in22k_ft_in1k"
+ROWS = [{"id": ID, "candidate": NETWORK + PRETRAINING, "n": "12,345", "why": "one two three"}]
+
+
+def drawn(width: int, rows: list[dict[str, str]] = ROWS, empty: str | None = None) -> list[str]:
+    console = Console(width=width, record=True, file=StringIO())
+    console.print(
+        Listing(
+            "Title",
+            {
+                "id": lambda row: Id(row["id"]),
+                "candidate": lambda row: CandidateName(row["candidate"]),
+                "#count": lambda row: row["n"],
+                "why": lambda row: Text(row["why"]),
+            },
+            rows,
+            spare=("why", "#count"),
+            caption="Said below.",
+            empty=empty,
+        )
+    )
+    return [line.rstrip() for line in console.export_text().splitlines()]
+
+
+def test_a_table_that_fits_is_whole() -> None:
+    lines = drawn(120)
+    assert any(ID in line and NETWORK + PRETRAINING in line for line in lines)
+    assert not any("Too narrow" in line for line in lines)
+
+
+def test_ids_are_cut_before_anything_else() -> None:
+    lines = drawn(70)
+    assert not any(ID in line for line in lines)
+    row = next(line for line in lines if ID[:8] in line)
+    assert "12,345" in row and NETWORK in row
+    assert not any("Too narrow" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("width", "told"),
+    [
+        (50, "Too narrow for why; --json has all."),
+        (43, "Too narrow for why, count; --json has all."),
+    ],
+)
+def test_columns_are_left_out_in_order_and_that_is_told(width: int, told: str) -> None:
+    lines = drawn(width)
+    assert " ".join(" ".join(lines).split()).endswith(f"Said below. {told}")
+    assert any(line.split()[:2] == [ID[:8], NETWORK] for line in lines)
+    assert any(line.strip() == PRETRAINING for line in lines)
+
+
+@pytest.mark.parametrize("width", range(20, 130, 10))
+def test_no_table_is_wider_than_its_place(width: int) -> None:
+    assert max(map(len, drawn(width))) <= width
+
+
+def test_times_are_not_broken() -> None:
+    console = Console(width=40, record=True, file=StringIO())
+    rows = [
+        {"at": "2026-11-28T05:11:09+00:00", "what": "a long story of many words"},
+        {"at": None, "what": ""},
+    ]
+    columns = {"at": lambda row: minute(row["at"]), "what": lambda row: Text(row["what"])}
+    console.print(Listing("Title", columns, rows))
+    assert "2026-11-28 05:11  a long story" in console.export_text()
+
+
+def test_words_without_end_fold_and_cost_no_column() -> None:
+    lines = drawn(80, [{**ROWS[0], "why": "x" * 300}])
+    assert sum(line.count("x") for line in lines) == 300
+    assert not any("Too narrow" in line for line in lines)
+
+
+def test_a_table_without_rows_says_what_makes_some() -> None:
+    assert drawn(80, [], empty="Nothing yet.") == ["Nothing yet."]
+    assert drawn(80, [])[0] == "Title"
