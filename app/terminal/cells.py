@@ -35,8 +35,8 @@ class Unbroken:
     def __init__(self, text: str) -> None:
         self._text = plain(text)
 
-    def __rich__(self) -> Text:
-        return self._text
+    def __rich_console__(self, _console: Console, _options: ConsoleOptions) -> RenderResult:
+        yield self._text
 
     def __rich_measure__(self, _console: Console, _options: ConsoleOptions) -> Measurement:
         return Measurement(len(self._text), len(self._text))
