@@ -48,7 +48,7 @@ from app.store import finetunes, jobs, predictions
 from app.store.blobs import open_blobs
 from app.store.indexes import FaissIndexes
 from app.store.session import Database
-from app.store.tables import Job
+from app.store.tables import Job, Task
 from tests.cost.outcomes import runs
 from tests.images import make_zip, png
 from tests.store.samples import make_embedding, ready_task, ship, without
@@ -702,6 +702,76 @@ def test_neighbours_under_a_metric_without_noise_floor_are_shown(server: str) ->
     shown = task2vec("neighbours", "birds", "--metric", "kl", "--server", server)
     assert shown.exit_code == 0
     assert "exact kl distance" in shown.stdout
+
+
+@pytest.fixture
+def pets(data_dir: Path) -> Iterator[str]:
+    """The id of a task that may be changed; what is left of it is deleted."""
+    database = Database(Settings(data_dir=data_dir).store_url)
+    with database.session() as session:
+        task_id = ready_task(session, make_embedding(9), tenant="local", name="pets").id
+    yield task_id
+    with database.session() as session:
+        for task in session.scalars(select(Task).where(Task.id == task_id)):
+            session.delete(task)
+    database.dispose()
+
+
+def test_ids_may_be_cut_as_tables_show_them(
+    server: str, pets: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(terminal, "out", Console(width=70, highlight=False))
+    shown = task2vec("tasks", "--server", server).stdout
+    line = next(line for line in shown.splitlines() if " pets " in line)
+    assert line.split()[0] == pets[:8]
+    answer = task2vec("neighbours", pets[:8], "--json", "--server", server).json
+    assert answer == task2vec("neighbours", pets, "--json", "--server", server).json
+
+
+def test_a_task_is_called_otherwise_and_deleted_once_that_is_confirmed(
+    server: str, pets: str
+) -> None:
+    where = ("--server", server)
+    assert_error(task2vec("change", "pets", *where), 2, "--name, --tag")
+    shown = task2vec("change", "pets", "--name", "beasts", "--tag", "a", "--tag", "b", *where)
+    assert "beasts" in shown.stdout and "a, b" in shown.stdout
+    assert_error(task2vec("delete", "beasts", *where), 1, "'beasts'", pets, "--yes")
+    assert task2vec("tasks", "--name", "beasts", "--json", *where).json["items"]
+    assert task2vec("delete", pets[:8], "--yes", *where).stdout == f"deleted {pets}\n"
+    assert_error(task2vec("delete", "beasts", "--yes", *where), 1, "no task of the id or name")
+
+
+def test_a_name_that_is_taken_is_told_of_when_a_set_is_sent(
+    server: str, pets: str, tmp_path: Path
+) -> None:
+    archive = tmp_path / "pets.zip"
+    archive.write_bytes(make_zip({"a/x.png": png(), "b/y.png": png(1)}))
+    where = ("--no-wait", "--json", "--server", server)
+    sent = task2vec("embed", archive, *where)
+    told = sent.stderr
+    assert f"1 other task of yours is called 'pets' too ({pets})" in told
+    assert f"task2vec change {sent.json['id'][:8]} --name" in told
+    other = task2vec("embed", archive, "--name", "other", *where)
+    assert "called" not in other.stderr
+    for accepted in (sent, other):
+        task2vec("delete", accepted.json["id"], "--yes", "--server", server)
+
+
+def test_files_that_were_left_out_are_told_with_why() -> None:
+    files = [
+        {"path": "cat/a.jpg", "status": "skipped", "label": "cat", "reason": "not an image"},
+        {"path": "cat/b.jpg", "status": "used", "label": "cat", "reason": None},
+    ]
+    warning = {"code": "x", "message": "Few.", "files": []}
+    answer = {"summary": {"used": 1, "skipped": 1, "warnings": [warning]}, "files": files}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal.intake_report(answer, "pets", all_files=False))
+    shown = console.export_text()
+    assert shown.startswith("1 image of pets used, 1 file left out.\nFew.\n")
+    assert re.search(r"cat/a.jpg +not an image", shown)
+    assert "b.jpg" not in shown
+    console.print(terminal.intake_report(answer, "pets", all_files=True))
+    assert re.search(r"cat/b.jpg +used", console.export_text())
 
 
 # --- errors

@@ -28,7 +28,7 @@ from app.api.schemas import (
     FinetunePage,
     TaskId,
 )
-from app.api.tasks import Cursor, Limit, TaskIdPath, task_with_images
+from app.api.tasks import Cursor, IdPrefix, Limit, TaskIdPath, task_with_images
 from app.api.weights import require_unseen, require_weights
 from app.catalogue import RUN_SOURCE, CandidateCard, DeviceCard, RecipeCard, Weights
 from app.cost.predictor import SECONDS_PER_HOUR
@@ -113,11 +113,12 @@ def list_finetunes(
     session: Reading,
     limit: Limit = 50,
     cursor: Cursor = None,
+    id_prefix: IdPrefix = None,
     task_id: Annotated[TaskId | None, Query()] = None,
 ) -> FinetunePage:
     """Newest first, each with its last epoch alone and without its result."""
     found, next_cursor = store.list_finetunes(
-        session, tenant, limit=limit, cursor=cursor, task_id=task_id
+        session, tenant, limit=limit, cursor=cursor, id_prefix=id_prefix, task_id=task_id
     )
     return FinetunePage(items=[_row(row) for row in found], next_cursor=next_cursor)
 

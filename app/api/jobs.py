@@ -17,7 +17,7 @@ from app.api.neighbours import Among, K, Metric, rank
 from app.api.problems import problems
 from app.api.resources import Reached, Reading, Writing
 from app.api.schemas import JobAnswer, JobPage, JobProgress, JobState, NeighboursAnswer
-from app.api.tasks import Cursor, Limit
+from app.api.tasks import Cursor, IdPrefix, Limit
 from app.api.uploads import forget_unneeded
 from app.errors import NotFound, Unauthorised
 from app.store import embeddings, predictions
@@ -38,12 +38,19 @@ def list_jobs(
     session: Reading,
     limit: Limit = 50,
     cursor: Cursor = None,
+    id_prefix: IdPrefix = None,
     state: JobState | None = None,
     task_id: Annotated[str | None, Query(max_length=100)] = None,
 ) -> JobPage:
     """Newest first."""
     found, next_cursor = store.list_jobs(
-        session, tenant, limit=limit, cursor=cursor, state=state, task_id=task_id
+        session,
+        tenant,
+        limit=limit,
+        cursor=cursor,
+        id_prefix=id_prefix,
+        state=state,
+        task_id=task_id,
     )
     return JobPage(items=[_answer(job) for job in found], next_cursor=next_cursor)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any
 
 import polars as pl
@@ -39,13 +40,14 @@ from app.api.schemas import (
     OutcomesImported,
     TaskId,
 )
-from app.api.tasks import Cursor, Limit
+from app.api.tasks import Cursor, IdPrefix, Limit
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.cost.cells import is_shipped
 from app.cost.correction import Setting
 from app.cost.outcome_table import (
     MEDIA_TYPES,
     METRICS,
+    REQUIRED,
     OutcomeTable,
     RowError,
     TableKind,
@@ -64,6 +66,7 @@ imports = APIRouter(tags=["outcomes"])
 
 MAX_TABLE_BYTES = 32 * 2**20
 _MAX_ERRORS = 100
+_MOST_NAMES = 12
 _KINDS: dict[str, TableKind] = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 _FORECAST = ("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_mib")
 
@@ -167,7 +170,11 @@ def import_outcomes(
             quarantined=sum(outcome.quarantine is not None for outcome in added.new),
             refused=len({error.row for error in read.errors}),
             errors=[
-                OutcomeRowError(row=error.row, column=error.column, message=error.reason)
+                OutcomeRowError(
+                    row=error.row,
+                    column=error.column,
+                    message=f"{error.reason}. {error.remedy}" if error.remedy else error.reason,
+                )
                 for error in read.errors[:_MAX_ERRORS]
             ],
             more_errors=max(len(read.errors) - _MAX_ERRORS, 0),
@@ -189,6 +196,7 @@ def list_outcomes(
     session: Reading,
     limit: Limit = 50,
     cursor: Cursor = None,
+    id_prefix: IdPrefix = None,
     task: Annotated[TaskId | None, Query()] = None,
     model: Annotated[CardRef | None, Query()] = None,
     quarantined: Annotated[bool | None, Query(description="only these, or only others")] = None,
@@ -200,6 +208,7 @@ def list_outcomes(
         tenant,
         limit=limit,
         cursor=cursor,
+        id_prefix=id_prefix,
         task=task,
         model=model,
         quarantined=quarantined,
@@ -279,16 +288,22 @@ class Known:
             "device": ({"", *self._devices}, "device"),
             "metric": (METRICS, "metric"),
         }
-        for number, row in zip(table.numbers, table.runs.iter_rows(named=True), strict=True):
-            if is_shipped(row["task"]):
-                yield RowError(number, "task", f"{row['task']!r} begins as no task of yours may")
+        called = store.names_of_tasks(self._session, self._tenant, table.names["task"].unique())
+        for number, row in enumerate(table.names.iter_rows(named=True), 1):
+            name = row["task"]
+            if is_shipped(name):
+                yield RowError(number, "task", f"{name!r} begins as no task of yours may")
+            elif name in called:
+                yield RowError(
+                    number,
+                    "task",
+                    f"{name!r} is what you call a task here, not its id",
+                    f"Write {' or '.join(called[name])}, or another name if it is another task.",
+                )
             for column, (names, what) in known.items():
-                if row[column] not in names:
+                if row[column] not in names and not (row[column] == "" and column in REQUIRED):
                     yield RowError(
-                        number,
-                        column,
-                        f"{row[column]!r} is no {what}",
-                        f"Known are {', '.join(sorted(name for name in names if name))}.",
+                        number, column, f"{row[column]!r} is no {what}", _told(names, row[column])
                     )
 
     def forecast(self, run: store.Run) -> dict[str, Any] | None:
@@ -359,3 +374,12 @@ def _csv(answers: list[OutcomeAnswer], next_cursor: str | None) -> Response:
         ),
         next_cursor,
     )
+
+
+def _told(names: Collection[str], wrong: str) -> str:
+    """All that are known, or those that are written like it."""
+    some = sorted(name for name in names if name)
+    if len(some) <= _MOST_NAMES:
+        return f"Known are {', '.join(some)}."
+    near = get_close_matches(wrong, some, n=3)
+    return f"Did you mean {' or '.join(near)}?" if near else "None is written like it."

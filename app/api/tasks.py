@@ -59,6 +59,9 @@ uploads = APIRouter(tags=["tasks"])
 TaskIdPath = Annotated[str, Path(pattern=r"^[A-Za-z0-9._:-]{1,100}$")]
 Limit = Annotated[int, Query(ge=1, le=200)]
 Cursor = Annotated[str | None, Query(max_length=100)]
+IdPrefix = Annotated[
+    str | None, Query(pattern=r"^[A-Za-z0-9._:-]{1,100}$", description="how the id begins")
+]
 
 _ARCHIVE_ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")
 
@@ -125,6 +128,7 @@ def list_tasks(
     session: Reading,
     limit: Limit = 50,
     cursor: Cursor = None,
+    id_prefix: IdPrefix = None,
     status: TaskStatus | None = None,
     tag: Annotated[Tag | None, Query()] = None,
     q: Annotated[str | None, Query(max_length=200, description="part of the name")] = None,
@@ -136,6 +140,7 @@ def list_tasks(
         PUBLIC if library else tenant,
         limit=limit,
         cursor=cursor,
+        id_prefix=id_prefix,
         status=status,
         tag=tag,
         query=q,

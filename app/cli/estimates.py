@@ -8,6 +8,7 @@ from urllib.parse import quote
 import typer
 
 from app import terminal
+from app.cli.jobs import follow, require_success
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
@@ -20,7 +21,6 @@ from app.cli.options import (
 )
 from app.cli.root import app
 from app.cli.shared import print_json
-from app.cli.tasks import follow, require_success
 from app.client import Client
 
 

@@ -11,17 +11,24 @@ import typer
 
 from app import terminal
 from app.cli.curve import draw_curve
-from app.cli.options import LOCAL_SERVER, AsJson, Device, Key, Recipe, Server, TaskRef, card_names
+from app.cli.jobs import follow, require_success
+from app.cli.options import (
+    LOCAL_SERVER,
+    AsJson,
+    Device,
+    Key,
+    Recipe,
+    RunId,
+    Server,
+    TaskRef,
+    card_names,
+)
 from app.cli.picture import require_picture
 from app.cli.root import app
 from app.cli.shared import print_json
-from app.cli.tasks import follow, require_success, upload
 from app.client import Client
 from app.files import whole
-from app.folder import archive_name
 from app.training.names import FILES
-
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="Id of a fine-tuning run.")]
 
 
 @app.command()
@@ -101,7 +108,9 @@ def finetune(
 
 @app.command()
 def finetunes(
-    run: Annotated[str | None, typer.Argument(metavar="[RUN]", help="Id of one.")] = None,
+    run: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="Id of one, or how it begins.")
+    ] = None,
     task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
     plot: Annotated[
         Path | None, typer.Option(metavar="FILE.svg", help="Where a run's curve is drawn.")
@@ -116,7 +125,7 @@ def finetunes(
     require_picture(plot)
     with Client(server, key) as client:
         if run is not None:
-            answer: Any = client.get(f"/v1/finetunes/{quote(run, safe='')}")
+            answer: Any = client.find("/v1/finetunes", run)
         else:
             task_id = client.find_task(task)["id"] if task else None
             answer = {"items": list(client.pages("/v1/finetunes", limit=200, task_id=task_id))}
@@ -128,60 +137,6 @@ def finetunes(
         terminal.out.print(terminal.finetune_report(answer))
     else:
         terminal.out.print(terminal.finetunes_table(answer["items"]))
-
-
-@app.command()
-def predict(
-    run: RunId,
-    path: Annotated[
-        Path, typer.Argument(exists=True, readable=True, help="Images: archive, folder or file.")
-    ],
-    top: Annotated[int, typer.Option("-k", min=1, help="Classes listed of an image.")] = 5,
-    threshold: Annotated[
-        float,
-        typer.Option(min=0, help="Of several labels: list those more probable; below 1."),
-    ] = 0.5,
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE.csv", help="Where the table is put.")
-    ] = None,
-    server: Server = LOCAL_SERVER,
-    key: Key = None,
-    as_json: AsJson = False,
-) -> None:
-    """Classify the images at PATH by the model of RUN; they are not kept."""
-    if out is not None and not out.parent.is_dir():
-        raise typer.BadParameter(f"There is no folder {out.parent} for --out.")
-    if not threshold < 1:
-        raise typer.BadParameter("--threshold is below 1: nothing is more probable than that.")
-    asked = {"k": top, "threshold": threshold}
-    with Client(server, key) as client:
-        accepted = upload(client, f"/v1/finetunes/{quote(run, safe='')}/predictions", path, asked)
-        try:
-            follow(client, accepted["job_id"], archive_name(path))
-        except KeyboardInterrupt:
-            terminal.err.print(
-                f"The job goes on: `task2vec job {accepted['job_id']}`; its answer will be at "
-                f"{accepted['links']['self']}."
-            )
-            raise
-        here = accepted["links"]["self"]
-        answer = client.get(here, limit=10_000)
-        while answer["next_cursor"]:
-            more = client.get(here, limit=10_000, cursor=answer["next_cursor"])
-            answer["images"] += more["images"]
-            answer["refused"] += more["refused"]
-            answer["next_cursor"] = more["next_cursor"]
-        if out is not None and answer["state"] == "succeeded":
-            with whole(out) as part:
-                part.write_bytes(client.download(here, format="csv"))
-    if as_json:
-        print_json(answer)
-    elif answer["state"] == "succeeded":
-        terminal.out.print(terminal.prediction_report(answer))
-        if out is not None:
-            terminal.out.print()
-            terminal.out.print(terminal.plain(f"The whole table: {out}"), soft_wrap=True)
-    require_success(answer["state"], answer["problem"])
 
 
 @app.command()
@@ -197,7 +152,8 @@ def register(
     """Make the model of RUN a candidate of yours, to be estimated and fine-tuned like any other."""
     asked = {} if name is None else {"name": name}
     with Client(server, key) as client:
-        card = client.post(f"/v1/finetunes/{quote(run, safe='')}/candidate", asked)
+        found = client.find("/v1/finetunes", run)
+        card = client.post(f"{found['links']['self']}/candidate", asked)
     if as_json:
         print_json(card)
     else:

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 _HOURS = {"h": 1, "d": 24, "w": 24 * 7}
 
-KeyId = Annotated[str, typer.Argument(metavar="ID", help="Id in `task2vec keys list`.")]
+KeyId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id in `task2vec keys list`, or how it begins.")
+]
 ExpiresIn = Annotated[
     str | None,
     typer.Option(metavar="90d|DATE", help="When it ends: in 12h, 90d, 4w, or on a date (UTC)."),
@@ -79,7 +81,7 @@ def rotate_key(
     from app.store import keys
 
     with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
-        old = keys.get_key(session, key_id)
+        old = keys.find_key(session, key_id)
         secret = keys.rotate_key(session, old, overlap=span, expires_at=ends)
         key = keys.find(session, secret)
         write_down(session, "keys rotate", key.id, key.tenant)
@@ -92,11 +94,11 @@ def revoke_key(key_id: KeyId, data_dir: DataDir = None, as_json: AsJson = False)
     from app.store import keys
 
     with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
-        key = keys.get_key(session, key_id)
+        key = keys.find_key(session, key_id)
         keys.revoke_key(key)
         write_down(session, "keys revoke", key.id, key.tenant)
     if as_json:
-        print_json({"id": key_id, "revoked": True})
+        print_json({"id": key.id, "revoked": True})
 
 
 def _tell(key: ApiKey, secret: str, *, as_json: bool) -> None:

@@ -36,8 +36,13 @@ Key = Annotated[
     str | None,
     typer.Option(envvar="TASK2VEC_KEY", show_envvar=True, help="API key, where one is asked for."),
 ]
-TaskRef = Annotated[str, typer.Argument(metavar="TASK", help="Id, or a name that only one has.")]
-JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job.")]
+TaskRef = Annotated[
+    str, typer.Argument(metavar="TASK", help="Id or how it begins, or a name that only one has.")
+]
+JobId = Annotated[str, typer.Argument(metavar="JOB", help="Id of a job, or how it begins.")]
+RunId = Annotated[
+    str, typer.Argument(metavar="RUN", help="Id of a fine-tuning run, or how it begins.")
+]
 DataDir = Annotated[
     Path | None, typer.Option(help="Where the service keeps its data [TASK2VEC_DATA_DIR].")
 ]

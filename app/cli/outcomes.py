@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
@@ -15,6 +14,7 @@ from app.cli.root import estimator_app, outcomes_app
 from app.cli.shared import print_json, settings_of
 from app.client import Client
 from app.client.tables import read_table
+from app.errors import NotFound
 
 
 @outcomes_app.command("import")
@@ -52,8 +52,12 @@ def list_outcomes(
     as_json: AsJson = False,
 ) -> None:
     """List the outcomes, newest first."""
-    asked = {"task": task, "model": model, "quarantined": quarantined or None}
     with Client(server, key) as client:
+        asked = {
+            "task": task and _task_of_outcomes(client, task),
+            "model": model,
+            "quarantined": quarantined or None,
+        }
         found = list(client.pages("/v1/outcomes", limit=200, **asked))
     if as_json:
         print_json({"items": found})
@@ -61,16 +65,33 @@ def list_outcomes(
         terminal.out.print(terminal.outcomes_table(found))
 
 
+def _task_of_outcomes(client: Client, reference: str) -> str:
+    """The id of a task here, or what tables of outcomes call one that is not.
+
+    Raises NotFound where it is neither.
+    """
+    try:
+        found: str = client.find_task(reference)["id"]
+    except NotFound:
+        if client.get("/v1/outcomes", task=reference, limit=1)["items"]:
+            return reference
+        raise
+    return found
+
+
 @outcomes_app.command("release")
 def release_outcome(
-    outcome_id: Annotated[str, typer.Argument(metavar="OUTCOME", help="Id of an outcome.")],
+    outcome_id: Annotated[
+        str, typer.Argument(metavar="OUTCOME", help="Id of an outcome, or how it begins.")
+    ],
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
     """Take an outcome out of quarantine: somebody looked, and it is as it says."""
     with Client(server, key) as client:
-        answer = client.patch(f"/v1/outcomes/{quote(outcome_id, safe='')}", {"quarantined": False})
+        found = client.find("/v1/outcomes", outcome_id)
+        answer = client.patch(f"/v1/outcomes/{found['id']}", {"quarantined": False})
     if as_json:
         print_json(answer)
     else:

@@ -31,6 +31,9 @@ class OneLineErrors(TyperGroup):
         except ServerUnreachable as error:
             fail(str(error), NO_SERVER)
         except Task2VecError as error:
+            files = (error.problem().get("report") or {}).get("files")
+            if files:
+                terminal.err.print(terminal.skipped_files(files), "")
             fail(str(error), FAILED)
         except OSError as error:
             what = error.strerror or type(error).__name__

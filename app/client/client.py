@@ -41,5 +41,6 @@ class Client:
     tables = listing(Wire.tables)
     upload = answering(Wire.upload)
     send_task = answering(direct.send_task)
+    find = answering(Wire.find)
     find_task = answering(Wire.find_task)
     follow = listing(Wire.follow)

@@ -366,8 +366,12 @@ class Operations(Catalogue, Account):
     # --- what came of it
 
     async def report_outcome(self, report: OutcomeReport) -> OutcomeAnswer:
-        """One fine-tuning run as it really went; reported again it is the same outcome."""
+        """One fine-tuning run as it really went; reported again it is the same outcome.
+
+        The report names its task like any method does.
+        """
         body = report.model_dump(mode="json", exclude_none=True)
+        body["task"] = await self._task_id(report.task)
         return await self._post(OutcomeAnswer, "/v1/outcomes", body)
 
     async def import_outcomes(self, table: str | Path) -> OutcomesImported:

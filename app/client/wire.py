@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -29,6 +30,17 @@ Json = dict[str, Any]
 OnSent = Callable[[int], None]
 
 FINAL_STATES = frozenset({"succeeded", "refused", "failed", "cancelled"})
+
+# What a listing is of, and how one comes to know its ids.
+_LISTED = {
+    "/v1/tasks": ("task", "`task2vec tasks` lists those there are."),
+    "/v1/finetunes": ("fine-tuning run", "`task2vec finetunes` lists those there are."),
+    "/v1/outcomes": ("outcome", "`task2vec outcomes list` lists those there are."),
+    "/v1/jobs": ("job", "Take the id from the answer that accepted it; jobs go with their task."),
+}
+_WITHOUT_EMBEDDING = frozenset({"refused", "failed", "cancelled"})
+_LEAST_LETTERS = 4  # of the beginning of an id
+_NO_ID = re.compile(r"[^A-Za-z0-9._:-]")
 
 # A proxy that the environment names has no business between this machine and itself.
 _NO_PROXY = {f"all://{host}": None for host in ("127.0.0.1", "localhost", "[::1]")}
@@ -151,32 +163,63 @@ class Wire:
         answer: Json = _json(sent)
         return answer
 
-    async def find_task(self, id_or_name: str) -> Json:
-        """The task of that id, or else the only one of that name."""
+    async def find(self, listing: str, reference: str) -> Json:
+        """What has that id, or else the only thing there whose id begins so."""
         try:
-            found: Json = await self.get(f"/v1/tasks/{quote(id_or_name, safe='')}")
-        except ProblemAnswered as problem:
-            # 422: it does not even look like an id.
-            if problem.document["status"] not in (404, 422):
-                raise
-        else:
-            return found
-        listed = self.pages("/v1/tasks", q=id_or_name, limit=200)
-        named = [task async for task in listed if task["name"] == id_or_name]
-        if not named:
-            raise NotFound(
-                "task-not-found",
-                f"There is no task of the id or name {id_or_name!r}.",
-                "`task2vec tasks` lists the tasks there are.",
-            )
+            return await self._exactly(listing, reference)
+        except NotFound:
+            return await self._beginning(listing, reference)
+
+    async def find_task(self, reference: str) -> Json:
+        """The task of that id, or else the only one of that name, or whose id begins so.
+
+        One that was refused or failed stands back behind others of its name, and the library's
+        tasks behind one's own.
+        """
+        try:
+            return await self._exactly("/v1/tasks", reference)
+        except NotFound:
+            named = await self._named(reference)
         if len(named) > 1:
             ids = ", ".join(task["id"] for task in named)
             raise InvalidRequest(
                 "task-ambiguous",
-                f"{len(named)} tasks are called {id_or_name!r}: {ids}.",
-                "Name one by its id.",
+                f"{len(named)} tasks are called {reference!r}: {ids}.",
+                "Name one by its id, or by how that begins.",
             )
-        return named[0]
+        return named[0] if named else await self._beginning("/v1/tasks", reference)
+
+    async def _named(self, name: str) -> list[Json]:
+        """One's own tasks of that name, else the library's."""
+        for library in (None, True):
+            listed = self.pages("/v1/tasks", q=name, library=library, limit=200)
+            named = [task async for task in listed if task["name"] == name]
+            if named:
+                break
+        return [task for task in named if task["status"] not in _WITHOUT_EMBEDDING] or named
+
+    async def _exactly(self, listing: str, reference: str) -> Json:
+        try:
+            found: Json = await self.get(f"{listing}/{quote(reference, safe='')}")
+        except ProblemAnswered as problem:
+            if problem.status not in (404, 422):  # 422: it does not even look like an id
+                raise
+            raise _nothing(listing, reference) from problem
+        return found
+
+    async def _beginning(self, listing: str, reference: str) -> Json:
+        if len(reference) < _LEAST_LETTERS or _NO_ID.search(reference):
+            raise _nothing(listing, reference)
+        begun = self.pages(listing, id_prefix=reference, limit=200)
+        ids = [row["id"] async for row in begun]
+        if len(ids) > 1:
+            raise InvalidRequest(
+                "id-ambiguous",
+                f"{len(ids)} ids begin with {reference!r}: {', '.join(ids[:5])}"
+                f"{', ...' if len(ids) > 5 else ''}.",
+                "Write more of the one that is meant.",
+            )
+        return await self._exactly(listing, ids[0] if ids else reference)
 
     async def follow(
         self, job_id: str, *, timeout_seconds: float | None = None
@@ -342,6 +385,16 @@ def _asked_pause_seconds(response: httpx.Response) -> float | None:
         return max(0.0, parsedate_to_datetime(asked).timestamp() - time.time())
     except ValueError:
         return None
+
+
+def _nothing(listing: str, reference: str) -> NotFound:
+    noun, remedy = _LISTED[listing]
+    referred = "id or name" if noun == "task" else "id"
+    return NotFound(
+        f"{noun.replace(' ', '-')}-not-found",
+        f"There is no {noun} of the {referred} {reference!r}.",
+        remedy,
+    )
 
 
 def _no_address(server: str) -> InvalidRequest:

@@ -152,7 +152,7 @@ def _chosen(table: OutcomeTable, group: str, recipe: str | None) -> OutcomeTable
             f"There are {', '.join(map(repr, there))}.",
         )
     numbers = tuple(table.numbers[row] for row in rows)
-    return OutcomeTable(runs[rows], numbers, table.score_names, table.errors)
+    return OutcomeTable(runs[rows], numbers, table.score_names, table.errors, table.names)
 
 
 def _summary(measures: Measures) -> dict[str, float | None]:

@@ -101,7 +101,7 @@ class Evidence:
         if runs.is_empty():
             return None
         told = tuple(name for name in SCORES if runs[name].is_not_null().any())
-        return OutcomeTable(runs, tuple(range(1, len(runs) + 1)), told, ())
+        return OutcomeTable(runs, tuple(range(1, len(runs) + 1)), told, (), runs.select(_NAMES))
 
     def ratios(self, name: CountedName) -> tuple[list[Setting], Floats]:
         """Of every run that was not broken off: its setting, and log(measured / counted), natural;

@@ -86,12 +86,14 @@ class OutcomeTable:
     `numbers`      of its rows, as they were counted
     `score_names`  its `score_*` columns, in their order
     `errors`       of rows that were left out
+    `names`        the columns of text of every row, left out or not, "" where none
     """
 
     runs: pl.DataFrame
     numbers: tuple[int, ...]
     score_names: tuple[str, ...]
     errors: tuple[RowError, ...]
+    names: pl.DataFrame
 
 
 def read_outcomes(source: Path | IO[bytes], kind: TableKind) -> OutcomeTable:
@@ -159,8 +161,9 @@ def check_outcomes(raw: pl.DataFrame) -> OutcomeTable:
     errors = tuple(sorted(_errors(as_text, numbers, scores), key=lambda e: (e.row, e.column)))
     bad = {error.row - 1 for error in errors}
     kept = [row for row in range(len(raw)) if row not in bad]
-    runs = numbers[kept].with_columns(pl.col(name).fill_null("") for name in TEXT)
-    return OutcomeTable(runs, tuple(row + 1 for row in kept), scores, errors)
+    every = numbers.with_columns(pl.col(name).fill_null("") for name in TEXT)
+    numbered = tuple(row + 1 for row in kept)
+    return OutcomeTable(every[kept], numbered, scores, errors, every.select(TEXT))
 
 
 def _stripped(raw: pl.DataFrame, name: str) -> pl.Expr:

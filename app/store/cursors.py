@@ -7,8 +7,8 @@ import base64
 import binascii
 from typing import TypeVar
 
-from sqlalchemy import Select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, true
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.errors import InvalidRequest
 from app.store.tables import AuditEvent, Finetune, Job, Outcome, Task
@@ -31,6 +31,11 @@ def page(
     if len(rows) <= limit:
         return rows, None
     return rows[:limit], encode(table.__tablename__, rows[limit - 1].seq)
+
+
+def begins(column: InstrumentedAttribute[str], beginning: str | None) -> ColumnElement[bool]:
+    """Of ids that begin so; all of them, where nothing is asked."""
+    return true() if beginning is None else column.startswith(beginning, autoescape=True)
 
 
 def encode(table: str, seq: int) -> str:

@@ -110,10 +110,13 @@ def list_finetunes(
     *,
     limit: int,
     cursor: str | None = None,
+    id_prefix: str | None = None,
     task_id: str | None = None,
 ) -> tuple[list[Finetune], str | None]:
     """Newest first, and the cursor of the next page."""
-    query = select(Finetune).where(Finetune.tenant == tenant)
+    query = select(Finetune).where(
+        Finetune.tenant == tenant, cursors.begins(Finetune.id, id_prefix)
+    )
     if task_id is not None:
         query = query.where(Finetune.task.has(Task.id == task_id))
     return cursors.page(session, Finetune, query, limit=limit, cursor=cursor)

@@ -120,11 +120,12 @@ def list_jobs(
     *,
     limit: int,
     cursor: str | None = None,
+    id_prefix: str | None = None,
     state: str | None = None,
     task_id: str | None = None,
 ) -> tuple[list[Job], str | None]:
     """Newest first, and the cursor of the next page."""
-    query = select(Job).where(Job.tenant == tenant)
+    query = select(Job).where(Job.tenant == tenant, cursors.begins(Job.id, id_prefix))
     if state is not None:
         query = query.where(Job.state == state)
     if task_id is not None:

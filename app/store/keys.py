@@ -17,6 +17,7 @@ from app.store.tables import PUBLIC, ApiKey, now
 START = "t2v_"  # of every secret
 PREFIX_CHARACTERS = 12  # of 47: 208 bits of the secret stay unknown
 _SEEN_EVERY = timedelta(minutes=1)
+_MOST_NAMED = 5
 
 
 def create_key(
@@ -136,6 +137,19 @@ def get_key(session: Session, key_id: str, tenant: str | None = None) -> ApiKey:
             "Take the id from the list of keys: it is not the secret.",
         )
     return key
+
+
+def find_key(session: Session, reference: str) -> ApiKey:
+    """The key of that id, or else the only one, of any tenant, whose id begins so."""
+    query = select(ApiKey.id).where(ApiKey.id.startswith(reference, autoescape=True))
+    begun = list(session.scalars(query.order_by(ApiKey.id).limit(_MOST_NAMED)))
+    if len(begun) > 1:
+        raise InvalidRequest(
+            "id-ambiguous",
+            f"Several keys have ids that begin with {reference!r}: {', '.join(begun)}.",
+            "Write more of the one that is meant.",
+        )
+    return get_key(session, begun[0] if reference and begun else reference)
 
 
 def revoke_key(key: ApiKey) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ from app.cost.plausibility import implausible_runs
 from app.cost.predictor import SECONDS_PER_HOUR
 from app.errors import NotFound
 from app.store import scores
-from app.store.cursors import page
+from app.store.cursors import begins, page
 from app.store.session import portions
 from app.store.tables import Embedding, Outcome, Task
 from app.store.tasks import readable_by
@@ -94,12 +94,13 @@ def list_outcomes(
     *,
     limit: int,
     cursor: str | None = None,
+    id_prefix: str | None = None,
     task: str | None = None,
     model: str | None = None,
     quarantined: bool | None = None,
 ) -> tuple[list[Outcome], str | None]:
     """Newest first, and the cursor of the next page."""
-    query = select(Outcome).where(Outcome.tenant == tenant)
+    query = select(Outcome).where(Outcome.tenant == tenant, begins(Outcome.id, id_prefix))
     if task is not None:
         query = query.where(Outcome.task == task)
     if model is not None:
@@ -108,6 +109,23 @@ def list_outcomes(
         kept_aside = Outcome.quarantine.is_not(None)
         query = query.where(kept_aside if quarantined else ~kept_aside)
     return page(session, Outcome, query, limit=limit, cursor=cursor)
+
+
+def names_of_tasks(session: Session, tenant: str, names: Iterable[str]) -> dict[str, list[str]]:
+    """Of `names`, those that are the tenant's names of tasks, with the ids of these.
+
+    Without ids, and without names that outcomes stand under already: there they are another task's.
+    """
+    found: dict[str, list[str]] = {}
+    for some in portions(list(names)):
+        own = (Task.tenant == tenant, Task.expires_at.is_(None), Task.name.in_(some))
+        ids = select(Task.id).where(Task.id.in_(some), readable_by(tenant))
+        used = select(Outcome.task).where(Outcome.tenant == tenant, Outcome.task.in_(some))
+        meant = set(session.scalars(ids)) | set(session.scalars(used))
+        for name, task_id in session.execute(select(Task.name, Task.id).where(*own)):
+            if name not in meant:
+                found.setdefault(name, []).append(task_id)
+    return found
 
 
 def evidence(session: Session, tenant: str, *, task: str | None = None) -> Evidence:

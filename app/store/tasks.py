@@ -154,6 +154,7 @@ def list_tasks(
     *,
     limit: int,
     cursor: str | None = None,
+    id_prefix: str | None = None,
     status: str | None = None,
     tag: str | None = None,
     query: str | None = None,
@@ -163,6 +164,7 @@ def list_tasks(
     `query` is part of a name, in any case. Tasks that are only asked about are not listed.
     """
     found = select(Task).where(Task.tenant == tenant, Task.expires_at.is_(None))
+    found = found.where(cursors.begins(Task.id, id_prefix))
     if status is not None:
         found = found.where(Task.status == status)
     if tag is not None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from app.terminal.cells import Id, Row, distance, number, plain, state
+from app.terminal.cells import SHORT_ID, Id, Row, distance, number, plain, state
 from app.terminal.layout import Listing, fact_list, new_table
-from app.words import duration
+from app.words import counted, duration
+
+MOST_TOLD = 10
 
 
 def tasks_table(tasks: Iterable[Row]) -> Listing:
@@ -33,17 +35,60 @@ def tasks_table(tasks: Iterable[Row]) -> Listing:
 
 
 def task_facts(task: Row) -> Table:
-    return fact_list(
+    """Without what a task that is not ready has none of."""
+    intake = task["intake"] or {}
+    facts = {
+        "task": task["id"],
+        "name": task["name"],
+        "status": state(task["status"]),
+        "tags": ", ".join(task["tags"]) or None,
+        "images": task["counts"]["images"],
+        "left out": (
+            f"{counted(intake['skipped'], 'file')}; `task2vec intake {task['id'][:SHORT_ID]}` tells"
+            if intake.get("skipped")
+            else None
+        ),
+        "classes": task["counts"]["classes"],
+        "complexity": task["complexity"] and number(task["complexity"]),
+        "noise floor": task["complexity"] and distance(task["noise_floor"]),
+    }
+    return fact_list({name: told for name, told in facts.items() if told is not None}, intake)
+
+
+def intake_report(intake: Row, name: str, *, all_files: bool) -> Group:
+    """What was left out, unless all files are asked for."""
+    summary = intake["summary"]
+    files = [file for file in intake["files"] if all_files or file["status"] == "skipped"]
+    lines: list[RenderableType] = [
+        Text(
+            f"{counted(summary['used'], 'image')} of {plain(name).plain} used, "
+            f"{counted(summary['skipped'], 'file')} left out."
+        )
+    ]
+    lines += [
+        Text(plain(warning["message"]).plain, style="yellow") for warning in summary["warnings"]
+    ]
+    if files:
+        lines += [Text(), _files_table("Files" if all_files else "Left out", files)]
+    return Group(*lines)
+
+
+def skipped_files(files: Sequence[Row]) -> Listing:
+    """The first of them, before a refusal is told."""
+    more = len(files) - MOST_TOLD
+    caption = f"and {counted(more, 'file')} more" if more > 0 else None
+    return _files_table("Left out", files[:MOST_TOLD], caption)
+
+
+def _files_table(title: str, files: Iterable[Row], caption: str | None = None) -> Listing:
+    return Listing(
+        title,
         {
-            "task": task["id"],
-            "name": task["name"],
-            "status": state(task["status"]),
-            "images": task["counts"]["images"],
-            "classes": task["counts"]["classes"],
-            "complexity": number(task["complexity"]),
-            "noise floor": distance(task["noise_floor"]),
+            "file": lambda file: plain(file["path"]),
+            "why": lambda file: plain(file["reason"] or "used"),
         },
-        task["intake"],
+        files,
+        caption=caption,
     )
 
 

@@ -116,6 +116,35 @@ def test_good_rows_of_a_table_are_added_and_bad_ones_told(service: Service) -> N
     assert [o["value"] for o in service.client.get("/v1/outcomes").json()["items"]] == [0.7, 0.8]
 
 
+def test_a_row_that_calls_a_task_by_its_name_is_told_the_id(service: Service) -> None:
+    own = service.ready(name="t0")
+    (error,) = send(service, "\n".join([HEAD, *rows(service, "0.8", "0.7")])).json()["errors"]
+    assert (error["row"], error["column"]) == (1, "task")
+    assert f"'t0' is what you call a task here, not its id. Write {own}" in error["message"]
+    (kept,) = service.client.get("/v1/outcomes").json()["items"]
+    assert kept["task"] == "t1"
+
+
+def test_outcomes_that_stand_under_a_name_already_stay_the_same(service: Service) -> None:
+    table = "\n".join([HEAD, *rows(service, "0.8")])
+    assert send(service, table).json()["added"] == 1
+    service.ready(name="t0")
+    assert send(service, table).json()["already_there"] == 1
+
+
+def test_all_mistakes_of_a_row_are_told_at_once(service: Service) -> None:
+    line = f"t,{candidate(service)[:-1]},fully,cpu-3core,accuracy,80,60"
+    table = "\n".join([HEAD, *rows(service, "0.8"), line])
+    errors = send(service, table).json()["errors"]
+    assert [(error["row"], error["column"]) for error in errors] == [
+        (2, name) for name in ("device", "model", "recipe", "value")
+    ]
+    told = {error["column"]: error["message"] for error in errors}
+    assert "cpu-2core" in told["device"]
+    assert candidate(service) in told["model"]
+    assert "Known are discriminative, full, full_long, head_only." in told["recipe"]
+
+
 def test_a_task_may_not_call_itself_shipped(service: Service) -> None:
     table = f"task,model,metric,value\nshipped:x,{candidate(service)},accuracy,0.5"
     (error,) = send(service, table).json()["errors"]

@@ -16,11 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from sqlalchemy import select
 
 from app.api.schemas import FinetuneAsked, PredictionAsked, ScoresAsked, TaskMetadata
 from app.client import asking, operations
 from app.jobs.atlas import refresh
 from app.store import predictions
+from app.store.tables import Task
 from task2vec import (
     AsyncTask2Vec,
     OutcomeReport,
@@ -187,6 +189,45 @@ def test_a_task_is_named_by_id_by_name_and_by_what_was_answered(
         client.task("dragons")
 
 
+def test_the_beginning_of_an_id_will_do_where_only_one_begins_so(
+    service: Service, client: Any
+) -> None:
+    task = client.task(service.ready(name="birds"))
+    assert client.task(task.id[:6]) == task
+    for too_short_or_no_id in (task.id[:3], "%", "____", "a b c d"):
+        with pytest.raises(Task2VecError, match="no task of the id or name"):
+            client.task(too_short_or_no_id)
+    service.ready(name="fish")
+    own = select(Task).where(Task.tenant == "local").order_by(Task.seq)
+    with service.resources.database.session() as session:
+        for row, task_id in zip(session.scalars(own), ("abcd1", "abcd2"), strict=True):
+            row.id = task_id
+    with pytest.raises(Task2VecError, match=r"2 ids begin with 'abcd': .*abcd1"):
+        client.task("abcd")
+    assert client.task("abcd1").name == "birds"
+
+
+def test_a_refused_set_takes_no_name_from_one_that_is_ready(service: Service, client: Any) -> None:
+    ready = service.ready(name="birds")
+    problem = {"type": "/problems/x", "title": "Refused", "status": 422, "detail": "Torn."}
+    service.refuse(service.send(name="birds").json()["job_id"], problem)
+    service.refuse(service.send(name="fish").json()["job_id"], problem)
+    assert client.task("birds").id == ready
+    assert client.task("fish").status == "refused"
+    assert service.ready(name="birds") != ready
+    with pytest.raises(Task2VecError, match="2 tasks are called 'birds'"):
+        client.task("birds")
+
+
+def test_a_task_of_the_library_is_named_where_none_of_ones_own_is(
+    service: Service, client: Any
+) -> None:
+    theirs = next(iter(client.tasks(library=True)))
+    assert client.task(theirs.name).id == theirs.id
+    own = service.ready(name=theirs.name)
+    assert client.task(theirs.name).id == own
+
+
 def test_lists_go_on_over_their_pages(
     service: Service, client: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +318,8 @@ def test_an_outcome_is_reported_once_however_often(service: Service, client: Any
     assert (first.id, first.value) == (again.id, 0.75)
     assert first.forecast is not None
     assert [outcome.id for outcome in client.outcomes(task=task)] == [first.id]
+    by_name = report.model_copy(update={"task": client.task(task).name})
+    assert client.report_outcome(by_name).id == first.id
 
 
 def test_an_outcome_in_quarantine_is_released(service: Service, client: Any) -> None:

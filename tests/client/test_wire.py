@@ -190,12 +190,17 @@ def test_pages_are_followed_to_the_last_and_empty_parameters_left_out() -> None:
 
 
 def tasks_of(*named: tuple[str, str]) -> Handler:
-    items = [{"id": task_id, "name": name} for task_id, name in named]
+    items = [{"id": task_id, "name": name, "status": "ready"} for task_id, name in named]
 
     def handler(request: httpx.Request) -> httpx.Response:
         if request.url.path == "/v1/tasks":
-            asked = request.url.params["q"]
-            found = [item for item in items if asked in item["name"]]
+            asked = request.url.params
+            begins = asked.get("id_prefix", "")
+            found = [
+                item
+                for item in items
+                if asked.get("q", "") in item["name"] and item["id"].startswith(begins)
+            ]
             return httpx.Response(200, json={"items": found, "next_cursor": None})
         task_id = request.url.path.removeprefix("/v1/tasks/")
         for item in items:
