@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from app.errors import InvalidRequest
+from app.words import choices
 
 CardName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -217,6 +218,10 @@ class RecipeCard(Card):
 
 CardT = TypeVar("CardT", bound=Card)
 
+# What is estimated and trained where nothing else is asked for.
+DEFAULT_RECIPE = "full"
+DEFAULT_DEVICE = "cpu-2core"
+
 _DIRECTORIES: dict[type[Card], str] = {
     ProbeCard: "probes",
     CandidateCard: "candidates",
@@ -252,13 +257,13 @@ def load_cards(models_dir: Path, kind: type[CardT]) -> dict[str, CardT]:
 
 
 def get_card(models_dir: Path, kind: type[CardT], name: str) -> CardT:
-    """The card of that name; InvalidRequest lists the names there are."""
+    """The card of that name; InvalidRequest tells names that are like it."""
     cards = load_cards(models_dir, kind)
     if name not in cards:
         raise InvalidRequest(
             "unknown-card",
             f"There is no {_DIRECTORIES[kind][:-1]} {name!r}.",
-            f"Choose one of: {', '.join(cards)}.",
+            f"{choices(cards, name)} `task2vec {_DIRECTORIES[kind]}` lists all.",
         )
     return cards[name]
 

@@ -6,11 +6,12 @@ import ctypes
 import socket
 from collections.abc import Callable
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import uvicorn
-from fastapi import FastAPI
 
-from app.api.jobs import stop_streams
+if TYPE_CHECKING:
+    from fastapi import FastAPI
 
 MAX_HEAD_BYTES = 64 * 2**10
 """Of a request's line and headers, address and parameters among them."""
@@ -42,13 +43,18 @@ def listening(host: str, port: int) -> socket.socket:
 
 
 class Server(uvicorn.Server):
-    """Calls `on_started` once the service answers, and ends open streams when it is told to stop.
+    """Calls `on_started` once the service answers, and `on_stopping` when it is told to stop.
 
-    uvicorn would wait for streams to end, and a stream waits for its job.
+    The latter is to end open streams: uvicorn would wait for them, and a stream waits for its job.
     """
 
     def __init__(
-        self, service: FastAPI, *, grace_seconds: float, on_started: Callable[[], None]
+        self,
+        service: FastAPI,
+        *,
+        grace_seconds: float,
+        on_started: Callable[[], None],
+        on_stopping: Callable[[], None],
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -62,8 +68,8 @@ class Server(uvicorn.Server):
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
             )
         )
-        self._service = service
         self._on_started = on_started
+        self._on_stopping = on_stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -71,5 +77,5 @@ class Server(uvicorn.Server):
             self._on_started()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        stop_streams(self._service)
+        self._on_stopping()
         await super().shutdown(sockets)

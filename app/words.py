@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
+from difflib import get_close_matches
 
 SMALLEST_DISTANCE = 0.0001
+_FEW_NAMES = 20
 
 
 def counted(number: int, noun: str) -> str:
@@ -60,3 +63,11 @@ def two_digits(value: float) -> str:
         return f"{value:g}"
     decimals = max(0, 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(decimals, 4)}f}"
+
+
+def choices(names: Collection[str], wrong: str) -> str:
+    """What could be said instead: any of a few names, of many those that are written like it."""
+    if len(names) <= _FEW_NAMES:
+        return f"Known are {', '.join(sorted(names))}."
+    near = get_close_matches(wrong, names, n=3)
+    return f"Did you mean {' or '.join(near)}?" if near else "None is written like it."

@@ -30,6 +30,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -40,6 +41,7 @@ import psutil
 from fastapi import FastAPI
 from sqlalchemy import create_engine, text
 
+from app.api.jobs import stop_streams
 from app.server import Server, listening
 from benchmarks.faults.clients import upload
 from benchmarks.faults.house import House, house
@@ -262,7 +264,12 @@ def _serve_empty(ready: Any) -> None:
 
     with listening("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        server = Server(service, grace_seconds=1, on_started=lambda: ready.put(port))
+        server = Server(
+            service,
+            grace_seconds=1,
+            on_started=lambda: ready.put(port),
+            on_stopping=partial(stop_streams, service),
+        )
         server.run(sockets=[listener])
 
 

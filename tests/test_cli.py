@@ -22,6 +22,7 @@ from xml.etree import ElementTree
 import numpy as np
 import polars as pl
 import pytest
+from filelock import FileLock
 from matplotlib import rcParams
 from rich.console import Console
 from sqlalchemy import select
@@ -41,6 +42,7 @@ from app.embedding.distance import METRICS, one_to_one
 from app.embedding.metric_names import MetricName
 from app.embedding.parts import Population, row_of
 from app.errors import InvalidRequest, Refused
+from app.jobs import lock
 from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
@@ -823,6 +825,22 @@ def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Pat
 )
 def test_wrong_usage_is_exit_code_2_in_one_line(command: tuple[str, ...]) -> None:
     assert_error(task2vec(*command), 2, "--help")
+
+
+def test_a_taken_port_and_a_served_directory_end_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        answer = task2vec("serve", "--port", port, "--data-dir", tmp_path)
+    assert_error(answer, 1, f"127.0.0.1 port {port}: Address already in use. Choose")
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
+    with FileLock(tmp_path / "worker.lock"):
+        answer = task2vec("serve", "--port", 0, "--data-dir", tmp_path)
+    assert (answer.exit_code, answer.stdout) == (1, "")
+    waiting, told = answer.stderr.splitlines()
+    assert waiting.startswith(f"Another worker holds {tmp_path}; ")
+    assert told.startswith("error: Another worker holds ") and "--no-worker" in told
 
 
 def test_a_wrong_setting_is_named_by_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

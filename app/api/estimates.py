@@ -18,7 +18,7 @@ from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
 from app.api.tasks import TaskIdPath, present_embedding
-from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard, DeviceCard, RecipeCard
 from app.cost.cells import RIDGE
 from app.cost.correction import Setting
 from app.cost.predictor import Estimate, Interval, TaskFacts, estimate
@@ -48,8 +48,8 @@ def get_estimates(
     task_id: TaskIdPath,
     tenant: Tenant,
     session: Reading,
-    device: Annotated[CardRef, Query()] = "cpu-2core",
-    recipe: Annotated[CardRef, Query()] = "full",
+    device: Annotated[CardRef, Query()] = DEFAULT_DEVICE,
+    recipe: Annotated[CardRef, Query()] = DEFAULT_RECIPE,
     k: Annotated[int | None, Query(ge=1, le=1000, description="rows; all without it")] = None,
     budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 import polars as pl
@@ -60,13 +59,13 @@ from app.store import cards, tasks
 from app.store import outcomes as store
 from app.store.idempotency import Answer
 from app.store.tables import Outcome, Task
+from app.words import choices
 
 router = APIRouter(tags=["outcomes"])
 imports = APIRouter(tags=["outcomes"])
 
 MAX_TABLE_BYTES = 32 * 2**20
 _MAX_ERRORS = 100
-_MOST_NAMES = 12
 _KINDS: dict[str, TableKind] = {media_type: kind for kind, media_type in MEDIA_TYPES.items()}
 _FORECAST = ("accuracy", "steps", "seconds", "money_usd", "energy_wh", "memory_mib")
 
@@ -302,9 +301,8 @@ class Known:
                 )
             for column, (names, what) in known.items():
                 if row[column] not in names and not (row[column] == "" and column in REQUIRED):
-                    yield RowError(
-                        number, column, f"{row[column]!r} is no {what}", _told(names, row[column])
-                    )
+                    remedy = choices([name for name in names if name], row[column])
+                    yield RowError(number, column, f"{row[column]!r} is no {what}", remedy)
 
     def forecast(self, run: store.Run) -> dict[str, Any] | None:
         """As estimates stand now; none where the run does not say enough to estimate it."""
@@ -374,12 +372,3 @@ def _csv(answers: list[OutcomeAnswer], next_cursor: str | None) -> Response:
         ),
         next_cursor,
     )
-
-
-def _told(names: Collection[str], wrong: str) -> str:
-    """All that are known, or those that are written like it."""
-    some = sorted(name for name in names if name)
-    if len(some) <= _MOST_NAMES:
-        return f"Known are {', '.join(some)}."
-    near = get_close_matches(wrong, some, n=3)
-    return f"Did you mean {' or '.join(near)}?" if near else "None is written like it."

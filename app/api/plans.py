@@ -15,9 +15,9 @@ from app.api.forecasts import Forecasts
 from app.api.line import IN_LINE
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
-from app.api.schemas import CardRef, PlanAnswer, PlanStep
+from app.api.schemas import CardRef, PlanAnswer, PlanStep, Share
 from app.api.tasks import TaskIdPath
-from app.catalogue import CandidateCard
+from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard
 from app.cost.estimator import Joint
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import Estimate
@@ -43,9 +43,9 @@ def get_plan(
     task_id: TaskIdPath,
     tenant: Tenant,
     session: Reading,
-    device: Annotated[CardRef, Query()] = "cpu-2core",
-    recipe: Annotated[CardRef, Query()] = "full",
-    target: Annotated[float | None, Query(gt=0, le=1, description="accuracy, a share")] = None,
+    device: Annotated[CardRef, Query()] = DEFAULT_DEVICE,
+    recipe: Annotated[CardRef, Query()] = DEFAULT_RECIPE,
+    target: Annotated[Share | None, Query(description="accuracy, a share")] = None,
     tries: Annotated[int, Query(ge=1, le=20)] = 3,
     budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,

@@ -122,7 +122,7 @@ def _field(entry: ErrorDetails) -> str:
 def _message(entry: ErrorDetails) -> str:
     if entry["type"] == "json_invalid":
         return f"not JSON: {entry.get('ctx', {}).get('error', entry['msg'])}"
-    return entry["msg"]
+    return entry["msg"].removeprefix("Value error, ")
 
 
 async def _refused_by_framework(request: Request, error: HTTPException) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
@@ -10,6 +11,7 @@ import numpy as np
 from pydantic import (
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -18,13 +20,32 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from app.catalogue import CandidateCard, DeviceCard, ProbeCard, RecipeCard
+from app.catalogue import (
+    DEFAULT_DEVICE,
+    DEFAULT_RECIPE,
+    CandidateCard,
+    DeviceCard,
+    ProbeCard,
+    RecipeCard,
+)
 from app.cost.score_names import Score
 from app.embedding.dataset import MAX_CLASSES, LabelKind
 from app.embedding.metric_names import MetricName
 from app.embedding.vector import RANK, TaskEmbedding, Vector
 from app.priorities import Priority
 from app.scopes import Scope
+
+
+def _as_share(value: object) -> object:
+    if isinstance(value, str):  # of an address
+        with suppress(ValueError):
+            value = float(value)
+    if isinstance(value, (int, float)) and 1 < value <= 100:
+        raise ValueError(f"a share from 0 to 1: write {value:g}% as {value / 100:g}")
+    return value
+
+
+Share = Annotated[float, BeforeValidator(_as_share), Field(gt=0, le=1)]
 
 _PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
@@ -692,13 +713,11 @@ class FinetuneAsked(CallbackAsked):
     """A candidate, trained on the task's images by a worker."""
 
     candidate: CardRef
-    recipe: CardRef = "full"
+    recipe: CardRef = DEFAULT_RECIPE
     device: CardRef = Field(
-        "cpu-2core", description="what the worker runs on: its price and precision"
+        DEFAULT_DEVICE, description="what the worker runs on: its price and precision"
     )
-    target: float | None = Field(
-        None, gt=0, le=1, description="accuracy on held-out images that is enough"
-    )
+    target: Share | None = Field(None, description="accuracy on held-out images that is enough")
     patience: int | None = Field(
         None, ge=1, le=100_000, description="epochs without a lower loss on held-out images"
     )

@@ -24,6 +24,7 @@ from app.api.schemas import (
     NeighboursAnswer,
     TaskAnswer,
 )
+from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE
 from app.store import reference
 from app.store import tasks as store
 from app.store.neighbours import Filters
@@ -51,8 +52,8 @@ def get_card(
     task_id: tasks.TaskIdPath,
     tenant: Tenant,
     session: Reading,
-    device: Annotated[CardRef, Query()] = "cpu-2core",
-    recipe: Annotated[CardRef, Query()] = "full",
+    device: Annotated[CardRef, Query()] = DEFAULT_DEVICE,
+    recipe: Annotated[CardRef, Query()] = DEFAULT_RECIPE,
     k: Annotated[int, Query(ge=1, le=50, description="of neighbours, and of models")] = 5,
 ) -> Response:
     """Classes, complexity, nearest tasks, models to start from, how it was measured: Markdown."""

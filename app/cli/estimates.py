@@ -71,7 +71,7 @@ def estimate(
 def plan(
     task: TaskRef,
     target: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Accuracy to reach, a share.")
+        float | None, typer.Option(help="Accuracy to reach, a share, as 0.9.")
     ] = None,
     tries: Annotated[int, typer.Option(min=1, max=20, help="At most so many candidates.")] = 3,
     device: Device = None,

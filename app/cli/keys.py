@@ -104,7 +104,11 @@ def revoke_key(key_id: KeyId, data_dir: DataDir = None, as_json: AsJson = False)
 def _tell(key: ApiKey, secret: str, *, as_json: bool) -> None:
     if as_json:
         print_json({**_facts(key), "secret": secret})
-    else:
+    else:  # the secret alone is the answer, so that a script can keep it
+        ends = f", until {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else ""
+        told = f"Key {key.id}: {key.name}, tenant {key.tenant}, may {key.scope}{ends}."
+        terminal.err.print(terminal.plain(told), soft_wrap=True)
+        terminal.err.print("Its secret is shown this once; clients send it as TASK2VEC_KEY:")
         typer.echo(secret)
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE
 from app.embedding.metric_names import MetricName
 from app.settings import shared_directory
 
@@ -68,9 +69,15 @@ LabelKindOf = Literal["single_label", "multi_label"]
 TaskStatus = Literal["queued", "embedding", "ready", "refused", "failed", "cancelled"]
 Device = Annotated[
     str | None,
-    typer.Option(help="A device of `task2vec devices`.", autocompletion=card_names("devices")),
+    typer.Option(
+        help=f"One of `task2vec devices`; {DEFAULT_DEVICE} if left out.",
+        autocompletion=card_names("devices"),
+    ),
 ]
 Recipe = Annotated[
     str | None,
-    typer.Option(help="A recipe of `task2vec recipes`.", autocompletion=card_names("recipes")),
+    typer.Option(
+        help=f"One of `task2vec recipes`; {DEFAULT_RECIPE} if left out.",
+        autocompletion=card_names("recipes"),
+    ),
 ]

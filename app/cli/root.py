@@ -27,7 +27,7 @@ class OneLineErrors(TyperGroup):
         except typer.TyperException as error:
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "task2vec"
-            fail(f"{error.format_message()} See `{command} --help`.", error.exit_code)
+            fail(f"{_sentence(error.format_message())} See `{command} --help`.", error.exit_code)
         except ServerUnreachable as error:
             fail(str(error), NO_SERVER)
         except Task2VecError as error:
@@ -49,6 +49,10 @@ class OneLineErrors(TyperGroup):
         if code == INTERRUPTED:
             fail("interrupted.", INTERRUPTED)
         sys.exit(code)
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def fail(sentence: str, exit_code: int) -> NoReturn:

@@ -7,11 +7,12 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, NoReturn
 
 import typer
 
-from app import tracing
+from app import terminal, tracing
 from app.cli.options import AsJson, DataDir, Host, Port, WorkerDevice
 from app.cli.root import OK, app
 from app.cli.shared import open_database, print_json, require_extras, settings_of
@@ -35,17 +36,21 @@ def serve(
         require_extras("worker")
     settings = settings_of(host=host, port=port, data_dir=data_dir, device=device)
     _require_keys(settings)
-
-    from app.api.main import create_app
-    from app.jobs.supervisor import WorkerSupervisor
-    from app.server import Server, share_arenas
-    from app.telemetry import configure_logging
-
-    share_arenas()
-    configure_logging()
-    tracing.configure("api")
-    _log_like("task2vec", "uvicorn")
     with _listening_socket(settings.host, settings.port) as listener:
+        if worker:
+            _wait_for_predecessor(settings)
+
+        # Now, since these take seconds, and what is above may end in an error.
+        from app.api.jobs import stop_streams
+        from app.api.main import create_app
+        from app.jobs.supervisor import WorkerSupervisor
+        from app.server import Server, share_arenas
+        from app.telemetry import configure_logging
+
+        share_arenas()
+        configure_logging()
+        tracing.configure("api")
+        _log_like("task2vec", "uvicorn")
         url = _url(settings.host, listener.getsockname()[1])
 
         def announce() -> None:
@@ -58,10 +63,12 @@ def serve(
                 )
             sys.stdout.flush()
 
+        service = create_app(settings)
         server = Server(
-            create_app(settings),
+            service,
             grace_seconds=settings.shutdown_grace_seconds,
             on_started=announce,
+            on_stopping=partial(stop_streams, service),
         )
         # uvicorn raises the signal that stopped it once more when it is done: the worker is still
         # to be stopped then, so that second one must end this process in order, not at once.
@@ -123,6 +130,22 @@ def _require_keys(settings: Settings) -> None:
         )
 
 
+def _wait_for_predecessor(settings: Settings) -> None:
+    from app.jobs import lock
+
+    def tell() -> None:
+        terminal.err.print(
+            terminal.plain(
+                f"Another worker holds {settings.data_dir}; if it is about to end, this service "
+                f"begins then, within {lock.PATIENCE_SECONDS:.0f} s."
+            ),
+            style="yellow",
+            soft_wrap=True,
+        )
+
+    lock.wait_for_predecessor(settings.data_dir, tell)
+
+
 def _leave(_signal: int, _frame: object) -> NoReturn:
     sys.exit(OK)
 
@@ -142,9 +165,14 @@ def _listening_socket(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise Unavailable(
             "cannot-listen",
-            f"Cannot listen on {host} port {port}: {error.strerror}.",
+            f"Cannot listen on {host} port {port}: {_why(error)}.",
             "Choose another with --host and --port.",
         ) from error
+
+
+def _why(error: OSError) -> str:
+    """Without what Python adds of the address, which is told already."""
+    return (error.strerror or type(error).__name__).partition(" (while")[0]
 
 
 def _url(host: str, port: int) -> str:

@@ -21,9 +21,10 @@ class ProblemAnswered(Task2VecError):
     def __init__(self, document: dict[str, Any]) -> None:
         detail = str(document.get("detail") or document.get("title") or "The request failed.")
         remedy = str(document.get("remedy", ""))
-        if errors := document.get("errors"):  # a field each: they say more than the remedy does
+        if errors := document.get("errors"):  # a field each: they say all that is to be said
             told = [f"{error['field']}: {error['message']}" for error in errors[:_ERRORS_TOLD]]
-            remedy = "; ".join(told) + ("; and more." if len(errors) > _ERRORS_TOLD else ".")
+            detail = "; ".join(told) + ("; and more." if len(errors) > _ERRORS_TOLD else ".")
+            remedy = ""
         super().__init__(
             code=str(document.get("type", "")).rpartition("/")[2], detail=detail, remedy=remedy
         )

@@ -306,7 +306,8 @@ class Wire:
         return ServerUnreachable(
             "server-unreachable",
             f"No answer from {self.server} ({error}).",
-            "Start it with `task2vec serve`, or name another with --server.",
+            "Start it with `task2vec serve`, or name another: by --server or TASK2VEC_SERVER, in "
+            "Python by the client's first argument.",
         )
 
 

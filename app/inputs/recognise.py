@@ -7,6 +7,7 @@ from dataclasses import replace
 from os.path import commonpath
 from pathlib import Path
 
+from app.embedding.archive import is_archive
 from app.embedding.labels import LABELS_FILES
 from app.errors import InvalidRequest
 from app.inputs import coco, folders, hub_rows, tables, webdataset
@@ -25,6 +26,8 @@ FORMS: dict[str, Form] = {
     "webdataset": webdataset.FORM,
     "coco": coco.FORM,
 }
+
+_START_BYTES = 512  # a block of tar
 
 _BY_SUFFIX = {
     **dict.fromkeys(tables.SUFFIXES, "table"),
@@ -105,6 +108,16 @@ def _of_folder(files: Files, name: str, asked: Asked) -> Input | Path:
 
 
 def _as_it_is(path: Path, asked: Asked) -> Path:
+    if path.is_file():
+        with path.open("rb") as file:
+            start = file.read(_START_BYTES)
+        if not is_archive(start):
+            raise InvalidRequest(
+                "input-unknown",
+                f"{path} is no archive (zip, tar, tar.gz, tar.zst), and its name ends like no "
+                "dataset's.",
+                "docs/reference.md lists what can be uploaded; --form says what it is.",
+            )
     _require_unasked("a plain folder" if path.is_dir() else "an archive", frozenset(), asked)
     return path
 

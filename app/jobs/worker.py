@@ -13,19 +13,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from filelock import FileLock, Timeout
 from sqlalchemy import select
 
 from app import __version__, tracing
-from app.errors import Conflict, Task2VecError
+from app.errors import Task2VecError
 from app.files import whole
 from app.jobs import alive
 from app.jobs.adopt import adopt_runs
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
+from app.jobs.lock import only_worker
 from app.jobs.supervisor import EXIT_WORKER_RUNNING
 from app.settings import Settings, shared_directory
 from app.store import estimators, jobs, spaces, turns, workers
@@ -42,7 +41,6 @@ if TYPE_CHECKING:
 EMBEDDED = "embedded"
 HEARTBEAT_SECONDS = 2.0
 LEASE_SECONDS = 10.0  # so long may a worker be silent before others take its jobs
-LOCK_PATIENCE_SECONDS = 30.0  # a predecessor that was killed with its service needs a moment to go
 RECONCILE_SECONDS = 60.0  # so long does a job wait that is to be tried again
 HOUSEKEEPING_SECONDS = 3600.0
 CALLBACK_SECONDS = 1.0
@@ -60,7 +58,7 @@ def run_worker(settings: Settings, device: str, parent_pipe: bool) -> None:
 
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     database = Database(settings.store_url)
-    with _only_worker(settings):
+    with only_worker(settings.data_dir):
         try:
             _work(settings, device, database)
         finally:
@@ -330,24 +328,6 @@ class _AtWork:
     def wait_until_none(self, seconds: float) -> bool:
         with self._changed:
             return self._changed.wait_for(lambda: self._count == 0, seconds)
-
-
-@contextmanager
-def _only_worker(settings: Settings) -> Iterator[None]:
-    """Two processes under one executor id would run the same jobs twice."""
-    lock = FileLock(settings.data_dir / "worker.lock")
-    try:
-        lock.acquire(timeout=LOCK_PATIENCE_SECONDS)
-    except Timeout:
-        raise Conflict(
-            "worker-running",
-            f"Another worker holds {lock.lock_file}.",
-            "Stop it, or give this one a TASK2VEC_DATA_DIR of its own.",
-        ) from None
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _on_signal(act: Callable[[], None]) -> None:

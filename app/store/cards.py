@@ -21,6 +21,7 @@ from app.catalogue import (
 from app.errors import Conflict, InvalidRequest, NotFound
 from app.store.session import SHIPPED, hold
 from app.store.tables import PUBLIC, CandidateScore, CatalogueCard, Finetune, Task
+from app.words import choices
 
 CardT = TypeVar("CardT", bound=Card)
 
@@ -63,13 +64,13 @@ def list_cards(session: Session, tenant: str, kind: type[CardT]) -> list[CardT]:
 
 
 def get_card(session: Session, tenant: str, kind: type[CardT], name: str) -> CardT:
-    """The card of that name; InvalidRequest lists the names there are."""
+    """The card of that name; InvalidRequest tells names that are like it."""
     cards = {card.name: card for card in list_cards(session, tenant, kind)}
     if name not in cards:
         raise InvalidRequest(
             "unknown-card",
             f"There is no {_KINDS[kind]} {name!r}.",
-            f"Choose one of: {', '.join(cards)}.",
+            f"{choices(cards, name)} `task2vec {_KINDS[kind]}s` lists all.",
         )
     return cards[name]
 

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from app.catalogue import CandidateCard, load_cards
 from app.embedding.distance import one_to_one
+from app.settings import shared_directory
 from app.store.tables import ReferenceLibrary
+from app.words import choices
 from tests.api.conftest import LIBRARY_SPACE, SPACE, Service, assert_problem, embedding_of
 
 
@@ -125,6 +128,13 @@ def test_an_unknown_device_lists_the_devices_there_are(service: Service) -> None
         f"/v1/tasks/{service.ready()}/estimates", params={"device": "abacus"}
     )
     assert "cpu-2core" in assert_problem(answer, 422, "unknown-card")["remedy"]
+
+
+def test_of_many_names_those_are_told_that_are_written_alike() -> None:
+    cards = load_cards(shared_directory("models"), CandidateCard)
+    assert choices(cards, "resnet50") == "Did you mean resnet50.tv_in1k or resnet50.a1_in1k?"
+    assert choices(cards, "abacus") == "None is written like it."
+    assert choices(["b", "a"], "c") == "Known are a, b."
 
 
 def test_only_estimates_that_surely_stay_within_the_budget_are_listed(service: Service) -> None:

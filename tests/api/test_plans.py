@@ -20,6 +20,17 @@ def plan(service: Service, task: str, **asked: Any) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize("target", ["95", "1.5", "100"])
+def test_a_target_in_percent_is_told_how_to_write_it(service: Service, target: str) -> None:
+    answer = service.client.get(f"/v1/tasks/{service.ready()}/plan", params={"target": target})
+    (error,) = assert_problem(answer, 422, "request-invalid")["errors"]
+    share = f"{float(target) / 100:g}"
+    assert error == {
+        "field": "target",
+        "message": f"a share from 0 to 1: write {float(target):g}% as {share}",
+    }
+
+
 def test_without_outcomes_it_says_that_nothing_is_known(service: Service, task: str) -> None:
     found = plan(service, task, target=0.9)
     assert (found["steps"], found["verdict"], found["unknown"]) == ([], "unknown", 4)

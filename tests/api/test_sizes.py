@@ -187,7 +187,9 @@ def test_an_idempotency_key_has_two_hundred_letters_and_not_one_more(service: Se
 @pytest.mark.parametrize("where", ["one header", "many headers"])
 def test_the_head_of_a_request_is_bounded(settings: Settings, where: str) -> None:
     started = threading.Event()
-    server = Server(create_app(settings), grace_seconds=1, on_started=started.set)
+    server = Server(
+        create_app(settings), grace_seconds=1, on_started=started.set, on_stopping=lambda: None
+    )
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})

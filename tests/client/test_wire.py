@@ -143,8 +143,7 @@ def test_the_fields_that_do_not_fit_are_named() -> None:
     errors = [{"field": f"metadata.{n}", "message": "too long"} for n in ("name", "a", "b", "c")]
     problem = ProblemAnswered({"detail": "These do not fit.", "remedy": "See", "errors": errors})
     assert str(problem) == (
-        "These do not fit. metadata.name: too long; metadata.a: too long; metadata.b: too long; "
-        "and more."
+        "metadata.name: too long; metadata.a: too long; metadata.b: too long; and more."
     )
 
 

@@ -63,8 +63,8 @@ def test_worker_whose_data_directory_is_taken_is_not_started_again(
     command = python(
         f"""
         open({str(births)!r}, "a").write("x")
-        from app.jobs import worker
-        worker.LOCK_PATIENCE_SECONDS = 0.1
+        from app.jobs import lock, worker
+        lock.PATIENCE_SECONDS = 0.1
         worker.main()
         """
     )

@@ -16,7 +16,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from app.errors import Conflict
-from app.jobs import housekeeping, worker
+from app.jobs import housekeeping, lock, worker
 from app.jobs.engine import DbosEngine
 from app.jobs.housekeeping import housekeep, reconcile
 from app.jobs.worker import dispatch
@@ -388,7 +388,7 @@ def test_the_id_of_a_worker_is_that_of_its_data_directory(tmp_path: Path) -> Non
 def test_second_worker_on_one_data_directory_is_refused(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "LOCK_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(lock, "PATIENCE_SECONDS", 0.1)
     settings.data_dir.mkdir(parents=True)
     with (
         FileLock(settings.data_dir / "worker.lock"),

@@ -17,7 +17,7 @@ from app.api.pages.frame import page, page_router
 from app.api.pages.scales import linear, logarithmic
 from app.api.resources import Reached, Reading
 from app.api.schemas import EstimateRow, TaskAnswer
-from app.catalogue import CandidateCard, DeviceCard, RecipeCard
+from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard, DeviceCard, RecipeCard
 from app.errors import Task2VecError
 from app.store import cards, jobs, reference
 from app.store import tasks as store
@@ -71,8 +71,8 @@ def get_estimates(
     task_id: tasks.TaskIdPath,
     tenant: Tenant,
     session: Reading,
-    device: str = "cpu-2core",
-    recipe: str = "full",
+    device: str = DEFAULT_DEVICE,
+    recipe: str = DEFAULT_RECIPE,
     budget_usd: Amount = None,
     budget_minutes: Amount = None,
     target_percent: Annotated[float | None, Query(gt=0, le=100)] = None,
