@@ -130,6 +130,11 @@ class CandidateCard(Card):
     weights: Weights
     licence: str
 
+    @property
+    def weights_key(self) -> str:
+        """The same for cards whose weights are the same file."""
+        return f"{self.network} {self.weights.source}"
+
 
 class DeviceCard(Card):
     """A machine with one accelerator (or none), at its makers' peak numbers and a dated price."""

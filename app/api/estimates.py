@@ -18,6 +18,7 @@ from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, EstimateRow, EstimatesAnswer, IntervalAnswer
 from app.api.tasks import TaskIdPath, present_embedding
+from app.api.weights import IsHere, weights_here
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard, DeviceCard, RecipeCard
 from app.cost.cells import RIDGE
 from app.cost.correction import Setting
@@ -73,7 +74,14 @@ def get_estimates(
             max_inference_seconds is None or each.inference_seconds.typical <= max_inference_seconds
         )
     ]
-    rows = rows_of(allowed, by_name, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
+    rows = rows_of(
+        allowed,
+        by_name,
+        weights_here(session),
+        k=k,
+        budget_usd=budget_usd,
+        budget_seconds=budget_seconds,
+    )
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(rows)
     return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
@@ -82,6 +90,7 @@ def get_estimates(
 def rows_of(
     estimates: Sequence[Estimate],
     cards: Mapping[str, CandidateCard],
+    is_here: IsHere | None,
     *,
     k: int | None = None,
     budget_usd: float | None,
@@ -89,7 +98,7 @@ def rows_of(
 ) -> list[EstimateRow]:
     """What surely stays within the budgets, best first."""
     ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
-    return [_row(ranked, cards) for ranked in ranking]
+    return [_row(ranked, cards[ranked.estimate.candidate], is_here) for ranked in ranking]
 
 
 def estimates_of(
@@ -157,9 +166,8 @@ def _difficulties(
     return {task_id: float(d) for (task_id, _), d in zip(found, distances, strict=True)}
 
 
-def _row(ranked: RankedEstimate, candidates: Mapping[str, CandidateCard]) -> EstimateRow:
+def _row(ranked: RankedEstimate, card: CandidateCard, is_here: IsHere | None) -> EstimateRow:
     row = ranked.estimate
-    card = candidates[row.candidate]
     return EstimateRow(
         rank=ranked.rank,
         candidate=row.candidate,
@@ -179,6 +187,7 @@ def _row(ranked: RankedEstimate, candidates: Mapping[str, CandidateCard]) -> Est
         basis=row.basis,
         calibrated=row.calibrated,
         timed=row.timed,
+        weights_here=is_here and is_here(card),
         **{name: interval_answer(getattr(row, name)) for name in _INTERVALS},
     )
 

@@ -17,6 +17,7 @@ from app.api.problems import problems
 from app.api.resources import Reached, Reading
 from app.api.schemas import CardRef, PlanAnswer, PlanStep, Share
 from app.api.tasks import TaskIdPath
+from app.api.weights import IsHere, weights_here
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard
 from app.cost.estimator import Joint
 from app.cost.outcome_table import OutcomeTable
@@ -59,6 +60,7 @@ def get_plan(
         forecasts,
         estimates,
         cards,
+        weights_here(session),
         device=device,
         recipe=recipe,
         target=target,
@@ -73,6 +75,7 @@ def plan_of(
     forecasts: Forecasts,
     estimates: Sequence[Estimate],
     cards: Mapping[str, CandidateCard],
+    is_here: IsHere | None,
     *,
     device: str,
     recipe: str,
@@ -101,7 +104,9 @@ def plan_of(
         device=device,
         recipe=recipe,
         target=target,
-        steps=[_step(step) for step in plan.steps],
+        steps=[
+            _step(step, is_here and is_here(cards[step.estimate.candidate])) for step in plan.steps
+        ],
         best_so_far=max(tried.values(), default=None),
         tried=tried,
         reachable=plan.reachable,
@@ -121,10 +126,11 @@ def _tried(seen: OutcomeTable | None, recipe: str) -> dict[str, float]:
     return dict(best.iter_rows())
 
 
-def _step(step: Step) -> PlanStep:
+def _step(step: Step, weights_are_here: bool | None) -> PlanStep:
     estimate = step.estimate
     return PlanStep(
         candidate=estimate.candidate,
+        weights_here=weights_are_here,
         accuracy=interval_answer(estimate.accuracy),
         seconds=interval_answer(estimate.seconds),
         money_usd=interval_answer(estimate.money_usd),

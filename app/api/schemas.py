@@ -549,6 +549,9 @@ class EstimateRow(Answer):
     basis: list[str]
     calibrated: bool = Field(description="the interval of seconds")
     timed: bool = Field(description="seconds rest on steps timed on the device")
+    weights_here: bool | None = Field(
+        description="whether a worker has its weights, else they are fetched; null: none is up"
+    )
 
 
 class EstimatesAnswer(Answer):
@@ -560,6 +563,7 @@ class EstimatesAnswer(Answer):
 
 class PlanStep(Answer):
     candidate: str
+    weights_here: bool | None = Field(description="whether a worker has its weights")
     accuracy: IntervalAnswer
     seconds: IntervalAnswer
     money_usd: IntervalAnswer

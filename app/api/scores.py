@@ -16,7 +16,7 @@ from app.api.repeats import Post
 from app.api.resources import Reached, Reading
 from app.api.schemas import ScoresAccepted, ScoresAnswer, ScoresAsked, ScoresRow
 from app.api.tasks import TaskIdPath, task_with_images
-from app.api.weights import are_at_hand, require_unseen, require_weights
+from app.api.weights import are_at_hand, require_unseen, require_weights, weights_here
 from app.catalogue import CandidateCard
 from app.store import cards, finetunes, tasks
 from app.store import scores as store
@@ -62,10 +62,11 @@ def _candidates(
     session: Session, tenant: str, task: Task, asked: ScoresAsked
 ) -> list[CandidateCard]:
     if asked.candidates is None:
+        is_here = weights_here(session)
         return [
             card
             for card in cards.list_cards(session, tenant, CandidateCard)
-            if are_at_hand(session, card)
+            if are_at_hand(session, card, is_here)
             and task.id not in finetunes.tasks_seen(session, tenant, card)
         ]
     names = dict.fromkeys(asked.candidates)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sqlalchemy.orm import Session
 
 from app.catalogue import RUN_SOURCE, CandidateCard
 from app.errors import Forbidden, InvalidRequest
-from app.store import cards, finetunes
+from app.store import cards, finetunes, workers
 from app.store.tables import Task
+
+IsHere = Callable[[CandidateCard], bool]
 
 _FETCHED = "timm:"
 
@@ -32,12 +36,27 @@ def require_weights(session: Session, card: CandidateCard) -> None:
         )
 
 
-def are_at_hand(session: Session, card: CandidateCard) -> bool:
-    """Whether they may be loaded and nobody has to fetch them."""
+def weights_here(session: Session) -> IsHere | None:
+    """Tells of a candidate whether a worker that is up has its weights, so that nobody has to fetch
+    them; None where no worker is."""
+    keys = workers.weights_at_hand(session)
+    if keys is None:
+        return None
+
+    def is_here(card: CandidateCard) -> bool:
+        return card.weights.source.startswith(RUN_SOURCE) or card.weights_key in keys
+
+    return is_here
+
+
+def are_at_hand(session: Session, card: CandidateCard, is_here: IsHere | None) -> bool:
+    """Whether they may be loaded and nobody has to fetch them, as far as that is known."""
     source = card.weights.source
-    return source.startswith(RUN_SOURCE) or (
-        source.startswith(("package:", "file:")) and cards.is_shipped(session, card)
-    )
+    if source.startswith(("package:", "file:")) and not cards.is_shipped(session, card):
+        return False
+    if is_here is not None:
+        return is_here(card)
+    return source.startswith((RUN_SOURCE, "package:", "file:"))
 
 
 def require_unseen(session: Session, tenant: str, card: CandidateCard, task: Task) -> None:

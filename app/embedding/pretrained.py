@@ -6,15 +6,19 @@ import hashlib
 import importlib.util
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import timm
 import torch
+from huggingface_hub import try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from app.catalogue import Weights
 from app.embedding.chance import seeded
 from app.errors import InvalidRequest, Unavailable
+
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin", "open_clip_model.safetensors")
 
 
 def pretrained(architecture: str, weights: Weights, input_size: int, owner: str) -> nn.Module:
@@ -79,6 +83,38 @@ def _create(architecture: str, weights: Weights, input_size: int, owner: str) ->
             "Give this machine access to timm's weights, or use a `package:` or `file:` source.",
         ) from error
     return network
+
+
+def are_here(architecture: str, source: str) -> bool:
+    """Whether weights can be loaded without fetching anything; `run:` weights are not asked about.
+
+    Nothing is read of them: a file that is there may yet be another than the card states.
+    """
+    if source.startswith("timm:"):
+        return _is_cached(architecture, source.removeprefix("timm:"))
+    if not source.startswith(("package:", "file:")):
+        return False
+    try:
+        weights_path(source)
+    except Unavailable:
+        return False
+    return True
+
+
+def _is_cached(architecture: str, tag: str) -> bool:
+    """By timm, which takes the hub's files before those of a release."""
+    name = f"{architecture}.{tag}" if tag else architecture
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None:
+        return False
+    if known.hf_hub_id and any(
+        isinstance(try_to_load_from_cache(known.hf_hub_id, file), str) for file in _HUB_FILES
+    ):
+        return True
+    if not isinstance(known.url, str) or not known.url:
+        return False
+    released = Path(urlsplit(known.url).path).name
+    return Path(torch.hub.get_dir(), "checkpoints", released).is_file()
 
 
 def weights_path(source: str) -> Path:

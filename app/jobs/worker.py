@@ -21,7 +21,7 @@ from sqlalchemy import select
 from app import __version__, tracing
 from app.errors import Task2VecError
 from app.files import whole
-from app.jobs import alive
+from app.jobs import alive, weights
 from app.jobs.adopt import adopt_runs
 from app.jobs.housekeeping import housekeep, reconcile, sweep_embeddings
 from app.jobs.lock import only_worker
@@ -138,6 +138,12 @@ def _work(settings: Settings, device: str, database: Database) -> None:
         target=_beat, args=(database, worker_id, stopping), name="heartbeat", daemon=True
     )
     heart.start()
+    threading.Thread(
+        target=weights.tell_until,
+        args=(stopping, database, worker_id),
+        name="weights",
+        daemon=True,
+    ).start()
     log_event("worker.ready", pid=os.getpid(), device=str(probe.device), space_id=probe.space_id)
 
     _in_background(stopping, settings, database)

@@ -63,6 +63,14 @@ def list_cards(session: Session, tenant: str, kind: type[CardT]) -> list[CardT]:
     return [kind.model_validate_json(json.dumps(bodies[name])) for name in sorted(bodies)]
 
 
+def every_candidate(session: Session) -> list[CandidateCard]:
+    """Shipped ones and those of all tenants."""
+    rows = session.scalars(
+        select(CatalogueCard).where(CatalogueCard.kind == _KINDS[CandidateCard])
+    ).all()
+    return [CandidateCard.model_validate_json(json.dumps(row.body)) for row in rows]
+
+
 def get_card(session: Session, tenant: str, kind: type[CardT], name: str) -> CardT:
     """The card of that name; InvalidRequest tells names that are like it."""
     cards = {card.name: card for card in list_cards(session, tenant, kind)}

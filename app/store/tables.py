@@ -635,7 +635,10 @@ class AtlasPoint(Base):
 
 
 class Worker(Base):
-    """A worker process that is up; its heartbeat tells readiness, its space what it embeds into."""
+    """A worker process that is up; its heartbeat tells readiness, its space what it embeds into.
+
+    Which weights it has is not known until it has looked.
+    """
 
     __tablename__ = "workers"
 
@@ -644,6 +647,7 @@ class Worker(Base):
     space_id: Mapped[str] = mapped_column(String(64))
     device: Mapped[str] = mapped_column(String(100))
     code_version: Mapped[str] = mapped_column(String(40))
+    weights: Mapped[list[str] | None] = mapped_column(JSON)  # `weights_key`s of those it has
     started_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
     heartbeat_at: Mapped[datetime] = mapped_column(UtcDateTime, default=now)
 

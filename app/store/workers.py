@@ -41,6 +41,19 @@ def alive(session: Session, within_seconds: float) -> list[Worker]:
     return list(session.scalars(select(Worker).where(recent).order_by(Worker.started_at)))
 
 
+def tell_weights(session: Session, worker_id: str, keys: list[str]) -> None:
+    """Those of the candidates whose weights it has; nothing is written where that is known."""
+    worker = session.get(Worker, worker_id)
+    if worker is not None and worker.weights != keys:
+        worker.weights = keys
+
+
+def weights_at_hand(session: Session) -> frozenset[str] | None:
+    """What any worker that is up has; None where none is that has looked."""
+    told = [each.weights for each in alive(session, FRESH_SECONDS) if each.weights is not None]
+    return frozenset().union(*told) if told else None
+
+
 def silent(session: Session, for_seconds: float) -> list[str]:
     """Ids of those whose heart has not."""
     long_ago = Worker.heartbeat_at <= clock(session, -for_seconds)

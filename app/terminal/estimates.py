@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Group, RenderableType
@@ -22,6 +23,7 @@ from app.terminal.layout import Cell, Listing
 from app.words import counted, energy, memory, money, percent
 
 _ON_FRONTIER = "•"
+_HERE = "✓"
 _SCORES = {"#LogME": "logme", "#H-score": "h_score", "#LFC": "lfc", "#LEEP": "leep"}
 
 # Best first, as app/recommend.py ranks by it.
@@ -37,7 +39,8 @@ def estimates_table(answer: Row, title: str) -> Listing:
     rows = answer["estimates"]
     columns: dict[str, Cell] = {
         "#": lambda row: Text(str(row["rank"])),
-        _ON_FRONTIER: lambda row: Text(_ON_FRONTIER if row["frontier"] else "", style="green"),
+        _ON_FRONTIER: lambda row: _mark(_ON_FRONTIER, shown=row["frontier"]),
+        _HERE: lambda row: _mark(_HERE, shown=row["weights_here"]),
         "candidate": lambda row: CandidateName(row["candidate"]),
         "#accuracy": lambda row: share_interval(row["accuracy"]),
         "#difficulty": lambda row: number(row["difficulty"]),
@@ -53,6 +56,8 @@ def estimates_table(answer: Row, title: str) -> Listing:
     for head, name in (("accuracy",) * 2, ("difficulty",) * 2, ("ridge", "ridge_accuracy")):
         if all(row[name] is None for row in rows):
             del columns[f"#{head}"]
+    if not any(row["weights_here"] for row in rows):
+        del columns[_HERE]
     signs, quantities = ("#top-1", "#difficulty"), ("#energy", "#memory", "#ridge")
     told = "#accuracy" in columns  # else signs of it are what the ranks rest on
     spare = (*signs, *quantities) if told else (*quantities, *signs)
@@ -81,8 +86,18 @@ def _what_estimates_are(answer: Row) -> str:
         f"Ranked by {order}{until}{last}.\n"
         f"{_ON_FRONTIER} on the cost frontier: nothing cheaper is as strong.\n"
         f"{what_for}{calibrated}: {typical} typical, low-high; money and energy grow "
-        f"with time.{_what_would_measure_time(answer)}"
+        f"with time.{_whose_weights_are_here(rows)}{_what_would_measure_time(answer)}"
     )
+
+
+def _whose_weights_are_here(rows: Sequence[Row]) -> str:
+    if not any(row["weights_here"] for row in rows):
+        return ""
+    return f"\n{_HERE} its weights are on the worker; others are fetched when asked for."
+
+
+def _mark(sign: str, *, shown: bool | None) -> Text:
+    return Text(sign if shown else "", style="green")
 
 
 def _what_would_measure_time(answer: Row) -> str:
@@ -128,6 +143,7 @@ def plan_report(answer: Row, name: str) -> Group:
         reached = ", ".join(f"{candidate} {percent(value)}" for candidate, value in best_first)
         lines.append(Text(f"Tried: {reached}."))
     columns: dict[str, Cell] = {
+        _HERE: lambda row: _mark(_HERE, shown=row["weights_here"]),
         "candidate": lambda row: CandidateName(row["candidate"]),
         "#accuracy": lambda row: share_interval(row["accuracy"]),
         "#is best": lambda row: Text(percent(row["probability_best"])),
@@ -137,6 +153,8 @@ def plan_report(answer: Row, name: str) -> Group:
     }
     if answer["target"] is not None:
         columns["#target*"] = lambda row: Text(percent(row["probability_target_by_now"]))
+    if not any(row["weights_here"] for row in answer["steps"]):
+        del columns[_HERE]
     if answer["steps"]:
         lines += [
             Text(),
@@ -155,5 +173,5 @@ def _what_plans_are(answer: Row) -> str:
         f"{answer['recipe']} on {answer['device']}{calibrated}, in the order to try them; report "
         "what came of one, and ask again.\n"
         "* Of all tries by then: regret (points below the best candidate, expected), money"
-        f"{target}.{unknown}"
+        f"{target}.{_whose_weights_are_here(answer['steps'])}{unknown}"
     )

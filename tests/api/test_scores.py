@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from app.catalogue import CandidateCard
 from app.errors import Unavailable
 from app.settings import shared_directory
-from app.store import jobs, outcomes, scores
+from app.store import cards, jobs, outcomes, scores, workers
 from tests.api.conftest import Service, assert_problem
 
 LITE0 = "tf_efficientnet_lite0.in1k"
@@ -53,6 +54,23 @@ def tell(service: Service, job_id: str, **changes: float) -> None:
 def estimates(service: Service, task: str, **asked: Any) -> dict[str, dict[str, Any]]:
     answer = service.client.get(f"/v1/tasks/{task}/estimates", params={"k": 1000, **asked})
     return {row["candidate"]: row for row in answer.json()["estimates"]}
+
+
+def test_what_workers_have_is_what_is_asked_about_and_marked(service: Service) -> None:
+    task = service.ready()
+    assert {row["weights_here"] for row in estimates(service, task).values()} == {None}
+    service.warm_up()
+    with service.resources.database.session() as session:
+        keys = {
+            card.name: card.weights_key
+            for card in cards.list_cards(session, "local", CandidateCard)
+        }
+        fetched = next(name for name in keys if name != LITE0)
+        workers.tell_weights(session, "w1", [keys[fetched]])
+    same_file = {name for name, key in keys.items() if key == keys[fetched]}
+    here = {name for name, row in estimates(service, task).items() if row["weights_here"]}
+    assert here == same_file
+    assert set(ask(service, task).json()["candidates"]) == same_file
 
 
 def test_without_names_those_are_asked_about_whose_weights_are_at_hand(service: Service) -> None:

@@ -67,3 +67,25 @@ def test_a_worker_that_comes_back_takes_its_own_place(database: Database) -> Non
     with database.session(read_only=True) as session:
         (found,) = workers.alive(session, within_seconds=10)
         assert found.space_id == "new"
+
+
+def test_weights_are_those_of_any_worker_that_is_up_and_has_looked(database: Database) -> None:
+    def at_hand() -> frozenset[str] | None:
+        with database.session(read_only=True) as session:
+            return workers.weights_at_hand(session)
+
+    with database.session() as session:
+        for name in "abc":
+            workers.register(session, make_worker(name))
+    assert at_hand() is None
+    with database.session() as session:
+        workers.tell_weights(session, "a", ["x", "y"])
+        workers.tell_weights(session, "b", [])
+        workers.tell_weights(session, "gone", ["z"])
+    assert at_hand() == {"x", "y"}
+    with database.session() as session:
+        workers.retire(session, "a")
+    assert at_hand() == frozenset()
+    with database.session() as session:
+        workers.retire(session, "b")
+    assert at_hand() is None

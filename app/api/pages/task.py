@@ -17,6 +17,7 @@ from app.api.pages.frame import page, page_router
 from app.api.pages.scales import linear, logarithmic
 from app.api.resources import Reached, Reading
 from app.api.schemas import EstimateRow, TaskAnswer
+from app.api.weights import weights_here
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard, DeviceCard, RecipeCard
 from app.errors import Task2VecError
 from app.store import cards, jobs, reference
@@ -98,11 +99,12 @@ def get_estimates(
     try:
         row = store.get_task(session, tenant, task_id)
         forecasts = Forecasts(reached, session, tenant)
+        is_here = weights_here(session)
         told, _ = estimates.estimates_of(session, tenant, row, forecasts, device, recipe)
         rows = [
             each
             for each in estimates.rows_of(
-                told, candidates, budget_usd=budget_usd, budget_seconds=budget_seconds
+                told, candidates, is_here, budget_usd=budget_usd, budget_seconds=budget_seconds
             )
             if not licence or candidates[each.candidate].licence == licence
         ]
@@ -117,6 +119,7 @@ def get_estimates(
                 forecasts,
                 told,
                 candidates,
+                is_here,
                 device=device,
                 recipe=recipe,
                 target=None if target_percent is None else target_percent / 100,
