@@ -1,4 +1,5 @@
-"""What the service tells its operators: event logs as JSON lines, and Prometheus metrics.
+"""What the service tells its operators: event logs as JSON lines (as plain ones on a terminal), and
+Prometheus metrics.
 
 An event is a dotted name and flat fields, `log_event("task.embedded", task_id=..., seconds=...)`.
 Nothing leaves the machine.
@@ -43,9 +44,32 @@ class _JsonLines(logging.Formatter):
         return json.dumps(line, default=str)
 
 
+class _PlainLines(logging.Formatter):
+    """For whoever watches."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = getattr(record, "fields", {})
+        parts = [
+            self.formatTime(record, "%H:%M:%S"),
+            *([] if record.levelno == logging.INFO else [record.levelname.lower()]),
+            record.getMessage(),
+            *(f"{name}={value}" for name, value in fields.items()),
+        ]
+        line = _harmless(" ".join(parts))
+        if record.exc_info:
+            trace = self.formatException(record.exc_info).splitlines()
+            line = "\n".join([line, *map(_harmless, trace)])
+        return line
+
+
+def _harmless(text: str) -> str:
+    """What came from elsewhere steers no terminal."""
+    return "".join(letter if letter.isprintable() else " " for letter in text)
+
+
 def configure_logging(level: str = "INFO") -> None:
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(_PlainLines() if sys.stderr.isatty() else _JsonLines())
     _logger.handlers[:] = [handler]
     _logger.setLevel(level)
     _logger.propagate = False

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy.engine import make_url
 
 from app import terminal
-from app.cli.options import AsJson, DataDir, Host, Port, WorkerDevice
+from app.cli.options import LOCAL_SERVER, AsJson, DataDir, Host, Port, WorkerDevice
 from app.cli.origins import origins, variable
 from app.cli.root import app
 from app.cli.shared import print_json, settings_of
@@ -45,6 +45,9 @@ def config(
         print_json({"items": items, "unknown": _unknown()})
         return
     terminal.out.print(terminal.config_table(items))
+    named = os.environ.get("TASK2VEC_SERVER")
+    by = "TASK2VEC_SERVER" if named else "the default of --server"
+    terminal.out.print(terminal.plain(f"Commands ask {named or LOCAL_SERVER}, by {by}."))
     for name in _unknown():
         near = get_close_matches(name, [item["variable"] for item in items], n=1)
         told = f"{name} is no setting{f'; there is {near[0]}' if near else ''}."

@@ -37,7 +37,9 @@ def finetune(
     candidate: Annotated[
         str,
         typer.Argument(
-            help="One of `task2vec candidates`.", autocompletion=card_names("candidates")
+            metavar="CANDIDATE",
+            help="One of `task2vec candidates`.",
+            autocompletion=card_names("candidates"),
         ),
     ],
     recipe: Recipe = None,

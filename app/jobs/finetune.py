@@ -20,7 +20,7 @@ from app.catalogue import CandidateCard, DeviceCard, RecipeCard
 from app.embedding.probe import choose_device
 from app.errors import NO_SPACE, NotFound, Unavailable
 from app.jobs.bench import Workbench
-from app.jobs.progress import TRAINING, Progress
+from app.jobs.progress import FETCHING, TRAINING, Progress
 from app.jobs.stored import copy_blob, stored_images, stored_model
 from app.store import archives, finetunes
 from app.store.blobs import Blob, BlobStore
@@ -29,6 +29,7 @@ from app.store.jobs import Start
 from app.store.outcomes import Run as OutcomeRun
 from app.telemetry import log_event
 from app.training.finetune import CHECKPOINT, Epoch, Limits, Run, fine_tune
+from app.training.model import must_be_fetched
 from app.training.names import FILES
 from app.training.package import result_of, write_package
 
@@ -66,6 +67,8 @@ def finetune(start: Start, bench: Workbench) -> None:
             with suppress(NotFound):  # lost, as by a restored backup: then from the beginning
                 copy_blob(bench.blobs, checkpoint.sha256, directory / CHECKPOINT)
         told = _Told(start, bench, directory / CHECKPOINT, curve, checkpoint)
+        if must_be_fetched(candidate):
+            progress(FETCHING, 0, 1)
         run = fine_tune(
             images,
             candidate,

@@ -22,6 +22,8 @@ SHARES = {"intake": 0.02, "features": 0.08, "head": 0.10, "fisher": 0.80}
 TRAINING = "training"
 SCORING = "looking through candidates"
 PREDICTING = "predicting"
+FETCHING = "fetching weights"
+"""Of which nobody knows how long it takes."""
 _STEADY = (TRAINING, SCORING, PREDICTING)
 """Phases of many steps, each about like the last."""
 

@@ -31,14 +31,14 @@ from app.errors import (
     Unavailable,
 )
 from app.jobs.bench import Workbench
-from app.jobs.progress import SCORING, Progress
+from app.jobs.progress import FETCHING, SCORING, Progress
 from app.jobs.stored import stored_images, stored_model
 from app.store import finetunes, jobs
 from app.store import scores as store
 from app.store.jobs import Start
 from app.store.tables import CandidateScore
 from app.telemetry import log_event
-from app.training.model import candidate_network
+from app.training.model import candidate_network, must_be_fetched
 from app.training.told import BATCH_SIZE, told_by
 
 MOST_IMAGES, LEAST_OF_A_CLASS = 1000, 5
@@ -75,6 +75,8 @@ def score(start: Start, bench: Workbench) -> None:
             def heard(seen: int, before: int = done, images: int = n) -> None:
                 progress(SCORING, before * images + seen, len(rows) * images)
 
+            if must_be_fetched(row.card):
+                progress(FETCHING, done * n, len(rows) * n)
             told = _told(row.card, images, partial(_scores, start, bench, row.card, device, heard))
             with bench.database.session() as session:
                 store.tell(session, start.job_id, start.token, row.seq, **told)

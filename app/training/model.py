@@ -15,7 +15,7 @@ from torch import nn
 from app.catalogue import CandidateCard
 from app.embedding.chance import seeded
 from app.embedding.dataset import LabelKind
-from app.embedding.pretrained import check_digest, pretrained
+from app.embedding.pretrained import are_here, check_digest, pretrained
 from app.errors import Unavailable
 from app.training.names import FILES
 
@@ -60,6 +60,12 @@ def read_model(directory: Path, card: CandidateCard | None = None) -> Model:
             f"The model of the run {directory.name} is not there, or not whole.",
             "Train it again.",
         ) from error
+
+
+def must_be_fetched(card: CandidateCard) -> bool:
+    """Whether `candidate_network` will go to the network for its weights."""
+    source = card.weights.source
+    return source.startswith("timm:") and not are_here(card.network, source)
 
 
 def candidate_network(card: CandidateCard, directory: Path | None) -> nn.Module:
