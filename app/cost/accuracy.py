@@ -140,14 +140,17 @@ class AccuracyModel:
         return _ridge(np.concatenate(parts), np.concatenate(targets), of_row, len(kind))[kind]
 
     def _league(self, league: int, known: Mask, fitted: Floats, strength: Floats) -> _League:
-        """From its known contests; from those of its parent too where it has one at most, and from
-        all known ones where that has none. `strength` (M,), of the width's deviations."""
+        """From its known contests; from those of its parent too where one at most of its own has
+        several outcomes, and from all known ones where those of its parent have none. `strength`
+        (M,), of the width's deviations."""
         cells = self._cells
         contests = np.unique(cells.contest[known])
         own = contests[cells.league[contests] == league]
         above = contests[cells.league[contests] == cells.parent[league]]
-        used = own if len(own) >= LEAST_CONTESTS else np.concatenate([own, above])
-        used = used if len(used) else contests
+        telling = self._telling(known)
+        alone = np.isin(own, telling).sum() >= LEAST_CONTESTS
+        used = own if alone else np.concatenate([own, above])
+        used = used if np.isin(used, telling).any() else contests
         rows = [np.flatnonzero(known & (cells.contest == contest)) for contest in used]
         spreads = [cells.reach[r].std() for r in rows if np.ptp(cells.reach[r]) > 0]
         width = float(np.exp(np.mean(np.log(spreads)))) if spreads else LEAST_SD
@@ -166,10 +169,18 @@ class AccuracyModel:
         untried = standing(width * strength, tried, self._published)
         return _League(
             width=width,
-            level=level_of(own, level_of(above)) if len(above) else level_of(used),
+            level=level_of(own, level_of(above))
+            if len(above)
+            else level_of(own if len(own) else used),
             residuals=_shrunk_covariance(residuals) + untried.covariance,
             shift=untried.shift,
         )
+
+    def _telling(self, known: Mask) -> Ints:
+        """Contests of several known outcomes: of one alone, nobody knows what the candidate did and
+        what the task."""
+        contests, counts = np.unique(self._cells.contest[known], return_counts=True)
+        return np.asarray(contests[counts > 1])
 
     def _rest(self, contest: int, known: Mask, width: float, fitted: Floats) -> Floats:
         """What candidates' strengths leave of a contest's known outcomes."""

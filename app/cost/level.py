@@ -6,9 +6,10 @@ one that most candidates answer well. So a level is expected at
     base + slope * (ease - mean ease)
 
 by least squares with a normal prior on the slope, for the best measure of ease that is known of the
-contest and of many others; where none is, at the mean, with as much more doubt. Where a league
-has few contests of its own and a parent with many, the line is the parent's, and all of it too high
-or too low by an offset that the few tell.
+contest and of many others; where none is, at the mean, with as much more doubt. Where a league has
+a parent, the parent's line is what is expected of its own: contests tell how much higher it lies
+and how much steeper it is (Bayesian linear regression; the noise about it is the parent's until
+they tell another), so that few move it little and many make it theirs.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ OFFSET_SD = 0.5
 """By how much a league lies above or below its parent: another input size, another schedule."""
 
 ENOUGH = 8
-"""Contests from which a league needs no parent, and a measure of ease no other."""
+"""Contests from which a measure of ease needs no other; of own ones, as many as the parent's noise
+counts for."""
 
 LEAST_KNOWN = 3
 LEAST_SD = 1e-3
@@ -40,11 +42,11 @@ class Level:
     (t, k), logits, the best first, nan where that is not known."""
 
     def __init__(self, levels: Floats, ease: Floats, parent: Level | None = None) -> None:
-        n = len(levels)
-        self._parent = parent if n < ENOUGH else None
-        if self._parent is not None:
-            self._offset, self._offset_variance = self._parent.offset_of(levels, ease)
+        self._own = None if parent is None else _Departure.of(levels, ease, parent)
+        self._parent = parent
+        if parent is not None:
             return
+        n = len(levels)
         self._base = float(levels.mean())
         # Of a new contest about a mean that is uncertain itself.
         spread = float(np.std(levels, ddof=1)) * np.sqrt(1 + 1 / n) if n > 1 else UNKNOWN_SD
@@ -55,21 +57,63 @@ class Level:
 
     def at(self, ease: Floats) -> tuple[float, float]:
         """Mean and standard deviation of a new contest's level; `ease` (k,)."""
+        expected = self.expected(ease)
+        if self._own is None:
+            return expected.mean, float(np.sqrt(expected.doubt + expected.noise))
+        away, own = expected.away, self._own
+        variance = expected.doubt + away @ own.covariance @ away + own.noise * expected.noise
+        return expected.mean + float(away @ own.shift), float(np.sqrt(variance))
+
+    def expected(self, ease: Floats) -> _Expected:
+        """By the lines of the league itself, or of its parent where it has one."""
         if self._parent is not None:
-            mean, sd = self._parent.at(ease)
-            return mean + self._offset, float(np.sqrt(sd**2 + self._offset_variance))
+            return self._parent.expected(ease)
+        away = np.zeros(1 + len(ease))
+        away[0] = 1.0
         for measure, line in self._lines:
             if line is not None and np.isfinite(ease[measure]):
-                return line.at(float(ease[measure]))
-        return self._base, self._sd
+                away[1 + measure] = float(ease[measure]) - line.middle
+                mean, variance = line.at(float(ease[measure]))
+                noise = max(line.noise, LEAST_SD**2)
+                return _Expected(mean, max(variance - noise, 0.0), noise, away)
+        return _Expected(self._base, 0.0, self._sd**2, away)
 
-    def offset_of(self, levels: Floats, ease: Floats) -> tuple[float, float]:
-        """Of another league's contests from this one's line: mean and variance of what is left to
-        know, contests being as far off as this league's are."""
-        expected = np.array([self.at(each) for each in ease]).reshape(len(levels), 2)
-        precision = expected[:, 1] ** -2.0
-        total = float(precision.sum()) + OFFSET_SD**-2
-        return float(precision @ (levels - expected[:, 0])) / total, 1 / total
+
+@dataclass(frozen=True, slots=True)
+class _Expected:
+    """`doubt` about the `mean` and the `noise` of contests about it, variances; `away` (1 + k,): 1,
+    and how far the ease that told it lies from the middle of its measure."""
+
+    mean: float
+    doubt: float
+    noise: float
+    away: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class _Departure:
+    """Of a league from its parent: `shift` (1 + k,), how much higher it lies, and how much steeper
+    in each measure; their `covariance`; and its `noise`, as a share of the parent's variance."""
+
+    shift: Floats
+    covariance: Floats
+    noise: float
+
+    @classmethod
+    def of(cls, levels: Floats, ease: Floats, parent: Level) -> _Departure:
+        each = [parent.expected(row) for row in ease]
+        size = 1 + ease.shape[1]
+        scale = np.array([one.noise for one in each]) ** -0.5
+        away = np.array([one.away for one in each]).reshape(len(each), size) * scale[:, None]
+        rest = (levels - np.array([one.mean for one in each])) * scale
+        prior = np.diag([OFFSET_SD**-2, *[SLOPE_SD**-2] * (size - 1)])
+        noise = 1.0
+        for _ in range(2):  # the doubt about the shift depends on the noise that it leaves
+            covariance = np.asarray(np.linalg.inv(away.T @ away / noise + prior))
+            shift: Floats = covariance @ (away.T @ rest) / noise
+            left = float(np.sum((rest - away @ shift) ** 2))
+            noise = (ENOUGH + left) / (ENOUGH + len(each))
+        return cls(shift, covariance, noise)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +128,10 @@ class _Line:
     noise: float
 
     def at(self, ease: float) -> tuple[float, float]:
+        """Mean and variance of a contest's level."""
         away = ease - self.middle
         variance = self.noise * (1 + 1 / self.n + away**2 / self.precision)
-        return self.base + self.slope * away, max(float(np.sqrt(variance)), LEAST_SD)
+        return self.base + self.slope * away, max(variance, LEAST_SD**2)
 
 
 def _line(levels: Floats, ease: Floats) -> _Line | None:

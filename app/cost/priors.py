@@ -70,6 +70,8 @@ def _strengths(cells: Cells, known: Mask) -> tuple[Floats, Floats]:
     strengths, seen = np.zeros(shape), np.zeros(shape)
     for league in range(shape[0]):
         rows = np.flatnonzero(known & (cells.league[cells.contest] == league))
+        _, contest, counts = np.unique(cells.contest[rows], return_inverse=True, return_counts=True)
+        rows = rows[counts[contest] > 1]  # one outcome alone says how easy a task is, not who won
         if len(rows):
             numbers, contest = np.unique(cells.contest[rows], return_inverse=True)
             fit = fit_rank_one(

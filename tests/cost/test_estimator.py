@@ -231,6 +231,19 @@ def test_shipped_outcomes_tell_what_own_ones_do_not_and_leave_calibration_alone(
     assert estimator(pl.concat([shipped(frame), enough])).deviations < 10
 
 
+def test_one_run_a_task_leaves_the_order_of_candidates_to_shipped_ones():
+    own = runs(12, seed=3).filter(
+        pl.col("model") == pl.format("model-{}", pl.col("task").str.slice(5).cast(pl.Int64) % 6)
+    )
+    assert len(own) == 12
+    found = estimator(pl.concat([shipped(runs(20, noise=0.05)), own])).forecast(
+        asked("new", MODELS)
+    )
+    reach = [found[name].typical for name in sorted(MODELS)]
+    assert reach == sorted(reach)
+    assert reach[-1] - reach[0] > 0.2
+
+
 def test_own_outcomes_outweigh_shipped_ones_that_say_the_opposite():
     names = {model: MODELS[-1 - place] for place, model in enumerate(MODELS)}
     reverse = shipped(runs(20, noise=0.05).with_columns(pl.col("model").replace_strict(names)))

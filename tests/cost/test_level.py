@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.cost.level import ENOUGH, OFFSET_SD, UNKNOWN_SD, Level
+from app.cost.level import ENOUGH, OFFSET_SD, SLOPE_SD, UNKNOWN_SD, Level
 
 NAN = float("nan")
 
@@ -49,16 +49,45 @@ def test_a_league_with_few_contests_takes_its_parents_line_and_an_offset():
     parent = Level(1.0 + 0.8 * ease, by(ease))
     alone = Level(np.array([]), by([]), parent)
     assert at(alone, 1.0)[0] == pytest.approx(1.8, abs=0.01)
-    assert at(alone, 1.0)[1] == pytest.approx(OFFSET_SD, rel=0.05)
+    assert at(alone, 0.0)[1] == pytest.approx(OFFSET_SD, rel=0.05)
+    assert at(alone, 2.0)[1] == pytest.approx(np.hypot(OFFSET_SD, 2.0 * SLOPE_SD), rel=0.05)
     seen = Level(np.array([2.0, 2.8]), by([0.0, 1.0]), parent)  # one above the line
     assert at(seen, -1.0)[0] == pytest.approx(1.2, abs=0.05)
     assert at(seen, -1.0)[1] < 0.5 * at(alone, -1.0)[1]
 
 
-def test_a_league_with_many_contests_needs_no_parent():
-    ease = np.linspace(-2, 2, ENOUGH)
+def test_with_many_contests_a_league_has_its_own_line():
+    generator = np.random.default_rng(4)
+    ease = generator.normal(0, 1, 400)
     parent = Level(5.0 - ease, by(ease))
-    assert at(Level(ease, by(ease), parent), 1.0) == at(Level(ease, by(ease)), 1.0)
+    levels = ease + generator.normal(0, 0.2, 400)
+    found, own = Level(levels, by(ease), parent), Level(levels, by(ease))
+    for asked in (-2.0, 0.0, 2.0):
+        assert at(found, asked)[0] == pytest.approx(at(own, asked)[0], abs=0.05)
+        assert at(found, asked)[1] == pytest.approx(at(own, asked)[1], rel=0.1)
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 8, 13, 40])
+def test_own_contests_never_tell_less_than_the_parent_or_they_alone(n):
+    generator = np.random.default_rng(5)
+    off, inside = {"both": [], "parent": [], "own": []}, []
+    for _ in range(300):
+        ease = generator.normal(0, 1, 60)
+        parent = Level(0.6 * ease + generator.normal(0, 0.5, 60), by(ease))
+        own_ease = generator.normal(0, 1, n + 1)
+        levels = generator.normal(0, OFFSET_SD) + 0.6 * own_ease + generator.normal(0, 0.5, n + 1)
+        known, easy = levels[:-1], by(own_ease[:-1])
+        mean, sd = at(Level(known, easy, parent), own_ease[-1])
+        inside.append(abs(levels[-1] - mean) < 1.645 * sd)
+        for name, found in (
+            ("both", mean),
+            ("parent", at(parent, own_ease[-1])[0]),
+            ("own", at(Level(known, easy), own_ease[-1])[0]),
+        ):
+            off[name].append((found - levels[-1]) ** 2)
+    error = {name: np.sqrt(np.mean(each)) for name, each in off.items()}
+    assert error["both"] < 1.02 * min(error["parent"], error["own"]), error
+    assert np.mean(inside) > 0.85  # of 300: 0.9 less three standard errors
 
 
 def test_it_covers_what_it_says():
