@@ -69,5 +69,10 @@ def choices(names: Collection[str], wrong: str) -> str:
     """What could be said instead: any of a few names, of many those that are written like it."""
     if len(names) <= _FEW_NAMES:
         return f"Known are {', '.join(sorted(names))}."
-    near = get_close_matches(wrong, names, n=3)
-    return f"Did you mean {' or '.join(near)}?" if near else "None is written like it."
+    written: dict[str, list[str]] = {}
+    for name in names:  # of a candidate the network alone will do
+        for part in dict.fromkeys((name, name.partition(".")[0])):
+            written.setdefault(part, []).append(name)
+    near = [name for part in get_close_matches(wrong, written, n=3) for name in written[part]]
+    meant = list(dict.fromkeys(near))[:3]
+    return f"Did you mean {' or '.join(meant)}?" if meant else "None is written like it."

@@ -759,6 +759,53 @@ def test_a_name_that_is_taken_is_told_of_when_a_set_is_sent(
         task2vec("delete", accepted.json["id"], "--yes", "--server", server)
 
 
+def test_many_distances_have_numbers_for_heads_and_leave_out_the_last() -> None:
+    names = [f"a-task-of-a-long-name-{at}" for at in range(12)]
+    answer = {"metric": "combined", "distances": [[0.1234] * 12 for _ in names]}
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal.distances_table(names, answer))
+    shown = console.export_text()
+    assert "11 a-task-of-a-long-name-10" in shown
+    assert "0.…" not in shown
+    assert re.search(r"Too narrow for 12, 11.*; --json has all.", shown)
+    console.print(terminal.distances_table(names[:2], {**answer, "distances": [[0, 1], [1, 0]]}))
+    assert "a-task-of-a-long-name-0  a-task-of-a-long-name-1" in console.export_text()
+
+
+def test_a_plan_breaks_no_name() -> None:
+    name = "vit_base_patch16_224.augreg_in21k_ft_in1k"
+    interval = {"low": 0.8, "typical": 0.96, "high": 1.0}
+    step = {
+        "candidate": name,
+        "weights_here": True,
+        "accuracy": interval,
+        "probability_best": 0.1,
+        "seconds": {"low": 2400, "typical": 3840, "high": 8400},
+        "expected_regret_points": 1.5,
+        "money_usd_by_now": 0.21,
+        "probability_target_by_now": 0.5,
+    }
+    answer = {
+        "says": "So.",
+        "tried": {},
+        "target": 0.9,
+        "steps": [step],
+        "calibrated": False,
+        "unknown": 0,
+        "recipe": "full",
+        "device": "cpu-2core",
+    }
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(terminal.plan_report(answer, "birds"))
+    shown = console.export_text()
+    assert "vit_base_patch16_224" in shown and ".augreg_in21k_ft_in1k" in shown
+    assert "✓" in shown
+
+
+def test_a_misspelt_task_is_told_which_may_be_meant(server: str) -> None:
+    assert_error(task2vec("neighbours", "brids", "--server", server), 1, "Did you mean 'birds'?")
+
+
 def test_files_that_were_left_out_are_told_with_why() -> None:
     files = [
         {"path": "cat/a.jpg", "status": "skipped", "label": "cat", "reason": "not an image"},

@@ -287,7 +287,9 @@ class Known:
             "device": ({"", *self._devices}, "device"),
             "metric": (METRICS, "metric"),
         }
-        called = store.names_of_tasks(self._session, self._tenant, table.names["task"].unique())
+        called = store.names_of_tasks(
+            self._session, self._tenant, table.names["task"].unique().to_list()
+        )
         for number, row in enumerate(table.names.iter_rows(named=True), 1):
             name = row["task"]
             if is_shipped(name):
@@ -296,7 +298,7 @@ class Known:
                 yield RowError(
                     number,
                     "task",
-                    f"{name!r} is what you call a task here, not its id",
+                    f"{name!r} is what a task here is called, or how its id begins, not its id",
                     f"Write {' or '.join(called[name])}, or another name if it is another task.",
                 )
             for column, (names, what) in known.items():

@@ -39,6 +39,9 @@ def candidates(
     if remove is not None:
         with Client(server, key) as client:
             client.delete(f"/v1/candidates/{quote(remove, safe='')}")
+        if not as_json and add is None:
+            typer.echo(f"removed {remove}")
+            return
     _cards("candidates", terminal.candidates_table, add, server, key, as_json)
 
 

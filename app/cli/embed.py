@@ -84,8 +84,6 @@ def embed(
         accepted = _send(client, archive, told)
         tell_left_out(archive)
         _tell_of_namesakes(client, accepted["id"])
-        if wait and not terminal.err.is_terminal:  # where no bar would tell that it works
-            typer.echo(f"Sent; task {accepted['id']} is being embedded.", err=True)
         if wait:
             try:
                 follow(client, accepted["job_id"], name or archive_name(archive))

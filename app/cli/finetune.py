@@ -101,7 +101,8 @@ def finetune(
     if as_json:
         print_json(run)
     else:
-        terminal.out.print(terminal.finetune_report(run))
+        # What went wrong is the last line, and not told twice.
+        terminal.out.print(terminal.finetune_report(run | {"problem": None} if wait else run))
         if out is not None and run["state"] == "succeeded":
             terminal.out.print(f"\nIn {out}: {', '.join(FILES.values())}.")
     if wait:

@@ -39,6 +39,15 @@ def cancel(
         _show_job(client.delete(f"/v1/jobs/{quote(found['id'], safe='')}"), as_json)
 
 
+def _follow_in_lines(client: Client, job_id: str, title: str) -> None:
+    """For a log: a line where a phase begins."""
+    phase = None
+    for progress in client.follow(job_id):
+        if progress["phase"] != phase and progress["state"] == "running":
+            phase = progress["phase"]
+            terminal.err.print(terminal.plain(f"{title}: {phase}"), soft_wrap=True)
+
+
 def _show_job(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -47,6 +56,9 @@ def _show_job(found: dict[str, Any], as_json: bool) -> None:
 
 
 def follow(client: Client, job_id: str, title: str) -> None:
+    if not terminal.err.is_terminal:
+        _follow_in_lines(client, job_id, title)
+        return
     with terminal.progress_bars() as bars:
         bar = bars.add_task(title, phase="queued", total=None)
         for progress in client.follow(job_id):

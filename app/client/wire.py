@@ -13,6 +13,7 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable
+from difflib import get_close_matches
 from email.utils import parsedate_to_datetime
 from functools import partial
 from pathlib import Path
@@ -187,7 +188,21 @@ class Wire:
                 f"{len(named)} tasks are called {reference!r}: {ids}.",
                 "Name one by its id, or by how that begins.",
             )
-        return named[0] if named else await self._beginning("/v1/tasks", reference)
+        if named:
+            return named[0]
+        try:
+            return await self._beginning("/v1/tasks", reference)
+        except NotFound as nothing:
+            raise await self._with_names_alike(nothing, reference) from None
+
+    async def _with_names_alike(self, nothing: NotFound, reference: str) -> NotFound:
+        newest = await self.get("/v1/tasks", limit=200)
+        names = {task["name"] for task in newest["items"]}
+        near = get_close_matches(reference, names, n=3)
+        if not near:
+            return nothing
+        meant = f"Did you mean {' or '.join(map(repr, near))}?"
+        return NotFound(nothing.code, nothing.detail, f"{meant} {nothing.remedy}")
 
     async def _named(self, name: str) -> list[Json]:
         """One's own tasks of that name, else the library's."""
@@ -273,8 +288,10 @@ class Wire:
     ) -> httpx.Response:
         """The answer, if it is a success. Of a DELETE whose first answer was lost also the 404 of
         what is gone by now."""
-        if params := request.get("params"):
-            request["params"] = {name: value for name, value in params.items() if value is not None}
+        asked = request.pop("params", None) or {}
+        params = {name: value for name, value in asked.items() if value is not None}
+        if params:  # none at all would take those away that stand in the path
+            request["params"] = params
         if method == "POST":
             request["headers"] = {
                 **request.get("headers", {}),

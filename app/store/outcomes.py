@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,7 @@ from app.store.tasks import readable_by
 _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCORED = ("accuracy", "seconds", "energy_wh", "memory_mib")
 _OF_WHOLE_RECIPES = ("seconds", "energy_wh")
+_CUT_ID = re.compile("[0-9a-f]{8,31}")
 _BEFORE = 5_000  # of the newest outcomes, which new ones are held against
 
 
@@ -111,13 +113,14 @@ def list_outcomes(
     return page(session, Outcome, query, limit=limit, cursor=cursor)
 
 
-def names_of_tasks(session: Session, tenant: str, names: Iterable[str]) -> dict[str, list[str]]:
-    """Of `names`, those that are the tenant's names of tasks, with the ids of these.
+def names_of_tasks(session: Session, tenant: str, names: Sequence[str]) -> dict[str, list[str]]:
+    """Of `names`, those that are the tenant's names of tasks, or beginnings of their ids as tables
+    show them, with the ids that are meant.
 
     Without ids, and without names that outcomes stand under already: there they are another task's.
     """
     found: dict[str, list[str]] = {}
-    for some in portions(list(names)):
+    for some in portions(names):
         own = (Task.tenant == tenant, Task.expires_at.is_(None), Task.name.in_(some))
         ids = select(Task.id).where(Task.id.in_(some), readable_by(tenant))
         used = select(Outcome.task).where(Outcome.tenant == tenant, Outcome.task.in_(some))
@@ -125,6 +128,11 @@ def names_of_tasks(session: Session, tenant: str, names: Iterable[str]) -> dict[
         for name, task_id in session.execute(select(Task.name, Task.id).where(*own)):
             if name not in meant:
                 found.setdefault(name, []).append(task_id)
+    for name in names:
+        if _CUT_ID.fullmatch(name) and name not in found:
+            begun = select(Task.id).where(Task.tenant == tenant, begins(Task.id, name)).limit(2)
+            if whole := list(session.scalars(begun)):
+                found[name] = whole
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from app.terminal.cells import Id, Row, minute, plain
+from app.terminal.cells import Id, Row, id_or_name, minute, plain
 from app.terminal.layout import Listing
 
 
@@ -36,7 +36,7 @@ def audit_table(events: Iterable[Row]) -> Listing:
             "tenant": lambda event: plain(event["tenant"]),
             "actor": lambda event: plain(event["actor"]),
             "action": lambda event: plain(event["action"]),
-            "object": lambda event: Id(event["object_id"]) if event["object_id"] else plain(None),
+            "object": lambda event: id_or_name(event["object_id"]),
             "address": lambda event: plain(event["address"]),
             "#status": lambda event: plain(event["status"]),
             "problem": lambda event: plain(event["problem"]),

@@ -104,9 +104,9 @@ def minute(moment: str | None) -> Unbroken:
     return Unbroken("-" if moment is None else moment[:16].replace("T", " "))
 
 
-def task_name(name: str) -> Id | Text:
-    """Of an outcome: the id of a task here, or what a table calls one."""
-    return Id(name) if re.fullmatch("[0-9a-f]{32}", name) else plain(name)
+def id_or_name(told: str | None) -> Id | Text:
+    """The id of something here, or what others call it."""
+    return Id(told) if told and re.fullmatch("[0-9a-f]{32}", told) else plain(told)
 
 
 def seconds_taken(seconds: float | None) -> Text:

@@ -67,6 +67,7 @@ def estimates_table(answer: Row, title: str) -> Listing:
         rows,
         spare=spare,
         caption=_what_estimates_are(answer),
+        empty=_what_estimates_are(answer),
     )
 
 
@@ -92,7 +93,8 @@ def _what_estimates_are(answer: Row) -> str:
 
 def _whose_weights_are_here(rows: Sequence[Row]) -> str:
     if not any(row["weights_here"] for row in rows):
-        return ""
+        unknown = any(row["weights_here"] is None for row in rows)
+        return "" if unknown else "\nNo worker has their weights: they are fetched when asked for."
     return f"\n{_HERE} its weights are on the worker; others are fetched when asked for."
 
 
@@ -158,7 +160,13 @@ def plan_report(answer: Row, name: str) -> Group:
     if answer["steps"]:
         lines += [
             Text(),
-            Listing(f"Plan for {name}", columns, answer["steps"], caption=_what_plans_are(answer)),
+            Listing(
+                f"Plan for {name}",
+                columns,
+                answer["steps"],
+                spare=("#regret*", "#is best"),
+                caption=_what_plans_are(answer),
+            ),
         ]
     return Group(*lines)
 

@@ -11,14 +11,14 @@ from app.terminal.cells import (
     CandidateName,
     Id,
     Row,
+    id_or_name,
     plain,
     seconds_taken,
-    task_name,
     three_decimals,
 )
 from app.terminal.layout import Cell, Listing, fact_list
 
-_NONE = "No outcomes were reported: `task2vec finetune` makes one, and so does a table of yours."
+_NONE = "There are no outcomes like that; `task2vec finetune` makes one."
 
 
 def import_report(answer: Row) -> Group:
@@ -49,7 +49,7 @@ def outcomes_table(outcomes: Iterable[Row]) -> Listing:
     rows = list(outcomes)
     columns: dict[str, Cell] = {
         "id": lambda row: Id(row["id"]),
-        "task": lambda row: task_name(row["task"]),
+        "task": lambda row: id_or_name(row["task"]),
         "candidate": lambda row: CandidateName(row["model"]),
         "recipe": lambda row: plain(row["recipe"] or None),
         "#value": lambda row: Text(three_decimals(row["value"])),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,10 +11,11 @@ from rich.text import Text
 from rich.tree import Tree
 
 from app.terminal.cells import SHORT_ID, Id, Row, distance, number, plain, state
-from app.terminal.layout import Listing, fact_list, new_table
+from app.terminal.layout import Cell, Listing, fact_list
 from app.words import counted, duration
 
 MOST_TOLD = 10
+MOST_NAMED = 3
 
 
 def tasks_table(tasks: Iterable[Row]) -> Listing:
@@ -30,7 +32,7 @@ def tasks_table(tasks: Iterable[Row]) -> Listing:
         },
         tasks,
         spare=("tags", "#complexity"),
-        empty="There is no such task: `task2vec embed FOLDER` makes one.",
+        empty="There is no task like that; `task2vec embed FOLDER` makes one.",
     )
 
 
@@ -140,7 +142,7 @@ def neighbours_table(answer: Row, title: str) -> Listing:
             if some_as_near
             else None
         ),
-        empty="No task is known that it could be compared to.",
+        empty="There is no task like that to compare it with.",
     )
 
 
@@ -167,8 +169,18 @@ def atlas_report(answer: Row) -> Group:
     return Group(summary, clusters, Text("Joined at a distance of"), nodes[len(nodes) - 1])
 
 
-def distances_table(names: Sequence[str], answer: Row) -> Table:
-    table = new_table(f"{answer['metric']} distance", "from", *(f"#{name}" for name in names))
-    for name, row in zip(names, answer["distances"], strict=True):
-        table.add_row(plain(name), *(distance(value) for value in row))
-    return table
+def distances_table(names: Sequence[str], answer: Row) -> Listing:
+    """Columns bear names where these are few, else the numbers of their rows."""
+    named = len(names) <= MOST_NAMED
+    heads = [f"#{name}" if named else f"#{at}" for at, name in enumerate(names, 1)]
+    labels = [name if named else f"{at} {name}" for at, name in enumerate(names, 1)]
+    columns: dict[str, Cell] = {"from": lambda row: plain(row["from"])}
+    columns |= {f"{head}": partial(_to, at) for at, head in enumerate(heads)}
+    rows = [
+        {"from": label, "to": row} for label, row in zip(labels, answer["distances"], strict=True)
+    ]
+    return Listing(f"{answer['metric']} distance", columns, rows, spare=heads[:0:-1])
+
+
+def _to(at: int, row: Row) -> Text:
+    return distance(row["to"][at])

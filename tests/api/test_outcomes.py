@@ -120,9 +120,20 @@ def test_a_row_that_calls_a_task_by_its_name_is_told_the_id(service: Service) ->
     own = service.ready(name="t0")
     (error,) = send(service, "\n".join([HEAD, *rows(service, "0.8", "0.7")])).json()["errors"]
     assert (error["row"], error["column"]) == (1, "task")
-    assert f"'t0' is what you call a task here, not its id. Write {own}" in error["message"]
+    assert (
+        f"'t0' is what a task here is called, or how its id begins, not its id. Write {own}"
+        in error["message"]
+    )
     (kept,) = service.client.get("/v1/outcomes").json()["items"]
     assert kept["task"] == "t1"
+
+
+def test_a_row_that_cuts_the_id_of_a_task_is_told_the_whole(service: Service) -> None:
+    own = service.ready()
+    line = f"{own[:8]},{candidate(service)},full,cpu-2core,accuracy,0.8,60"
+    answer = send(service, "\n".join([HEAD, line])).json()
+    assert (answer["added"], answer["refused"]) == (0, 1)
+    assert f"Write {own}" in answer["errors"][0]["message"]
 
 
 def test_outcomes_that_stand_under_a_name_already_stay_the_same(service: Service) -> None:

@@ -273,6 +273,8 @@ def test_neighbours_of_images_that_are_not_kept(service: Service, client: Any, p
         near = client.neighbours_of_images(pets, k=2, metric="cosine")
     assert ({row.id for row in near.neighbours}, near.metric) == (tasks, "cosine")
     assert {task.id for task in client.tasks()} == tasks
+    with working(service):
+        assert len(client.neighbours_of_images(pets, k=1).neighbours) == 1
 
 
 def test_what_is_known_of_a_task(service: Service, client: Any) -> None:
