@@ -719,6 +719,16 @@ def pets(data_dir: Path) -> Iterator[str]:
     database.dispose()
 
 
+def test_keys_go_by_how_their_ids_begin_and_say_where_they_are_valid(tmp_path: Path) -> None:
+    where = ("--data-dir", tmp_path)
+    made = task2vec("keys", "create", "me", *where)
+    assert made.stdout.startswith("t2v_") and made.stdout.count("\n") == 1
+    assert f"of the service in {tmp_path}: me, tenant local, may write." in made.stderr
+    (key,) = task2vec("keys", "list", "--json", *where).json["items"]
+    assert_error(task2vec("keys", "revoke", "zzzz", *where), 1, "no API key 'zzzz'")
+    assert task2vec("keys", "revoke", key["id"][:8], "--json", *where).json["id"] == key["id"]
+
+
 def test_ids_may_be_cut_as_tables_show_them(
     server: str, pets: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from app.cli.root import keys_app
 from app.cli.shared import open_database, print_json, settings_of, write_down
 from app.errors import InvalidRequest
 from app.scopes import Scope
+from app.settings import Settings
 
 if TYPE_CHECKING:
     from app.store.tables import ApiKey
@@ -46,11 +47,12 @@ def create_key(
     ends = _moment(expires_in)
     from app.store import keys
 
-    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+    settings = settings_of(data_dir=data_dir)
+    with open_database(settings) as database, database.session() as session:
         secret = keys.create_key(session, tenant, name, scope=scope, expires_at=ends)
         key = keys.find(session, secret)
         write_down(session, "keys create", key.id, key.tenant)
-    _tell(key, secret, as_json=as_json)
+    _tell(key, secret, settings, as_json=as_json)
 
 
 @keys_app.command("list")
@@ -80,12 +82,13 @@ def rotate_key(
     span, ends = _span(overlap), _moment(expires_in)
     from app.store import keys
 
-    with open_database(settings_of(data_dir=data_dir)) as database, database.session() as session:
+    settings = settings_of(data_dir=data_dir)
+    with open_database(settings) as database, database.session() as session:
         old = keys.find_key(session, key_id)
         secret = keys.rotate_key(session, old, overlap=span, expires_at=ends)
         key = keys.find(session, secret)
         write_down(session, "keys rotate", key.id, key.tenant)
-    _tell(key, secret, as_json=as_json)
+    _tell(key, secret, settings, as_json=as_json)
 
 
 @keys_app.command("revoke")
@@ -101,12 +104,15 @@ def revoke_key(key_id: KeyId, data_dir: DataDir = None, as_json: AsJson = False)
         print_json({"id": key.id, "revoked": True})
 
 
-def _tell(key: ApiKey, secret: str, *, as_json: bool) -> None:
+def _tell(key: ApiKey, secret: str, settings: Settings, *, as_json: bool) -> None:
     if as_json:
         print_json({**_facts(key), "secret": secret})
     else:  # the secret alone is the answer, so that a script can keep it
         ends = f", until {key.expires_at:%Y-%m-%d %H:%M}" if key.expires_at else ""
-        told = f"Key {key.id}: {key.name}, tenant {key.tenant}, may {key.scope}{ends}."
+        told = (
+            f"Key {key.id} of the service in {settings.data_dir.absolute()}: {key.name}, tenant "
+            f"{key.tenant}, may {key.scope}{ends}."
+        )
         terminal.err.print(terminal.plain(told), soft_wrap=True)
         terminal.err.print("Its secret is shown this once; clients send it as TASK2VEC_KEY:")
         typer.echo(secret)

@@ -148,10 +148,13 @@ def check_outcomes(raw: pl.DataFrame) -> OutcomeTable:
     """Check every row; none need be usable. Raises InvalidRequest without the required columns."""
     missing = [name for name in REQUIRED if name not in raw.columns]
     if missing:
+        separated = len(raw.columns) == 1 and any(sign in raw.columns[0] for sign in ";\t")
         raise InvalidRequest(
             "outcomes-columns-missing",
             f"The table has no column {' or '.join(missing)}.",
-            f"Give at least {', '.join(REQUIRED)}.",
+            "Separate its columns by commas."
+            if separated
+            else f"Give at least {', '.join(REQUIRED)}.",
         )
     scores = tuple(name for name in raw.columns if name.startswith(SCORE_PREFIX))
     as_text = raw.select(_stripped(raw, name) for name in (*TEXT, *NUMBERS, *scores))

@@ -71,6 +71,8 @@ def test_a_failed_run_needs_no_value(tmp_path):
 def test_a_table_without_a_required_column_is_refused(tmp_path):
     with pytest.raises(InvalidRequest, match="no column metric or value"):
         parsed("task,model\nflowers,resnet18\n", tmp_path)
+    with pytest.raises(InvalidRequest, match="Separate its columns by commas"):
+        parsed("task;model;metric;value\nflowers;resnet18;accuracy;0.8\n", tmp_path)
 
 
 def test_a_table_of_percentages_is_refused_and_told_how_to_write_them(tmp_path):
