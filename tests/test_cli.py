@@ -780,6 +780,9 @@ def test_many_distances_have_numbers_for_heads_and_leave_out_the_last() -> None:
     assert re.search(r"Too narrow for 12, 11.*; --json has all.", shown)
     console.print(terminal.distances_table(names[:2], {**answer, "distances": [[0, 1], [1, 0]]}))
     assert "a-task-of-a-long-name-0  a-task-of-a-long-name-1" in console.export_text()
+    twice = {**answer, "distances": [[0, 0], [0, 0]]}
+    console.print(terminal.distances_table(["birds", "birds"], twice))
+    assert re.search(r"2 birds +0 +0", console.export_text())
 
 
 def test_a_plan_breaks_no_name() -> None:

@@ -170,8 +170,8 @@ def atlas_report(answer: Row) -> Group:
 
 
 def distances_table(names: Sequence[str], answer: Row) -> Listing:
-    """Columns bear names where these are few, else the numbers of their rows."""
-    named = len(names) <= MOST_NAMED
+    """Columns bear names where these are few and differ, else the numbers of their rows."""
+    named = len(set(names)) == len(names) <= MOST_NAMED
     heads = [f"#{name}" if named else f"#{at}" for at, name in enumerate(names, 1)]
     labels = [name if named else f"{at} {name}" for at, name in enumerate(names, 1)]
     columns: dict[str, Cell] = {"from": lambda row: plain(row["from"])}
