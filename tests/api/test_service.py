@@ -98,7 +98,7 @@ def test_an_unknown_query_parameter_is_told_with_those_that_exist(service: Servi
     problem = assert_problem(
         service.client.get("/v1/tasks", params={"page": 2}), 422, "unknown-parameter"
     )
-    assert "cursor, library, limit, q, status, tag" in problem["remedy"]
+    assert "cursor, id_prefix, library, limit, q, status, tag" in problem["remedy"]
 
 
 def test_a_field_whose_name_is_no_text_is_told_like_any_other(service: Service) -> None:
