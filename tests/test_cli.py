@@ -747,6 +747,10 @@ def test_a_task_is_called_otherwise_and_deleted_once_that_is_confirmed(
     assert_error(task2vec("change", "pets", *where), 2, "--name, --tag")
     shown = task2vec("change", "pets", "--name", "beasts", "--tag", "a", "--tag", "b", *where)
     assert "beasts" in shown.stdout and "a, b" in shown.stdout
+    assert shown.stderr == ""
+    taken = task2vec("change", "beasts", "--name", "birds", *where)
+    assert "1 other task of yours is called 'birds' too" in taken.stderr
+    task2vec("change", pets, "--name", "beasts", *where)
     assert_error(task2vec("delete", "beasts", *where), 1, "'beasts'", pets, "--yes")
     assert task2vec("tasks", "--name", "beasts", "--json", *where).json["items"]
     assert task2vec("delete", pets[:8], "--yes", *where).stdout == f"deleted {pets}\n"

@@ -19,6 +19,7 @@ from app.cli.inputs import (
     tell_left_out,
 )
 from app.cli.jobs import follow, require_success
+from app.cli.names import tell_of_namesakes
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
@@ -33,7 +34,6 @@ from app.client import Client
 from app.folder import Archive, archive_bytes, archive_name
 from app.inputs.pictures import Asked
 from app.settings import Settings
-from app.words import counted
 
 
 @app.command()
@@ -83,7 +83,7 @@ def embed(
         told = {name: value for name, value in metadata.items() if value is not None}
         accepted = _send(client, archive, told)
         tell_left_out(archive)
-        _tell_of_namesakes(client, accepted["id"])
+        tell_of_namesakes(client, accepted["id"])
         if wait:
             try:
                 follow(client, accepted["job_id"], name or archive_name(archive))
@@ -99,24 +99,6 @@ def embed(
         typer.echo(f"task {accepted['id']}\njob  {accepted['job_id']}")
     if wait:
         require_success(task["status"], task["problem"])
-
-
-def _tell_of_namesakes(client: Client, task_id: str) -> None:
-    """Of others that the new task takes their name from: nobody can ask by it any more."""
-    name = client.get(f"/v1/tasks/{task_id}")["name"]
-    listed = client.pages("/v1/tasks", q=name, status="ready", limit=200)
-    ids = [task["id"] for task in listed if task["name"] == name and task["id"] != task_id]
-    if ids:
-        shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
-        terminal.err.print(
-            terminal.plain(
-                f"{counted(len(ids), 'other task')} of yours {'is' if len(ids) == 1 else 'are'} "
-                f"called {name!r} too ({shown}): only ids tell them apart. `task2vec change "
-                f"{task_id[:8]} --name ...` calls it otherwise, `task2vec delete` deletes one."
-            ),
-            style="yellow",
-            soft_wrap=True,
-        )
 
 
 def _send(client: Client, archive: Path | Archive, metadata: dict[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from app import terminal
+from app.cli.names import tell_of_namesakes
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
@@ -86,6 +87,8 @@ def change(
             f"/v1/tasks/{found['id']}",
             {field: value for field, value in changes.items() if value is not None},
         )
+        if name is not None:
+            tell_of_namesakes(client, answer["id"])
     if as_json:
         print_json(answer)
     else:
