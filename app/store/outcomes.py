@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from app.cost.cells import PROBE_ACCURACY
@@ -27,6 +27,7 @@ from app.store.tasks import readable_by
 _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCORED = ("accuracy", "seconds", "energy_wh", "memory_mib")
 _OF_WHOLE_RECIPES = ("seconds", "energy_wh")
+_SHOWN = 8  # letters of an id in tables
 _CUT_ID = re.compile("[0-9a-f]{8,31}")
 _BEFORE = 5_000  # of the newest outcomes, which new ones are held against
 
@@ -121,18 +122,22 @@ def names_of_tasks(session: Session, tenant: str, names: Sequence[str]) -> dict[
     """
     found: dict[str, list[str]] = {}
     for some in portions(names):
-        own = (Task.tenant == tenant, Task.expires_at.is_(None), Task.name.in_(some))
+        own = (Task.tenant == tenant, Task.expires_at.is_(None))
         ids = select(Task.id).where(Task.id.in_(some), readable_by(tenant))
         used = select(Outcome.task).where(Outcome.tenant == tenant, Outcome.task.in_(some))
         meant = set(session.scalars(ids)) | set(session.scalars(used))
-        for name, task_id in session.execute(select(Task.name, Task.id).where(*own)):
+        called = select(Task.name, Task.id).where(*own, Task.name.in_(some))
+        for name, task_id in session.execute(called):
             if name not in meant:
                 found.setdefault(name, []).append(task_id)
-    for name in names:
-        if _CUT_ID.fullmatch(name) and name not in found:
-            begun = select(Task.id).where(Task.tenant == tenant, begins(Task.id, name)).limit(2)
-            if whole := list(session.scalars(begun)):
-                found[name] = whole
+        rest = set(some) - meant - found.keys()
+        cut = [name for name in rest if _CUT_ID.fullmatch(name)]
+        starts = {name[:_SHOWN] for name in cut}
+        begun = select(Task.id).where(*own, func.substr(Task.id, 1, _SHOWN).in_(starts))
+        whole = session.scalars(begun).all() if cut else []
+        for name in cut:
+            if fitting := [task_id for task_id in whole if task_id.startswith(name)]:
+                found[name] = fitting
     return found
 
 

@@ -59,16 +59,10 @@ def estimates_table(answer: Row, title: str) -> Listing:
     if not any(row["weights_here"] for row in rows):
         del columns[_HERE]
     signs, quantities = ("#top-1", "#difficulty"), ("#energy", "#memory", "#ridge")
-    told = "#accuracy" in columns  # else signs of it are what the ranks rest on
-    spare = (*signs, *quantities) if told else (*quantities, *signs)
-    return Listing(
-        title,
-        columns,
-        rows,
-        spare=spare,
-        caption=_what_estimates_are(answer),
-        empty=_what_estimates_are(answer),
-    )
+    # Without accuracy, signs of it are what the ranks rest on.
+    spare = (*signs, *quantities) if "#accuracy" in columns else (*quantities, *signs)
+    told = _what_estimates_are(answer)
+    return Listing(title, columns, rows, spare=spare, caption=told, empty=told)
 
 
 def _what_estimates_are(answer: Row) -> str:

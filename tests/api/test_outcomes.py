@@ -8,7 +8,9 @@ from typing import Any
 
 import polars as pl
 import pytest
+from sqlalchemy import update
 
+from app.store.tables import Task
 from tests.api.conftest import Service, assert_problem
 
 HEAD = "task,model,recipe,device,metric,value,seconds"
@@ -140,6 +142,16 @@ def test_outcomes_that_stand_under_a_name_already_stay_the_same(service: Service
     table = "\n".join([HEAD, *rows(service, "0.8")])
     assert send(service, table).json()["added"] == 1
     service.ready(name="t0")
+    assert send(service, table).json()["already_there"] == 1
+
+
+def test_outcomes_that_stand_under_what_begins_an_id_stay_the_same(service: Service) -> None:
+    line = f"abcdef12,{candidate(service)},full,cpu-2core,accuracy,0.8,60"
+    table = "\n".join([HEAD, line])
+    assert send(service, table).json()["added"] == 1
+    own = service.ready()
+    with service.resources.database.session() as session:
+        session.execute(update(Task).where(Task.id == own).values(id="abcdef12" + "0" * 24))
     assert send(service, table).json()["already_there"] == 1
 
 
