@@ -101,15 +101,16 @@ def store() -> Iterator[str]:
 @pytest.mark.parametrize(
     ("trouble", "met"),
     [
-        ("none", "200"),
-        ("slow", "ReadTimeout"),
-        ("errors", "503"),
-        ("torn", "RemoteProtocolError"),
-        ("gone", "RemoteProtocolError"),
+        ("none", {"200"}),
+        ("slow", {"ReadTimeout"}),
+        ("errors", {"503"}),
+        ("torn", {"RemoteProtocolError"}),
+        # By whether the request has come in before the connection ends.
+        ("gone", {"RemoteProtocolError", "ReadError", "WriteError"}),
     ],
 )
 def test_a_trouble_of_the_proxy_is_what_a_client_meets(
-    store: str, trouble: Trouble, met: str, monkeypatch: pytest.MonkeyPatch
+    store: str, trouble: Trouble, met: set[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(proxy, "SLOW_SECONDS", 1.0)
     with Proxy(store) as between:
@@ -117,9 +118,9 @@ def test_a_trouble_of_the_proxy_is_what_a_client_meets(
         try:
             answer = httpx.get(between.url, timeout=0.5 if trouble == "slow" else 10)
         except httpx.HTTPError as error:
-            assert type(error).__name__ == met
+            assert type(error).__name__ in met
         else:
-            assert str(answer.status_code) == met
+            assert str(answer.status_code) in met
         between.trouble = "none"
         assert httpx.get(between.url).status_code == 200
 
