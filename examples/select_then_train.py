@@ -98,6 +98,7 @@ def train(folder: str, card: CandidateCard, recipe: RecipeCard) -> dict[str, Any
         "value": (head(x).argmax(1) == y).float().mean().item(),
         "stop_reason": "cap",
         "n_train": len(training),
+        "n_held_out": len(held_out),
         "batch_size": batches.batch_size,
         "learning_rate": recipe.learning_rate,
         "weight_decay": recipe.weight_decay,

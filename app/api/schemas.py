@@ -857,6 +857,9 @@ class OutcomeReport(Body):
     device: CardRef | None = None
     stop_reason: Literal["converged", "cap", "failed", "cancelled"] | None = None
     n_train: float | None = None
+    n_held_out: float | None = Field(
+        None, description="images that the value was measured on: how far it is to be trusted"
+    )
     batch_size: float | None = None
     learning_rate: float | None = None
     momentum: float | None = None

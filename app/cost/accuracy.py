@@ -16,9 +16,9 @@ decide; none is chosen.
 
 (level[t], r[t, .]) of a new contest is Gaussian: r with the candidates' covariance over contests,
 shrunk to its diagonal; the level about what the ease of the task lets expect, or about the league's
-mean (level.py). Outcomes seen in the contest condition it; this is what makes
-the estimate adapt. A candidate that was never tried stands where its published accuracy puts it
-beside those that were, with more doubt (published.py).
+mean (level.py). Outcomes seen in the contest condition it, as far as the images that they were
+measured on tell; this is what makes the estimate adapt. A candidate that was never tried stands
+where its published accuracy puts it beside those that were, with more doubt (published.py).
 """
 
 from __future__ import annotations
@@ -109,9 +109,8 @@ class AccuracyModel:
         covariance = level_sd**2 + league.residuals[np.ix_(models, models)]
         n = len(asked)
         if len(seen):
-            gain = np.linalg.solve(
-                covariance[n:, n:] + LEAST_SD**2 * np.eye(len(seen)), covariance[n:, :n]
-            ).T
+            noise = np.diag(LEAST_SD**2 + self._cells.noise[seen])
+            gain = np.linalg.solve(covariance[n:, n:] + noise, covariance[n:, :n]).T
             mean = mean[:n] + gain @ (self._cells.reach[seen] - mean[n:])
             covariance = covariance[:n, :n] - gain @ covariance[n:, :n]
         return Forecast(mean[:n], covariance[:n, :n])

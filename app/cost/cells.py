@@ -35,6 +35,9 @@ SHIPPED = "shipped:"
 PROBE_ACCURACY = "probe_accuracy"
 """Column: cross-validated share that the probe's head gets right, from the task's embedding."""
 
+N_HELD_OUT = "n_held_out"
+"""Column: images that a value was measured on."""
+
 RIDGE = "score_ridge"
 """The predictor that is a share of images got right (scores.py): of it not only the order carries
 from task to task, and its level over candidates tells how easy a task is, better than the probe."""
@@ -56,6 +59,8 @@ class Cells:
                                  metric, -1 where there is none
     `value`                      (n,) best value of the metric, 0 to 1
     `reach`                      (n,) logit: what candidates are fitted to
+    `noise`                      (n,) variance of `reach` over other images to measure it on, 0
+                                 where these were not counted
     `probe_ease`                 (contests,) logit of how often the probe is right on the task, from
                                  its embedding; nan where that is not known
     `raw`                        (n, k) predictors, nan where one is missing; `score_names` (k,)
@@ -72,6 +77,7 @@ class Cells:
     probe_ease: Floats
     value: Floats
     reach: Floats
+    noise: Floats
     raw: Floats
     scores: Floats
     score_names: tuple[str, ...]
@@ -118,7 +124,8 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
 
     The best of a grid of runs is a noisy maximum: `value` is that, for it is what a user gets; but
     candidates are fitted to the mean of the best ceil(sqrt(n)) logits of n runs, which says as
-    much of the candidate and less of luck. Raises InvalidRequest where no run finished.
+    much of the candidate and less of luck. They are not taken to be of other images each, so that
+    their noise is what one of them has. Raises InvalidRequest where no run finished.
     """
     runs = table.runs.filter(
         pl.col("value").is_not_null() & ~pl.col("stop_reason").is_in(ENDED_WITHOUT_RESULT)
@@ -133,12 +140,14 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
     keys = [*names, "model"]
     eases = _eases(runs)
     ordered = runs.sort([*keys, "value"], descending=[*[False] * len(keys), True])
-    groups, value, reach, scores, of_group = [], [], [], [], []
+    groups, value, reach, noise, scores, of_group = [], [], [], [], [], []
     for key, cell in ordered.group_by(keys, maintain_order=True):
-        logits = to_logit(cell["value"].to_numpy())
+        logits, variances = _empirical_logits(cell)
         groups.append(key)
         value.append(float(cell["value"][0]))
-        reach.append(float(logits[: ceil(sqrt(len(logits)))].mean()))
+        best = ceil(sqrt(len(logits)))
+        reach.append(float(logits[:best].mean()))
+        noise.append(float(variances[:best].mean()))
         scores.append([cell[name].mean() for name in table.score_names])
         of_group.append(str(cell[group][0]))
     contests = sorted({key[:3] for key in groups})
@@ -157,6 +166,7 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         probe_ease=np.array([eases.get(c[0], np.nan) for c in contests]),
         value=np.array(value),
         reach=np.array(reach),
+        noise=np.array(noise),
         raw=raw,
         scores=normal_scores(raw, contest),
         score_names=tuple(table.score_names),
@@ -164,6 +174,18 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
         models=tuple(models),
         groups=tuple(group_names),
     )
+
+
+def _empirical_logits(runs: pl.DataFrame) -> tuple[Floats, Floats]:
+    """(n,) of each value, log((right + 1/2) / (wrong + 1/2)) of the images that it was measured on,
+    and its variance, as if each were right or wrong by itself: J. J. Gart, J. R. Zweifel, "On the
+    bias of various estimators of the logit and its variance", Biometrika 54, 1967. Where they were
+    not counted, the logit, and 0."""
+    value, n = (runs[name].fill_null(float("nan")).to_numpy() for name in ("value", N_HELD_OUT))
+    counted = np.where(np.isfinite(n), (value * n + 0.5) / (n + 1), value)
+    right = np.clip(value, LOGIT_MARGIN, 1 - LOGIT_MARGIN) * n
+    variance = (n + 1) * (n + 2) / (n * (right + 1) * (n - right + 1))
+    return to_logit(counted), np.nan_to_num(variance)
 
 
 def _eases(runs: pl.DataFrame) -> dict[str, float]:
@@ -220,6 +242,7 @@ def with_contest(
         else np.append(cells.probe_ease, probe_ease),
         value=np.append(cells.value, nothing),
         reach=np.append(cells.reach, nothing),
+        noise=np.append(cells.noise, np.zeros(more)),
         raw=np.vstack([cells.raw, np.full((more, cells.raw.shape[1]), np.nan)]),
         scores=np.vstack([cells.scores, np.zeros((more, cells.scores.shape[1]))]),
         score_names=cells.score_names,

@@ -193,14 +193,16 @@ class AccuracyEstimator:
         cells, rows = with_contest(
             self._cells, contest, names, ease_of(asked.probe_accuracy), asked.scores
         )
-        known = np.isfinite(cells.reach)
+        # What was seen in the contest is evidence of it once, not of the league as well.
+        known = np.isfinite(cells.reach) & (cells.contest != cells.contest[rows[0]])
         of_model = {int(cells.model[row]): int(row) for row in rows}
-        reach = cells.reach.copy()
+        reach, noise = cells.reach.copy(), cells.noise.copy()
         for name, value in reached.items():
-            reach[of_model[cells.models.index(name)]] = value
+            row = of_model[cells.models.index(name)]
+            reach[row], noise[row] = value
         published = [asked.published.get(name) for name in cells.models]
         model = AccuracyModel(
-            replace(cells, reach=reach),
+            replace(cells, reach=reach, noise=noise),
             known,
             np.array([np.nan if top1 is None else to_logit(np.array(top1)) for top1 in published]),
             self._priors.grown(cells),
@@ -254,15 +256,20 @@ class AccuracyEstimator:
         return calibrated_quantile(np.concatenate(away), np.concatenate(groups), COVERAGE)
 
 
-def _reached(seen: OutcomeTable | None, contest: tuple[str, str, str]) -> dict[str, float]:
-    """Logits of the candidates that were tried in this contest."""
+def _reached(
+    seen: OutcomeTable | None, contest: tuple[str, str, str]
+) -> dict[str, tuple[float, float]]:
+    """Logit, and the variance of its noise, of the candidates that were tried in this contest."""
     if seen is None:
         return {}
     cells = make_cells(seen, "task")
     if contest not in cells.contests:
         return {}
     rows = np.flatnonzero(cells.contest == cells.contests.index(contest))
-    return {cells.models[cells.model[row]]: float(cells.reach[row]) for row in rows}
+    return {
+        cells.models[cells.model[row]]: (float(cells.reach[row]), float(cells.noise[row]))
+        for row in rows
+    }
 
 
 def deviations_of(cells: Cells, without: Collection[int]) -> Floats:

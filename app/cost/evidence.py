@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from app.cost.cells import PROBE_ACCURACY, SHIPPED, Floats
+from app.cost.cells import N_HELD_OUT, PROBE_ACCURACY, SHIPPED, Floats
 from app.cost.correction import Setting
 from app.cost.outcome_table import ENDED_WITHOUT_RESULT, OutcomeTable
 from app.cost.predictor import CountedName
@@ -23,6 +23,7 @@ _NAMES = ("task", "model", "recipe", "device", "metric", "stop_reason")
 _SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     **dict.fromkeys(_NAMES, pl.String),
     "value": pl.Float64,
+    N_HELD_OUT: pl.Float64,
     PROBE_ACCURACY: pl.Float64,
     **dict.fromkeys(SCORES, pl.Float64),
     **dict.fromkeys(COUNTED, pl.Float64),
@@ -35,9 +36,9 @@ _NOT_MEASURED = dict.fromkeys([*COUNTED, *(f"counted_{name}" for name in COUNTED
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """`runs`: names, `value` (null where a run failed), the probe's accuracy on the task, what the
-    candidate's features told of it (SCORES), seconds, Wh and MiB as measured, and the same as they
-    were counted (`counted_*`); null where nobody measured or counted."""
+    """`runs`: names, `value` (null where a run failed) and on how many images, the probe's accuracy
+    on the task, what the candidate's features told of it (SCORES), seconds, Wh and MiB as measured,
+    and the same as they were counted (`counted_*`); null where nobody measured or counted."""
 
     runs: pl.DataFrame
 
@@ -73,7 +74,7 @@ class Evidence:
 
         told = self.runs.filter(pl.col("model").is_in(list(candidates)))
         return Evidence.of(
-            {**row, "task": nameless(row["task"]), "device": "", **_NOT_MEASURED}
+            {**row, "task": nameless(row["task"]), "device": "", N_HELD_OUT: None, **_NOT_MEASURED}
             for row in told.iter_rows(named=True)
         )
 

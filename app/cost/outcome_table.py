@@ -51,6 +51,7 @@ _POSITIVE = Bounds(0.0, float("inf"), False, "a number above 0")
 _NOT_NEGATIVE = Bounds(0.0, float("inf"), True, "a number of 0 or more")
 NUMBERS = {
     "n_train": _POSITIVE,
+    "n_held_out": _POSITIVE,
     "batch_size": _POSITIVE,
     "learning_rate": _POSITIVE,
     "momentum": Bounds(0.0, 1.0, True, "a number from 0 to 1"),

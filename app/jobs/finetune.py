@@ -189,6 +189,7 @@ def _outcome(
 ) -> OutcomeRun:
     numbers = {
         "n_train": run.n_train,
+        "n_held_out": run.n_held_out,
         "batch_size": recipe.batch_of(run.n_train),
         "learning_rate": recipe.learning_rate,
         "momentum": recipe.momentum if recipe.optimiser == "sgd" else None,

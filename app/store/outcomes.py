@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.cost.cells import PROBE_ACCURACY
+from app.cost.cells import N_HELD_OUT, PROBE_ACCURACY
 from app.cost.evidence import Evidence
 from app.cost.outcome_table import NUMBERS, OutcomeTable
 from app.cost.plausibility import implausible_runs
@@ -173,7 +173,8 @@ def _probe_accuracies(
 def _measured(outcome: Outcome) -> dict[str, Any]:
     seconds, watts = (outcome.numbers.get(name) for name in ("seconds", "power_watts"))
     row = {name: getattr(outcome, name) for name in (*_NAMES, "value")}
-    row |= {"seconds": seconds, "memory_mib": outcome.numbers.get("memory_mib")}
+    row |= {"seconds": seconds}
+    row |= {name: outcome.numbers.get(name) for name in ("memory_mib", N_HELD_OUT)}
     if seconds is not None and watts:
         row["energy_wh"] = seconds * watts / SECONDS_PER_HOUR
     counted = (outcome.forecast or {}).get("counted", {})

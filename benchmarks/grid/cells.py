@@ -165,7 +165,7 @@ def row(cell: Cell, run: Run) -> dict[str, Any]:
         "stop_reason": run.stop_reason,
         "metric": "accuracy",
         "value": round(run.accuracy, 6),
-        "judged": run.judged,
+        "n_held_out": run.judged,
     }
 
 

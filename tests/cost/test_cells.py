@@ -66,3 +66,17 @@ def test_a_missing_score_is_the_middle_one():
     scores = make_cells(table(frame), "task").scores
     assert scores[0, 0] == 0
     assert scores[1:, 0].mean() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize(("share", "n_images"), [(0.5, 10), (0.9, 20), (0.8, 200)])
+def test_the_noise_of_a_value_is_that_of_its_images(share, n_images):
+    right = np.random.default_rng(0).binomial(n_images, share, 4000)
+    frame = grid((right / n_images).tolist()).with_columns(
+        task=pl.Series([f"t{i:04}" for i in range(4000)]), n_held_out=n_images
+    )
+    cells = make_cells(table(frame), "task")
+    assert cells.noise.mean() == pytest.approx(cells.reach.var(), rel=0.2)
+
+
+def test_a_value_whose_images_were_not_counted_has_no_noise():
+    assert make_cells(table(grid([0.9])), "task").noise.tolist() == [0.0]

@@ -285,3 +285,35 @@ def test_an_untried_candidate_is_told_when_those_tried_are_not_asked_for():
     assert left.models == ("other",)
     assert left.covariance.shape == (1, 1)
     assert not left.calibrated.any()
+
+
+@pytest.mark.parametrize("n_images", [10, 20, 100])
+def test_a_run_on_few_images_is_trusted_as_far_as_they_tell(n_images):
+    fitted = estimator(runs(noise=0.3))
+    generator = np.random.default_rng(0)
+    inside, blind = [], []
+    for _, rows in runs(150, noise=0.3, seed=9).group_by("task", maintain_order=True):
+        truth = dict(rows.select("model", "value").iter_rows())
+        value = generator.binomial(n_images, truth["model-3"]) / n_images
+        one = rows.filter(pl.col("model") == "model-3")
+        one = one.with_columns(task=pl.lit("new"), value=pl.lit(value))
+        for held, run in ((inside, one.with_columns(n_held_out=n_images)), (blind, one)):
+            told = fitted.forecast(asked("new", MODELS, seen=table(run)))
+            held.append([told[name].low <= truth[name] <= told[name].high for name in MODELS])
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.06)
+    assert np.mean(inside, axis=0).min() > 0.8
+    assert np.mean(blind) < np.mean(inside)
+
+
+def test_a_run_of_the_task_counts_once_whether_the_fit_knows_it_or_not():
+    frame = runs(noise=0.05)
+    run = frame.filter((pl.col("task") == "task-00") & (pl.col("model") == "model-2"))
+    run = run.with_columns(task=pl.lit("new"), value=pl.lit(0.05))
+    question = asked("new", MODELS, seen=table(run))
+    apart = estimator(frame).joint(question)
+    within = AccuracyEstimator(
+        table(pl.concat([frame, run]).drop("score_truth", "score_noise")),
+        estimator(frame).deviations,
+    ).joint(question)
+    assert within.mean == pytest.approx(apart.mean, abs=1e-9)
+    assert within.sd == pytest.approx(apart.sd, abs=1e-9)
