@@ -356,7 +356,7 @@ def test_a_device_of_ones_own_can_be_added_and_estimated_for(server: str, tmp_pa
 
 def test_a_candidate_is_timed_here_and_its_estimate_rests_on_it(server: str) -> None:
     name = "mobilenetv3_small_100.lamb_in1k"
-    few = ("--steps", 5, "--seconds", 0, "--batch-size", 2, "--on", "cpu")
+    few = ("--steps", 5, "--seconds", 0, "--batch-size", 2, "--on", "cpu", "--busy")
     made = task2vec("time", "cpu-2core", name, *few, "--json", "--server", server).json["items"]
     assert [(each["candidate"], each["batch_size"]) for each in made] == [(name, 2)]
     listed = task2vec("timings", "--json", "--server", server).json["items"]
@@ -367,6 +367,23 @@ def test_a_candidate_is_timed_here_and_its_estimate_rests_on_it(server: str) -> 
     assert [row["candidate"] for row in rows if row["timed"]] == [name]
     assert "task2vec time" not in task2vec(*asked, "cpu-2core").stdout
     assert "task2vec time a10" in task2vec(*asked, "a10").stdout
+    take_back = ("timings", "--remove", name, "--server", server)
+    assert "--device" in task2vec(*take_back).stderr
+    assert task2vec(*take_back, "--device", "cpu-2core", "--json").json == {"items": []}
+    assert "no timing" in task2vec(*take_back, "--device", "cpu-2core").stderr
+
+
+def test_no_steps_are_timed_on_a_busy_machine(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("psutil.cpu_percent", lambda interval: 60.0)
+    refused = task2vec("time", "cpu-2core", "--server", server)
+    assert refused.exit_code != 0
+    assert "--busy" in refused.stderr
+    assert task2vec("timings", "--json", "--server", server).json == {"items": []}
+
+
+def test_a_card_that_is_not_there_is_told_before_anything_is_timed(server: str) -> None:
+    assert "Known are" in task2vec("time", "cpu-2cor", "--server", server).stderr
+    assert "Did you mean" in task2vec("time", "cpu-2core", "resnet19", "--server", server).stderr
 
 
 def test_what_cannot_be_timed_is_told_in_one_line(server: str) -> None:

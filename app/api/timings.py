@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 
 from app.api.auth import Tenant
 from app.api.bodies import describe_json_body, json_body
@@ -59,6 +59,17 @@ def list_timings(
 ) -> TimingPage:
     """Yours, by device and candidate."""
     return TimingPage(items=[_answer(row) for row in store.list_timings(session, tenant, device)])
+
+
+@router.delete("/timings/{device}/{candidate}", status_code=204, responses=problems(404))
+def delete_timing(
+    device: Annotated[str, Path(max_length=100)],
+    candidate: Annotated[str, Path(max_length=100)],
+    tenant: Tenant,
+    session: Writing,
+) -> None:
+    """Estimates of the candidate on the device rest on what is counted again."""
+    store.remove(session, tenant, device, candidate)
 
 
 def _answer(row: CandidateTiming) -> TimingAnswer:

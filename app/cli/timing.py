@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.progress import Progress, TaskID
@@ -22,10 +22,15 @@ from app.cli.options import (
 from app.cli.root import FAILED, app, fail
 from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
-from app.errors import InvalidRequest, Task2VecError
+from app.errors import Conflict, InvalidRequest, Task2VecError
+from app.words import choices
 
 BATCH_SIZE = 64
 """That of the shipped recipes: the pace by image is not that of smaller ones."""
+
+LOOK_SECONDS = 1.0
+MOST_BUSY_PERCENT = 25.0
+"""Of all processors together, over LOOK_SECONDS, by whatever else runs."""
 
 
 @app.command("time")
@@ -56,6 +61,9 @@ def time_candidates(
     seconds: Annotated[
         float, typer.Option(min=0, help="Once so many are over: the few batches a timing needs.")
     ] = 20.0,
+    busy: Annotated[
+        bool, typer.Option("--busy", help="Though other work keeps this machine busy.")
+    ] = False,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
@@ -65,6 +73,9 @@ def time_candidates(
     No weights are needed: they are random. Each candidate is reported as soon as it is timed.
     """
     require_extras("worker")
+    with Client(server, key) as client:
+        card = DeviceCard.model_validate(_find(client, "devices", [device])[0], strict=False)
+        cards = _find(client, "candidates", candidates)
     import torch
 
     from app.embedding.probe import choose_device
@@ -74,17 +85,12 @@ def time_candidates(
     if settings.threads:
         torch.set_num_threads(settings.threads)
     here = choose_device(settings.device)
+    _require_same_kind(card, here.type)
+    if not busy:
+        _require_idle()
     made: list[dict[str, Any]] = []
     failed: list[str] = []
     with Client(server, key) as client, terminal.progress_bars() as bars:
-        card = DeviceCard.model_validate(_find(client, "devices", [device])[0], strict=False)
-        _require_same_kind(card, here.type)
-        cards = _find(client, "candidates", candidates)
-        if os.getloadavg()[0] > (os.cpu_count() or 1):
-            terminal.err.print(
-                "Other work keeps this machine busy, and steps will seem to take longer than they "
-                "do: end it, or time again later."
-            )
         for each in cards:
             candidate = CandidateCard.model_validate(each, strict=False)
             bar = bars.add_task(candidate.name, total=None, phase="batches")
@@ -116,12 +122,29 @@ def timings(
         str | None,
         typer.Option(help="Only on this one.", autocompletion=card_names("devices")),
     ] = None,
+    remove: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CANDIDATE",
+            help="Take back the timing of this one on --device.",
+            autocompletion=card_names("candidates"),
+        ),
+    ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was timed."""
+    """List what was timed, or take a timing back."""
+    if remove is not None and device is None:
+        raise InvalidRequest(
+            "device-missing",
+            "A candidate may be timed on several devices.",
+            "Name with --device the one whose timing goes.",
+        )
     with Client(server, key) as client:
+        if remove is not None:
+            names = (quote(name, safe="") for name in (device or "", remove))
+            client.delete("/v1/timings/" + "/".join(names))
         found = client.get("/v1/timings", device=device)["items"]
     _print(found, as_json)
 
@@ -145,9 +168,22 @@ def _find(client: Client, kind: str, names: list[str] | None) -> list[dict[str, 
             raise InvalidRequest(
                 "unknown-card",
                 f"There is no {kind.removesuffix('s')} {name!r}.",
-                f"See `task2vec {kind}`.",
+                f"{choices(cards, name)} `task2vec {kind}` lists all.",
             )
     return [cards[name] for name in names or cards]
+
+
+def _require_idle() -> None:
+    import psutil
+
+    busy = psutil.cpu_percent(interval=LOOK_SECONDS)
+    if busy > MOST_BUSY_PERCENT:
+        raise Conflict(
+            "machine-busy",
+            f"Other work keeps {busy:.0f}% of this machine's processors busy, and steps would seem "
+            "to take longer than they do.",
+            "End it and try again, or time all the same with --busy.",
+        )
 
 
 def _require_same_kind(card: DeviceCard, here: str) -> None:

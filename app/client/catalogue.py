@@ -44,3 +44,8 @@ class Catalogue(Asking):
         """The newest of a candidate on a device counts."""
         body = report.model_dump(mode="json")
         return await self._post(TimingAnswer, "/v1/timings", body)
+
+    async def remove_timing(self, device: str, candidate: str) -> None:
+        """Estimates of the candidate on the device rest on what is counted again."""
+        names = (quote(name, safe="") for name in (device, candidate))
+        await self._wire.delete("/v1/timings/" + "/".join(names))

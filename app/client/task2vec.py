@@ -122,6 +122,7 @@ class Task2Vec:
     probes = answering(Operations.probes)
     timings = answering(Operations.timings)
     report_timing = answering(Operations.report_timing)
+    remove_timing = answering(Operations.remove_timing)
 
     usage = answering(Operations.usage)
     tenant = answering(Operations.tenant)

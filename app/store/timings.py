@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.cost.timing import Spread, Timing
+from app.errors import NotFound
 from app.store.session import hold
 from app.store.tables import CandidateTiming, now
 
@@ -30,6 +31,18 @@ def put(
     )
     session.flush()
     return row
+
+
+def remove(session: Session, tenant: str, device: str, candidate: str) -> None:
+    """NotFound where it was not timed there."""
+    row = session.get(CandidateTiming, (tenant, device, candidate))
+    if row is None:
+        raise NotFound(
+            "unknown-timing",
+            f"You have no timing of {candidate!r} on {device!r}.",
+            "Name a device and a candidate of those that GET /v1/timings lists.",
+        )
+    session.delete(row)
 
 
 def list_timings(session: Session, tenant: str, device: str | None = None) -> list[CandidateTiming]:

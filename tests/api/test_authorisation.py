@@ -80,6 +80,20 @@ class World:
         self.service.client.post("/v1/candidates", json=self.card("candidates", name))
         return {"name": name}
 
+    def a_timing(self) -> dict[str, str]:
+        timing = self.timing(self.a_candidate()["name"])
+        self.service.client.post("/v1/timings", json=timing)
+        return {name: timing[name] for name in ("device", "candidate")}
+
+    def timing(self, candidate: str) -> dict[str, Any]:
+        return {
+            "device": "cpu-2core",
+            "candidate": candidate,
+            "batch_size": 16,
+            "step_seconds": TIME,
+            "forward_seconds": TIME,
+        }
+
     def a_key(self) -> dict[str, str]:
         return {"key_id": self.service.client.post("/v1/keys", json={"name": "x"}).json()["id"]}
 
@@ -202,16 +216,9 @@ MATRIX = {
     "POST /v1/timings": Route(
         "write",
         EMPTY,
-        lambda w: {
-            "json": {
-                "device": "cpu-2core",
-                "candidate": w.ids["candidate"],
-                "batch_size": 16,
-                "step_seconds": TIME,
-                "forward_seconds": TIME,
-            }
-        },
+        lambda w: {"json": w.timing(w.ids["candidate"])},
     ),
+    "DELETE /v1/timings/{device}/{candidate}": Route("write", HIDDEN, fresh=World.a_timing),
     "GET /v1/jobs": Route("read", EMPTY),
     "GET /v1/jobs/{job_id}": Route("read", HIDDEN),
     "DELETE /v1/jobs/{job_id}": Route("write", HIDDEN),

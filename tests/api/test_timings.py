@@ -9,7 +9,7 @@ from app.catalogue import CandidateCard
 from app.cost.timing import Spread, Timing
 from app.store import cards, timings
 from app.store.tables import Task
-from tests.api.conftest import Service
+from tests.api.conftest import Service, assert_problem
 
 DEVICE = "cpu-2core"
 STEP = {"low": 9.0, "typical": 10.0, "high": 11.0}
@@ -47,6 +47,16 @@ def test_the_newest_timing_of_a_candidate_is_listed(service: Service, candidate:
     assert (first.status_code, second.status_code) == (201, 201)
     assert service.client.get("/v1/timings").json()["items"] == [second.json()]
     assert service.client.get("/v1/timings", params={"device": "a10"}).json() == {"items": []}
+
+
+def test_a_timing_that_is_taken_back_counts_no_more(service: Service, candidate: str) -> None:
+    task = service.ready()
+    before = row(service, task, candidate)
+    service.client.post("/v1/timings", json=report(candidate))
+    address = f"/v1/timings/{DEVICE}/{candidate}"
+    assert service.client.delete(address).status_code == 204
+    assert row(service, task, candidate) == before
+    assert_problem(service.client.delete(address), 404, "unknown-timing")
 
 
 def test_estimates_rest_on_a_timing_at_once(service: Service, candidate: str) -> None:

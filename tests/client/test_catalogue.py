@@ -45,6 +45,8 @@ def test_a_timing_is_reported_and_listed(client: Any) -> None:
     told = client.report_timing(report)
     assert client.timings() == client.timings("cpu-2core") == [told]
     assert client.timings("a10") == []
+    client.remove_timing(told.device, told.candidate)
+    assert client.timings() == []
 
 
 def test_recipes_and_probes_are_listed(client: Any) -> None:

@@ -53,6 +53,7 @@ METHODS = {
     "GET /v1/probes": "probes",
     "GET /v1/timings": "timings",
     "POST /v1/timings": "report_timing",
+    "DELETE /v1/timings/{device}/{candidate}": "remove_timing",
     "GET /v1/usage": "usage",
     "GET /v1/tenant": "tenant",
     "PATCH /v1/tenant": "share_outcomes",
