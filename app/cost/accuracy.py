@@ -154,16 +154,22 @@ class AccuracyModel:
         spreads = [cells.reach[r].std() for r in rows if np.ptp(cells.reach[r]) > 0]
         width = float(np.exp(np.mean(np.log(spreads)))) if spreads else LEAST_SD
 
-        def level_of(some: Ints, parent: Level | None = None) -> Level:
-            rests = [self._rest(int(contest), known, width, fitted) for contest in some]
-            levels = np.array([rest.mean() for rest in rests])
-            return Level(levels, self._ease[some], parent)
-
         residuals = np.full((len(used), len(cells.models)), np.nan)
         for number, r in enumerate(rows):
             if len(r) > 1:
-                rest = self._rest(int(used[number]), known, width, fitted)
+                rest = self._rest(r, width, fitted)
                 residuals[number, cells.model[r]] = rest - rest.mean()
+        covariance = _shrunk_covariance(residuals)
+
+        def level_of(some: Ints, parent: Level | None = None) -> Level:
+            rows_of = [np.flatnonzero(known & (cells.contest == contest)) for contest in some]
+            levels = np.array([self._rest(rows, width, fitted).mean() for rows in rows_of])
+            models = [cells.model[rows] for rows in rows_of]
+            # Of what candidates are by themselves, and of the images that they were measured on.
+            away = np.array([covariance[np.ix_(each, each)].mean() for each in models])
+            measured = np.array([cells.noise[rows].mean() for rows in rows_of])
+            return Level(levels, self._ease[some], away + measured, parent)
+
         tried = np.isin(np.arange(len(cells.models)), cells.model[known])
         untried = standing(width * strength, tried, self._published)
         return _League(
@@ -171,7 +177,7 @@ class AccuracyModel:
             level=level_of(own, level_of(above))
             if len(above)
             else level_of(own if len(own) else used),
-            residuals=_shrunk_covariance(residuals) + untried.covariance,
+            residuals=covariance + untried.covariance,
             shift=untried.shift,
         )
 
@@ -181,9 +187,8 @@ class AccuracyModel:
         contests, counts = np.unique(self._cells.contest[known], return_counts=True)
         return np.asarray(contests[counts > 1])
 
-    def _rest(self, contest: int, known: Mask, width: float, fitted: Floats) -> Floats:
-        """What candidates' strengths leave of a contest's known outcomes."""
-        rows = np.flatnonzero(known & (self._cells.contest == contest))
+    def _rest(self, rows: Ints, width: float, fitted: Floats) -> Floats:
+        """What candidates' strengths leave of these outcomes."""
         return np.asarray(self._cells.reach[rows] - width * fitted[rows])
 
 

@@ -9,7 +9,8 @@ by least squares with a normal prior on the slope, for the best measure of ease 
 contest and of many others; where none is, at the mean, with as much more doubt. Where a league has
 a parent, the parent's line is what is expected of its own: contests tell how much higher it lies
 and how much steeper it is (Bayesian linear regression; the noise about it is the parent's until
-they tell another), so that few move it little and many make it theirs.
+they tell another), so that few move it little and many make it theirs. Each tells as far as its
+outcomes do: a level that was measured by one candidate on few images moves less.
 """
 
 from __future__ import annotations
@@ -33,16 +34,25 @@ ENOUGH = 8
 """Contests from which a measure of ease needs no other; of own ones, as many as the parent's noise
 counts for."""
 
+ROUNDS = 8
+"""Two where nothing is measured; where much is, the noise is told apart from it slowly."""
+
 LEAST_KNOWN = 3
 LEAST_SD = 1e-3
 
 
 class Level:
     """Of the contests of a league: their levels (t,), and how easy their tasks are by k measures
-    (t, k), logits, the best first, nan where that is not known."""
+    (t, k), logits, the best first, nan where that is not known.
 
-    def __init__(self, levels: Floats, ease: Floats, parent: Level | None = None) -> None:
-        self._own = None if parent is None else _Departure.of(levels, ease, parent)
+    `measured`  (t,) variances of the levels over other candidates and images to measure them by; a
+                league with a parent counts with them
+    """
+
+    def __init__(
+        self, levels: Floats, ease: Floats, measured: Floats, parent: Level | None = None
+    ) -> None:
+        self._own = None if parent is None else _Departure.of(levels, ease, measured, parent)
         self._parent = parent
         if parent is not None:
             return
@@ -100,19 +110,22 @@ class _Departure:
     noise: float
 
     @classmethod
-    def of(cls, levels: Floats, ease: Floats, parent: Level) -> _Departure:
+    def of(cls, levels: Floats, ease: Floats, measured: Floats, parent: Level) -> _Departure:
         each = [parent.expected(row) for row in ease]
         size = 1 + ease.shape[1]
-        scale = np.array([one.noise for one in each]) ** -0.5
-        away = np.array([one.away for one in each]).reshape(len(each), size) * scale[:, None]
-        rest = (levels - np.array([one.mean for one in each])) * scale
+        spread = np.array([one.noise for one in each])
+        away = np.array([one.away for one in each]).reshape(len(each), size)
+        rest = levels - np.array([one.mean for one in each])
         prior = np.diag([OFFSET_SD**-2, *[SLOPE_SD**-2] * (size - 1)])
         noise = 1.0
-        for _ in range(2):  # the doubt about the shift depends on the noise that it leaves
-            covariance = np.asarray(np.linalg.inv(away.T @ away / noise + prior))
-            shift: Floats = covariance @ (away.T @ rest) / noise
-            left = float(np.sum((rest - away @ shift) ** 2))
-            noise = (ENOUGH + left) / (ENOUGH + len(each))
+        for _ in range(ROUNDS):  # the doubt about the shift depends on the noise that it leaves
+            weighted = away / (noise * spread + measured)[:, None]
+            covariance = np.asarray(np.linalg.inv(weighted.T @ away + prior))
+            shift: Floats = covariance @ (weighted.T @ rest)
+            # Of what is left, the part that is not measurement, and its variance (one step of EM).
+            share = noise * spread / (noise * spread + measured)
+            left = (share * (rest - away @ shift)) ** 2 + share * measured
+            noise = (ENOUGH + float(np.sum(left / spread))) / (ENOUGH + len(each))
         return cls(shift, covariance, noise)
 
 

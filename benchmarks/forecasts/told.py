@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from app.catalogue import CandidateCard, DeviceCard, RecipeCard
-from app.cost.cells import PROBE_ACCURACY
+from app.cost.cells import N_HELD_OUT, PROBE_ACCURACY
 from app.cost.correction import Setting
 from app.cost.estimator import Estimator, Question
 from app.cost.evidence import COUNTED, Evidence
@@ -126,6 +126,7 @@ class Tenant:
             "metric": METRIC,
             "stop_reason": run["stop_reason"],
             "value": run["value"],
+            N_HELD_OUT: run["n_held_out"],
             PROBE_ACCURACY: self._tasks[task].probe_accuracy,
             **self._tasks[task].scores.get(model, {}),
             "seconds": run["seconds"],
