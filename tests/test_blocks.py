@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+import polars as pl
 import pytest
 from markdown_it import MarkdownIt
 
@@ -112,7 +113,9 @@ def material(folder: Path) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             drawing(kind, seed).save(path)
     shutil.make_archive(str(folder / "mushrooms"), "zip", folder / "mushrooms")
-    shutil.copy(ROOT / "models" / "outcomes" / "grid.csv", folder / "runs.csv")
+    known = [path.stem for path in (ROOT / "models" / "candidates").glob("*.toml")]
+    runs = pl.read_csv(ROOT / "models" / "outcomes" / "grid.csv", infer_schema=False)
+    runs.filter(pl.col("model").is_in(known)).write_csv(folder / "runs.csv")
 
 
 @contextmanager

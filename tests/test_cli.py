@@ -33,7 +33,7 @@ from app.api import schemas
 from app.cli import app, export
 from app.cli.curve import draw_curve
 from app.cli.map import draw_map
-from app.cli.options import LabelKind, LabelKindOf, TaskStatus
+from app.cli.options import JobState, LabelKind, LabelKindOf, TaskStatus
 from app.cli.shared import EXTRAS
 from app.client import Client, ServerUnreachable
 from app.cost.evidence import Evidence
@@ -51,6 +51,7 @@ from app.store.blobs import open_blobs
 from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from app.store.tables import Job, Task
+from app.words import money
 from tests.cost.outcomes import runs
 from tests.images import make_zip, png
 from tests.store.samples import make_embedding, ready_task, ship, without
@@ -314,7 +315,10 @@ def test_estimates_are_ranked_and_a_budget_leaves_out_what_may_cost_more(server:
         row["candidate"] for row in everything if row["seconds"]["high"] <= slowest
     }
     nothing = task2vec("estimate", "birds", "--budget", 0, "--server", server)
-    assert "within the limits" in " ".join(nothing.stdout.split())
+    said = " ".join(nothing.stdout.split())
+    assert "within the limits. The cheapest," in said
+    cheapest = min(row["money_usd"]["high"] for row in everything)
+    assert f"may take up to {money(cheapest)} and " in said
 
 
 @pytest.mark.parametrize("width", [80, 100])
@@ -395,9 +399,24 @@ def test_what_cannot_be_timed_is_told_in_one_line(server: str) -> None:
     assert_error(task2vec("time", "cpu-2core", *elsewhere), 1, "compute on meta")
 
 
+def test_jobs_are_listed_newest_first(server: str) -> None:
+    here = ("--server", server)
+    everything = task2vec("jobs", "--json", *here).json["items"]
+    made = [job["created_at"] for job in everything]
+    assert len(made) > 1
+    assert made == sorted(made, reverse=True)
+    assert task2vec("jobs", "-k", 1, "--json", *here).json["items"] == everything[:1]
+    of_fish = task2vec("jobs", "--task", "fish", "--state", "succeeded", "--json", *here).json
+    fish = task2vec("tasks", "--json", *here).json["items"]
+    (task_id,) = [task["id"] for task in fish if task["name"] == "fish"]
+    assert {(job["task_id"], job["state"]) for job in of_fish["items"]} == {(task_id, "succeeded")}
+    assert everything[0]["id"][:8] in task2vec("jobs", *here).stdout
+    assert "embed" in task2vec("jobs", "--state", "refused", "--task", "fish", *here).stdout
+
+
 def test_a_run_is_begun_listed_and_shown(server: str, tmp_path: Path) -> None:
     name, here = "tf_efficientnet_lite0.in1k", ("--server", server)
-    asked = ("finetune", "fish", name, "--recipe", "head_only", "--budget", "$2.50", "--no-wait")
+    asked = ("finetune", "fish", name, "--recipe", "head_only", "--budget", 2.5, "--no-wait")
     begun = task2vec(*asked, "--json", *here).json
     assert (begun["state"], begun["candidate"], begun["recipe"]) == ("queued", name, "head_only")
     assert begun["asked"]["budget_seconds"] > 60
@@ -984,6 +1003,7 @@ def test_the_choices_are_those_of_the_service() -> None:
     assert set(get_args(LabelKind)) == {"auto", *get_args(dataset.LabelKind)}
     assert get_args(LabelKindOf) == get_args(dataset.LabelKind)
     assert get_args(TaskStatus) == get_args(schemas.TaskStatus)
+    assert get_args(JobState) == get_args(schemas.JobState)
 
 
 @pytest.mark.parametrize(("state", "shown"), [("succeeded", 104), ("failed", 96), ("running", 96)])
@@ -1434,15 +1454,18 @@ def test_outcomes_are_imported_listed_and_released(
 ) -> None:
     task2vec_on = lambda *args: task2vec(*args, "--server", server, "--json")  # noqa: E731
     model = task2vec_on("candidates").json["items"][0]["name"]
-    head = "task,model,metric,value,seconds"
+    head = "task,model,metric,value,seconds,note"
     table = tmp_path / "runs.csv.gz"
-    lines = [f"t{i},{model},accuracy,0.{50 + i},{60 + i}" for i in range(12)]
-    lines += [f"t,{model},accuracy,0.5,9000000", f"t,{model},accuracy,50,60"]
+    lines = [f"t{i},{model},accuracy,0.{50 + i},{60 + i},x" for i in range(12)]
+    lines += [f"t,{model},accuracy,0.5,9000000,", f"t,{model},accuracy,50,60,"]
     table.write_bytes(gzip.compress("\n".join([head, *lines]).encode()))
-    told = task2vec("outcomes", "import", table, "--server", server).stdout
-    assert "rows refused" in told
-    assert "write 85.3% as 0.853" in told
-    again = task2vec_on("outcomes", "import", table).json
+    told = task2vec("outcomes", "import", table, "--server", server)
+    assert (told.exit_code, told.stderr.count("\n")) == (1, 1)
+    assert "1 row refused" in told.stderr
+    assert "rows refused" in told.stdout
+    assert "columns left alone  note" in told.stdout
+    assert "write 85.3% as 0.853" in told.stdout
+    again = json.loads(task2vec_on("outcomes", "import", table).stdout)
     assert (again["added"], again["already_there"], again["refused"]) == (0, 13, 1)
     assert "nothing was fitted yet" in task2vec("estimator", "show", "--server", server).stdout
     recalibrate(data_dir)

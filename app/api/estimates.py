@@ -28,6 +28,7 @@ from app.embedding.vector import TaskEmbedding
 from app.recommend import RankedEstimate, rank
 from app.store import cards, embeddings, reference, tasks
 from app.store.tables import Embedding, Task
+from app.words import duration, money
 
 router = APIRouter(tags=["estimates"])
 
@@ -84,7 +85,13 @@ def get_estimates(
     )
     if formats.choose(request, wanted, ("json", "csv")) == "csv":
         return _csv(rows)
-    return EstimatesAnswer(task=task.id, device=device, recipe=recipe, estimates=rows)
+    return EstimatesAnswer(
+        task=task.id,
+        device=device,
+        recipe=recipe,
+        estimates=rows,
+        says=None if rows else f"No candidate stays within the limits.{needed(allowed)}",
+    )
 
 
 def rows_of(
@@ -99,6 +106,19 @@ def rows_of(
     """What surely stays within the budgets, best first."""
     ranking = rank(estimates, k=k, budget_usd=budget_usd, budget_seconds=budget_seconds)
     return [_row(ranked, cards[ranked.estimate.candidate], is_here) for ranked in ranking]
+
+
+def needed(estimates: Sequence[Estimate]) -> str:
+    """What the cheapest would take, for whoever's budget allows none; nothing where there is none
+    that fits the device."""
+    fitting = [each for each in estimates if each.fits]
+    if not fitting:
+        return ""
+    least = min(fitting, key=lambda each: (each.money_usd.high, each.seconds.high))
+    return (
+        f" The cheapest, {least.candidate}, may take up to {money(least.money_usd.high)} and "
+        f"{duration(least.seconds.high)}."
+    )
 
 
 def estimates_of(

@@ -159,7 +159,8 @@ def import_outcomes(
         replayed = post.replayed(session, kind, digest)
         if replayed is not None:
             return replayed
-        read = _read(reached, session, tenant, read_outcomes(io.BytesIO(content), kind))
+        table = read_outcomes(io.BytesIO(content), kind)
+        read = _read(reached, session, tenant, table)
 
     def accept(session: Session) -> Answer:
         added = store.add(session, tenant, read.runs, read.forecasts)
@@ -177,6 +178,7 @@ def import_outcomes(
                 for error in read.errors[:_MAX_ERRORS]
             ],
             more_errors=max(len(read.errors) - _MAX_ERRORS, 0),
+            ignored_columns=list(table.ignored),
         )
         return Answer(200, answer.model_dump(mode="json"))
 

@@ -10,7 +10,7 @@ import polars as pl
 from fastapi import APIRouter, Query
 
 from app.api.auth import Tenant
-from app.api.estimates import estimates_of, interval_answer
+from app.api.estimates import estimates_of, interval_answer, needed
 from app.api.forecasts import Forecasts
 from app.api.line import IN_LINE
 from app.api.problems import problems
@@ -111,7 +111,7 @@ def plan_of(
         tried=tried,
         reachable=plan.reachable,
         verdict=plan.verdict,
-        says=_says(plan, target, tried, joint),
+        says=_says(plan, target, tried, joint, choices),
         unknown=len(cards.keys() - set(told) - tried.keys()),
         calibrated=joint is not None and bool(told) and bool(joint.calibrated.all()),
     )
@@ -144,9 +144,15 @@ def _step(step: Step, weights_are_here: bool | None) -> PlanStep:
     )
 
 
-def _says(plan: Plan, target: float | None, tried: dict[str, float], joint: Joint | None) -> str:
+def _says(
+    plan: Plan,
+    target: float | None,
+    tried: Mapping[str, float],
+    joint: Joint | None,
+    choices: Mapping[str, Estimate],
+) -> str:
     if target is not None and tried and max(tried.values()) >= target:
-        return f"The target of {target:.1%} is reached: {max(tried, key=tried.__getitem__)}."
+        return f"The target of {target:.1%} is reached: {max(tried, key=lambda name: tried[name])}."
     if joint is None or not (joint.models or tried):
         return (
             "Outcomes tell the accuracy of no candidate yet: report runs on two other tasks at "
@@ -160,7 +166,8 @@ def _says(plan: Plan, target: float | None, tried: dict[str, float], joint: Join
     if not joint.models:
         return "Every candidate that outcomes tell the accuracy of was tried."
     if plan.best is None:
-        return "No candidate fits the device and surely stays within the budget."
+        known = [choices[name] for name in joint.models]
+        return f"No candidate fits the device and surely stays within the budget.{needed(known)}"
     first = (
         f"Try {plan.best.estimate.candidate} first: {plan.best.best:.0%} that it is the best of "
         "them"

@@ -559,6 +559,9 @@ class EstimatesAnswer(Answer):
     device: str
     recipe: str
     estimates: list[EstimateRow]
+    says: str | None = Field(
+        None, description="where no candidate stays within the limits, what the cheapest would take"
+    )
 
 
 class PlanStep(Answer):
@@ -948,6 +951,7 @@ class OutcomesImported(Answer):
     refused: int = Field(description="rows with something in them that cannot be")
     errors: list[OutcomeRowError] = Field(description="the first of them")
     more_errors: int = Field(description="how many `errors` leaves out")
+    ignored_columns: list[str] = Field(description="what the table has and an outcome has not")
 
 
 class JobPage(Answer):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isfinite, nan
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -48,8 +47,9 @@ def finetune(
         float | None, typer.Option(help="Accuracy on held-out images that is enough, as 0.9.")
     ] = None,
     budget: Annotated[
-        str | None, typer.Option(metavar="SECONDS|$USD", help="As 3600, or as $2.50.")
+        float | None, typer.Option(min=0, help="USD of the run, at the device's price.")
     ] = None,
+    budget_seconds: Annotated[float | None, typer.Option(min=0, help="Likewise of time.")] = None,
     patience: Annotated[
         int | None, typer.Option(min=1, help="Epochs without a lower loss before it ends.")
     ] = None,
@@ -68,6 +68,8 @@ def finetune(
     """Train CANDIDATE on the images of TASK; what it gave and took becomes an outcome."""
     if out is not None and not wait:
         raise typer.BadParameter("--out needs the model: leave out --no-wait.")
+    if out is not None and any((out / name).exists() for name in FILES.values()):
+        raise typer.BadParameter(f"{out} has a model in it: name another folder for this one.")
     asked = {
         "candidate": candidate,
         "recipe": recipe,
@@ -76,7 +78,8 @@ def finetune(
         "patience": patience,
         "trace_every": trace_every,
         "seed": seed,
-        **_budget(budget),
+        "budget_usd": budget,
+        "budget_seconds": budget_seconds,
     }
     with Client(server, key) as client:
         found = client.find_task(task)
@@ -161,21 +164,6 @@ def register(
         print_json(card)
     else:
         terminal.out.print(terminal.candidates_table([card]))
-
-
-def _budget(text: str | None) -> dict[str, float]:
-    if text is None:
-        return {}
-    name = "budget_usd" if text.startswith("$") else "budget_seconds"
-    try:
-        amount = float(text.removeprefix("$"))
-    except ValueError:
-        amount = nan
-    if not isfinite(amount):
-        raise typer.BadParameter(
-            f"{text!r} is no budget: write seconds as 3600, or money as '$2.50'."
-        )
-    return {name: amount}
 
 
 def _fetch(client: Client, run: dict[str, Any], folder: Path) -> None:

@@ -1,15 +1,19 @@
-"""Jobs: followed, shown, taken back."""
+"""Jobs: followed, listed, shown, taken back."""
 
 from __future__ import annotations
 
-from typing import Any
+from itertools import islice
+from typing import Annotated, Any
 from urllib.parse import quote
+
+import typer
 
 from app import terminal
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
     JobId,
+    JobState,
     Key,
     Server,
 )
@@ -18,6 +22,26 @@ from app.cli.shared import print_json
 from app.client import Client
 from app.client.problems import ProblemAnswered
 from app.errors import Conflict
+
+
+@app.command()
+def jobs(
+    task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
+    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
+    server: Server = LOCAL_SERVER,
+    key: Key = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the jobs, newest first."""
+    with Client(server, key) as client:
+        task_id = client.find_task(task)["id"] if task else None
+        asked = {"limit": min(k, 200), "state": state, "task_id": task_id}
+        found = list(islice(client.pages("/v1/jobs", **asked), k))
+    if as_json:
+        print_json({"items": found})
+    else:
+        terminal.out.print(terminal.jobs_table(found))
 
 
 @app.command()

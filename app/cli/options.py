@@ -67,6 +67,7 @@ AddCard = Annotated[
 LabelKind = Literal["auto", "single_label", "multi_label"]
 LabelKindOf = Literal["single_label", "multi_label"]
 TaskStatus = Literal["queued", "embedding", "ready", "refused", "failed", "cancelled"]
+JobState = Literal["queued", "running", "succeeded", "refused", "failed", "cancelled"]
 Device = Annotated[
     str | None,
     typer.Option(

@@ -10,11 +10,12 @@ import typer
 
 from app import terminal
 from app.cli.options import LOCAL_SERVER, AsJson, Key, Server, card_names
-from app.cli.root import estimator_app, outcomes_app
+from app.cli.root import FAILED, estimator_app, fail, outcomes_app
 from app.cli.shared import print_json, settings_of
 from app.client import Client
 from app.client.tables import read_table
 from app.errors import NotFound
+from app.words import counted
 
 
 @outcomes_app.command("import")
@@ -35,6 +36,9 @@ def import_outcomes(
         print_json(answer)
     else:
         terminal.out.print(terminal.import_report(answer))
+    if answer["refused"]:
+        told = counted(answer["refused"], "row")
+        fail(f"{told} refused; mend what is wrong and import the table again.", FAILED)
 
 
 @outcomes_app.command("list")

@@ -8,7 +8,7 @@ it that cannot be is left out whole and told of, with its number, its column and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Literal
 
@@ -88,6 +88,7 @@ class OutcomeTable:
     `score_names`  its `score_*` columns, in their order
     `errors`       of rows that were left out
     `names`        the columns of text of every row, left out or not, "" where none
+    `ignored`      columns of the file that mean nothing here
     """
 
     runs: pl.DataFrame
@@ -95,12 +96,17 @@ class OutcomeTable:
     score_names: tuple[str, ...]
     errors: tuple[RowError, ...]
     names: pl.DataFrame
+    ignored: tuple[str, ...] = ()
 
 
 def read_outcomes(source: Path | IO[bytes], kind: TableKind) -> OutcomeTable:
     """Raises InvalidRequest where that is no such table, or no row of it can be used."""
     try:
-        raw = _parquet(source) if kind == "parquet" else pl.read_csv(source, infer_schema=False)
+        if kind == "parquet":
+            raw, columns = _parquet(source)
+        else:
+            raw = pl.read_csv(source, infer_schema=False)
+            columns = raw.columns
     except (pl.exceptions.PolarsError, UnicodeDecodeError) as error:
         what = str(error).splitlines()[0]
         raise InvalidRequest(
@@ -108,11 +114,17 @@ def read_outcomes(source: Path | IO[bytes], kind: TableKind) -> OutcomeTable:
             f"The outcomes cannot be read as {'Parquet' if kind == 'parquet' else 'CSV'}: {what}.",
             "Give a CSV table with a header line (it may be gzipped), or Parquet.",
         ) from None
-    return parse_outcomes(raw)
+    ignored = tuple(name for name in columns if not _is_known(name))
+    return replace(parse_outcomes(raw), ignored=ignored)
 
 
-def _parquet(source: Path | IO[bytes]) -> pl.DataFrame:
-    """The columns that count. A small file may say that it holds any number of rows."""
+def _is_known(column: str) -> bool:
+    return column in TEXT or column in NUMBERS or column.startswith(SCORE_PREFIX)
+
+
+def _parquet(source: Path | IO[bytes]) -> tuple[pl.DataFrame, list[str]]:
+    """The columns that count, and the names of all. A small file may say that it holds any number
+    of rows."""
     rows = pl.scan_parquet(source)
     n_rows = rows.select(pl.len()).collect().item()
     if n_rows > MOST_ROWS:
@@ -121,13 +133,8 @@ def _parquet(source: Path | IO[bytes]) -> pl.DataFrame:
             f"The table has {n_rows:,} rows, more than {MOST_ROWS:,}.",
             "Send it in parts.",
         )
-    known = {*TEXT, *NUMBERS}
-    names = [
-        name
-        for name in rows.collect_schema().names()
-        if name in known or name.startswith(SCORE_PREFIX)
-    ]
-    return rows.select(names).collect()
+    names = rows.collect_schema().names()
+    return rows.select([name for name in names if _is_known(name)]).collect(), names
 
 
 def kind_of(path: Path) -> TableKind:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from http import HTTPStatus
 from typing import Any
 
 import torch
@@ -112,7 +113,7 @@ def _bring_to_end(start: Start, bench: Workbench) -> EndState:
             raise
         state, problem = _verdict(error)
         if state == "failed":
-            log_event("job.failed", level=logging.ERROR, exc_info=True, job_id=start.job_id)
+            _log_failure(start, error)
         with bench.database.session() as session:
             jobs.finish_job(
                 session,
@@ -138,6 +139,18 @@ def _forget_blobs(job_id: str, bench: Workbench) -> None:
 def _count_work(start: Start, seconds: float, bench: Workbench) -> None:
     with suppress(OperationalError), bench.database.session() as session:
         tallies.add(session, "work", start.kind, bench.device, seconds)
+
+
+def _log_failure(start: Start, error: Exception) -> None:
+    """What whoever asked can change needs no trace."""
+    theirs = isinstance(error, Task2VecError) and error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    log_event(
+        "job.failed",
+        level=logging.WARNING if theirs else logging.ERROR,
+        exc_info=not theirs,
+        job_id=start.job_id,
+        code=_code(error) or type(error).__name__,
+    )
 
 
 def _try_again(start: Start, error: Exception, bench: Workbench) -> None:

@@ -68,7 +68,7 @@ def estimates_table(answer: Row, title: str) -> Listing:
 def _what_estimates_are(answer: Row) -> str:
     rows, what_for = answer["estimates"], f"{answer['recipe']} on {answer['device']}"
     if not rows:
-        return f"No candidate for {what_for} stays within the limits."
+        return f"{what_for}: {answer['says']}"
     evidence = {row["evidence"] for row in rows}
     order = (
         ", then by ".join(words for name, words in _EVIDENCE.items() if name in evidence) or "cost"

@@ -29,6 +29,11 @@ def import_report(answer: Row) -> Group:
             "quarantined": answer["quarantined"],
             "rows refused": answer["refused"],
         }
+        | (
+            {"columns left alone": ", ".join(answer["ignored_columns"])}
+            if answer["ignored_columns"]
+            else {}
+        )
     )
     if not answer["errors"]:
         return Group(facts)

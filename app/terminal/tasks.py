@@ -10,7 +10,17 @@ from rich.table import Table
 from rich.text import Text
 from rich.tree import Tree
 
-from app.terminal.cells import SHORT_ID, Id, Row, distance, number, plain, state
+from app.terminal.cells import (
+    SHORT_ID,
+    Id,
+    Row,
+    distance,
+    minute,
+    number,
+    plain,
+    seconds_taken,
+    state,
+)
 from app.terminal.layout import Cell, Listing, fact_list
 from app.words import counted, duration
 
@@ -102,6 +112,25 @@ def embedding_facts(facts: Row, intake: Row) -> Table:
             "noise_floor": distance(facts["noise_floor"]),
         },
         intake,
+    )
+
+
+def jobs_table(jobs: Iterable[Row]) -> Listing:
+    return Listing(
+        "Jobs",
+        {
+            "id": lambda job: Id(job["id"]),
+            "kind": lambda job: plain(job["kind"].replace("_", " ")),
+            "state": lambda job: state(job["state"]),
+            "phase": lambda job: plain(job["phase"]),
+            "#done": lambda job: plain(f"{job['done']}/{job['total']}" if job["total"] else None),
+            "#remaining": lambda job: seconds_taken(job["remaining_seconds"]),
+            "task": lambda job: Id(job["task_id"]),
+            "asked at": lambda job: minute(job["created_at"]),
+        },
+        jobs,
+        spare=("asked at", "#remaining", "task"),
+        empty="There is no job like that; `task2vec embed FOLDER` begins one.",
     )
 
 

@@ -80,10 +80,13 @@ def test_a_budget_that_nothing_stays_within_leaves_no_step(service: Service, tas
     import_runs(service, 12)
     service.recalibrate()
     found = plan(service, task, budget_usd=0)
-    assert (found["steps"], found["says"]) == (
-        [],
-        "No candidate fits the device and surely stays within the budget.",
+    assert found["steps"] == []
+    assert found["says"].startswith(
+        "No candidate fits the device and surely stays within the budget. The cheapest, "
     )
+    least = float(found["says"].partition("$")[2].partition(" and ")[0])
+    assert plan(service, task, budget_usd=1.1 * least)["steps"]
+    assert not plan(service, task, budget_usd=0.9 * least)["steps"]
 
 
 @pytest.mark.parametrize("asked", [{"target": 90}, {"target": 0}, {"tries": 0}, {"tries": 1000}])

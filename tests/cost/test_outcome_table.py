@@ -26,10 +26,11 @@ def test_four_columns_are_enough_and_others_are_ignored(tmp_path):
     assert table.runs["recipe"].to_list() == [""]
     assert table.runs["seconds"].to_list() == [None]
     assert "colour" not in table.runs.columns
+    assert table.ignored == ("colour",)
 
 
 def test_csv_gzip_and_parquet_read_alike(tmp_path):
-    frame = runs(2)
+    frame = runs(2).with_columns(colour=pl.lit("blue"))
     frame.write_csv(tmp_path / "a.csv")
     frame.write_parquet(tmp_path / "a.parquet")
     (tmp_path / "a.csv.gz").write_bytes(gzip.compress((tmp_path / "a.csv").read_bytes()))
@@ -38,6 +39,7 @@ def test_csv_gzip_and_parquet_read_alike(tmp_path):
     assert tables[0].score_names == ("score_truth", "score_noise")
     for other in tables[1:]:
         assert other.runs.equals(tables[0].runs)
+    assert [table.ignored for table in tables] == [("colour",)] * 3
 
 
 @pytest.mark.parametrize(

@@ -302,6 +302,28 @@ def test_a_run_cut_short_has_a_model_and_is_no_outcome(bench: Workbench, begin) 
     assert "model" in files(bench, finetune_id)
 
 
+def test_what_one_asked_wrongly_is_logged_without_a_trace(
+    bench: Workbench, begin, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, job_id = begin(HEAD, budget_seconds=1e-6)
+    run_job(job_id, bench)
+    (theirs,) = [record for record in caplog.records if record.message == "job.failed"]
+    assert theirs.levelname == "WARNING"
+    assert not theirs.exc_info
+    assert theirs.fields == {"job_id": job_id, "code": "budget-too-small"}
+    caplog.clear()
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("app.jobs.finetune.fine_tune", broken)
+    _, job_id = begin(HEAD)
+    run_job(job_id, bench)
+    (ours,) = [record for record in caplog.records if record.message == "job.failed"]
+    assert (ours.levelname, ours.fields["code"]) == ("ERROR", "RuntimeError")
+    assert ours.exc_info
+
+
 def test_a_run_is_of_the_images_that_it_was_asked_for(bench: Workbench, begin) -> None:
     """More images do not wait for it, nor it for them."""
     finetune_id, job_id = begin()

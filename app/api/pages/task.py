@@ -111,6 +111,9 @@ def get_estimates(
         rows.sort(key=lambda each: _sort_key(each, sort))
         shown |= {
             "rows": rows,
+            "needed": estimates.needed(
+                [e for e in told if not licence or candidates[e.candidate].licence == licence]
+            ),
             "accuracies": linear([each.accuracy for each in rows], 0.0, 1.0),
             "seconds": logarithmic([each.seconds for each in rows]),
             "money": logarithmic([each.money_usd for each in rows]),
