@@ -232,7 +232,12 @@ class Settings(BaseSettings):
 
     @cached_property
     def store_url(self) -> str:
-        return self.database_url or f"sqlite:///{self.data_dir.absolute() / 'task2vec.sqlite'}"
+        return self.database_url or f"sqlite:///{self.store_path}"
+
+    @property
+    def store_path(self) -> Path | None:
+        """The file of the database, where it is one in the data directory."""
+        return None if self.database_url else self.data_dir.absolute() / "task2vec.sqlite"
 
     @cached_property
     def engine_url(self) -> str:

@@ -1312,6 +1312,7 @@ def test_check_says_what_fits_and_what_does_not(data_dir: Path, models_dir: Path
 
 
 def test_check_of_an_empty_store_is_content(tmp_path: Path) -> None:
+    assert task2vec("migrate", "--data-dir", tmp_path).exit_code == 0
     answer = task2vec("check", "--data-dir", tmp_path)
     assert answer.exit_code == 0
     assert "Everything fits together." in answer.stdout
@@ -1319,6 +1320,7 @@ def test_check_of_an_empty_store_is_content(tmp_path: Path) -> None:
 
 def test_a_repair_is_in_the_audit_log_and_a_look_is_not(tmp_path: Path) -> None:
     where = ("--data-dir", tmp_path, "--json")
+    task2vec("migrate", *where)
     task2vec("check", *where)
     assert task2vec("audit", *where).json["items"] == []
     assert task2vec("check", "--repair", *where).exit_code == 0
@@ -1364,15 +1366,37 @@ def test_tenants_are_listed_and_one_is_forgotten_where_that_is_meant(tmp_path: P
     with database.session() as session:
         for tenant in ("acme", "local"):
             ready_task(session, make_embedding(0), tenant=tenant)
+        asked_about = ready_task(session, make_embedding(1), tenant="local", name="for a day")
+        asked_about.expires_at = datetime.now(UTC) + timedelta(days=1)
     database.dispose()
     listed = task2vec("tenants", "--json", *own).json["items"]
     assert [(each["tenant"], each["tasks"]) for each in listed] == [("acme", 1), ("local", 1)]
+    assert task2vec("check", "--json", *own).stdout.count('"tasks": 2') == 1
+    (space,) = task2vec("reindex", "--status", "--json", *own).json["spaces"]
+    assert space["tasks"] == 2
     assert "acme" in task2vec("tenants", *own).stdout
     assert_error(task2vec("forget", "acme", *own), 1, "--yes")
     assert_error(task2vec("forget", "nobody", "--yes", *own), 1, "task2vec tenants")
     assert "Nothing of acme is left" in task2vec("forget", "acme", "--yes", *own).stdout
     [left] = task2vec("tenants", "--json", *own).json["items"]
     assert left["tenant"] == "local"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        *(["audit"], ["tenants"], ["forget", "acme", "--yes"], ["check"], ["reindex", "--status"]),
+        *(["keys", "list"], ["keys", "rotate", "abcdef"], ["keys", "revoke", "abcdef"]),
+        ["backup", "copies"],
+    ],
+)
+def test_a_directory_without_data_stays_as_it_is(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "typo").mkdir()
+    assert_error(task2vec(*command, "--data-dir", "typo"), 1, "No service has its data in", "typo")
+    assert list((tmp_path / "typo").iterdir()) == []
 
 
 def test_outcomes_are_shared_and_taken_back(server: str) -> None:

@@ -83,7 +83,7 @@ def restore(
         store.verify(backups, manifest)
     else:
         settings = settings_of(data_dir=data_dir)
-        with open_database(settings) as database:
+        with open_database(settings, new=True) as database:
             system = store.System(
                 database,
                 open_blobs(settings.blobs_at),

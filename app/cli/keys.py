@@ -48,7 +48,7 @@ def create_key(
     from app.store import keys
 
     settings = settings_of(data_dir=data_dir)
-    with open_database(settings) as database, database.session() as session:
+    with open_database(settings, new=True) as database, database.session() as session:
         secret = keys.create_key(session, tenant, name, scope=scope, expires_at=ends)
         key = keys.find(session, secret)
         write_down(session, "keys create", key.id, key.tenant)

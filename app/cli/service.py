@@ -119,7 +119,7 @@ def _require_keys(settings: Settings) -> None:
 
     from app.store import keys
 
-    with open_database(settings) as database, database.session(read_only=True) as session:
+    with open_database(settings, new=True) as database, database.session(read_only=True) as session:
         usable = keys.any_valid(session)
     if not usable:
         raise Conflict(

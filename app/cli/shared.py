@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from app.cli.origins import Origin, origins, variable
-from app.errors import InvalidRequest, Unavailable
+from app.errors import InvalidRequest, NotFound, Unavailable
 from app.settings import Settings, shared_directory
 
 if TYPE_CHECKING:
@@ -81,9 +81,17 @@ def require_extras(*extras: str) -> None:
 
 
 @contextmanager
-def open_database(settings: Settings) -> Iterator[Database]:
+def open_database(settings: Settings, *, new: bool = False) -> Iterator[Database]:
+    """Raises NotFound where there is none; `new`: it is made then."""
     from app.store.session import Database
 
+    path = settings.store_path
+    if not (new or path is None or path.exists()):
+        raise NotFound(
+            "no-data",
+            f"No service has its data in {settings.data_dir.absolute()}.",
+            "Name with --data-dir the directory of one, or begin one with `task2vec serve`.",
+        )
     database = Database(settings.store_url)
     try:
         database.migrate(shared_directory("migrations"))

@@ -18,7 +18,7 @@ from app.settings import Settings
 @app.command()
 def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Bring the database's tables up to this version, which every process does at its start too."""
-    with open_database(settings_of(data_dir=data_dir)) as database:
+    with open_database(settings_of(data_dir=data_dir), new=True) as database:
         revision = database.revision()
     if as_json:
         print_json({"revision": revision})

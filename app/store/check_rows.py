@@ -92,7 +92,8 @@ def _of_outbox(session: Session, checked: Counter[str], *, repair: bool) -> Iter
 
 def _of_tasks(session: Session, checked: Counter[str], *, repair: bool) -> Iterator[Finding]:
     own = Task.tenant != PUBLIC
-    checked["tasks"] += session.scalar(select(func.count()).select_from(Task).where(own)) or 0
+    kept = select(func.count()).select_from(Task).where(own, Task.expires_at.is_(None))
+    checked["tasks"] += session.scalar(kept) or 0
     embedding = and_(
         Job.task_seq == Task.seq, Job.kind.not_in((REINDEX, *ASIDE)), Job.state.in_(UNFINISHED)
     )

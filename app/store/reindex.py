@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Result, func, or_, select, update
+from sqlalchemy import Result, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from app.store import jobs
@@ -112,14 +112,18 @@ def _end_other_moves(session: Session, probe: str, space_id: str) -> None:
 
 
 def _tasks(session: Session) -> Result[Any]:
-    """Every tenant's tasks that are embedded or about to be: columns, as there may be very many."""
+    """Every tenant's tasks that are embedded or about to be, but for what was only asked about:
+    columns, as there may be very many."""
     columns = (Task.seq, Task.id, Task.tenant, Task.status, Task.probe, Task.next_embedding_seq)
     return session.execute(
         select(*columns, Embedding.space_id)
         .outerjoin(Embedding, Task.embedding_seq == Embedding.seq)
         .where(
             Task.tenant != PUBLIC,
-            or_(Task.embedding_seq.is_not(None), Task.status.in_(("queued", "embedding"))),
+            or_(
+                and_(Task.embedding_seq.is_not(None), Task.expires_at.is_(None)),
+                Task.status.in_(("queued", "embedding")),
+            ),
         )
         .order_by(Task.seq)
     )

@@ -31,11 +31,13 @@ class SpaceCount:
 
 
 def count_tasks(session: Session) -> list[SpaceCount]:
-    """Of all tenants, by the present embeddings; the fullest space first."""
+    """Of all tenants, but for what was only asked about, by the present embeddings; the fullest
+    space first."""
     public = func.sum(case((Task.tenant == PUBLIC, 1), else_=0))
     counted = session.execute(
         select(Embedding.space_id, Task.probe, func.count(), public)
         .join(Embedding, Task.embedding_seq == Embedding.seq)
+        .where(Task.expires_at.is_(None))
         .group_by(Embedding.space_id, Task.probe)
         .order_by(func.count().desc(), Embedding.space_id, Task.probe)
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from app.errors import NotFound
@@ -27,12 +27,13 @@ _OWNED = [table for table in Base.metadata.sorted_tables if "tenant" in table.c]
 
 
 def count(session: Session) -> list[dict[str, object]]:
-    """Of every tenant with rows in any table, how much there is; by name."""
+    """Of every tenant with rows in any table, how much there is; by name. Tasks are those that it
+    lists, bytes all that it takes up."""
     names: set[str] = set()
     for table in _OWNED:
         named = select(table.c.tenant).where(table.c.tenant.is_not(None))  # strangers have none
         names.update(session.scalars(named.distinct()))
-    tasks = _by_tenant(session, Task)
+    tasks = _by_tenant(session, Task, Task.expires_at.is_(None))
     runs, outcomes = _by_tenant(session, Finetune), _by_tenant(session, Outcome)
     sizes = dict(
         session.execute(
@@ -101,5 +102,8 @@ def share_outcomes(session: Session, tenant: str, *, shares: bool) -> None:
     session.flush()
 
 
-def _by_tenant(session: Session, kind: type[Task | Finetune | Outcome]) -> dict[str, int]:
-    return dict(session.execute(select(kind.tenant, func.count()).group_by(kind.tenant)).all())
+def _by_tenant(
+    session: Session, kind: type[Task | Finetune | Outcome], *only: ColumnElement[bool]
+) -> dict[str, int]:
+    counts = select(kind.tenant, func.count()).where(*only).group_by(kind.tenant)
+    return dict(session.execute(counts).all())

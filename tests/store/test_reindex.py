@@ -137,6 +137,17 @@ def test_a_store_moves_behind_the_present_space_and_changes_over_at_once(
         assert spaces.count_tasks(session) == [SpaceCount("new", "probe of new", 3, 0)]
 
 
+def test_what_was_only_asked_about_stays_where_it_is(database: Database, blobs: BlobStore) -> None:
+    ids = fill(database, blobs, 2)
+    with database.session() as session:
+        tasks.get_own_task(session, "acme", ids[1]).expires_at = now() + timedelta(days=1)
+    assert begin(database, blobs).queued == 1
+    embed(database, start(database))
+    assert where(database) == [("ready", "new"), ("ready", "space")]
+    with database.session(read_only=True) as session:
+        assert spaces.count_tasks(session) == [SpaceCount("new", "probe of new", 1, 0)]
+
+
 def test_each_tenant_changes_over_by_itself(database: Database, blobs: BlobStore) -> None:
     fill(database, blobs, 1, "acme")
     fill(database, blobs, 1, "rival")
