@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer.main
 from fastapi.routing import APIRoute
+from typer.testing import CliRunner
 
 from app.api import pages
 from app.api.main import create_app
@@ -76,6 +77,16 @@ def test_a_command_and_each_of_its_options_are_documented(name: str) -> None:
     assert {
         option for option in options - OF_EVERY_COMMAND if option not in " ".join(rows)
     } == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_no_choice_breaks_in_the_help_of_a_narrow_terminal(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, [*name.split()[1:], "--help"]).stdout
+    broken = [line for line in shown.splitlines() if re.search(r"<(?!=)[^>]*$", line)]
+    assert broken == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

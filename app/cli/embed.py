@@ -27,6 +27,7 @@ from app.cli.options import (
     LabelKind,
     Server,
     card_names,
+    one_of,
 )
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, settings_of
@@ -44,7 +45,11 @@ def embed(
     ] = None,
     tag: Annotated[list[str] | None, typer.Option(help="Repeat for several.")] = None,
     label_kind: Annotated[
-        LabelKind, typer.Option(help="What a label is; auto looks at the labels.")
+        LabelKind,
+        typer.Option(
+            metavar="KIND",
+            help=f"What a label is; auto looks at the labels. {one_of(LabelKind)}",
+        ),
     ] = "auto",
     form: Form = None,
     split: Split = None,

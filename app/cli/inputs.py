@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from app import terminal
+from app.cli.options import one_of
 from app.inputs.patterns import NothingThere
 from app.inputs.pictures import Asked
 
@@ -23,7 +24,10 @@ Paths = Annotated[
         help="A folder, an archive, a dataset's files or a pattern of them, hf://datasets/...",
     ),
 ]
-Form = Annotated[FormName | None, typer.Option(help="What PATH is, where that is not plain.")]
+Form = Annotated[
+    FormName | None,
+    typer.Option(metavar="FORM", help=f"What PATH is, where that is not plain. {one_of(FormName)}"),
+]
 Split = Annotated[str | None, typer.Option(help="Which split; train if left out; or all.")]
 ImageColumn = Annotated[str | None, typer.Option(help="Where the images are.")]
 LabelColumn = Annotated[str | None, typer.Option(help="Where the labels are.")]

@@ -16,6 +16,7 @@ from app.cli.options import (
     JobState,
     Key,
     Server,
+    one_of,
 )
 from app.cli.root import app
 from app.cli.shared import print_json
@@ -27,7 +28,10 @@ from app.errors import Conflict
 @app.command()
 def jobs(
     task: Annotated[str | None, typer.Option(help="Only of this task.")] = None,
-    state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
+    state: Annotated[
+        JobState | None,
+        typer.Option(metavar="STATE", help=f"Only jobs in this state. {one_of(JobState)}"),
+    ] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many.")] = 20,
     server: Server = LOCAL_SERVER,
     key: Key = None,

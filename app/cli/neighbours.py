@@ -17,6 +17,7 @@ from app.cli.options import (
     Metric,
     Server,
     TaskRef,
+    one_of,
 )
 from app.cli.picture import require_picture
 from app.cli.root import app
@@ -33,7 +34,10 @@ def neighbours(
     k: Annotated[int, typer.Option("-k", min=1, max=1000, help="How many.")] = 10,
     metric: Metric = None,
     tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
-    label_kind: Annotated[LabelKindOf | None, typer.Option(help="Only tasks of this kind.")] = None,
+    label_kind: Annotated[
+        LabelKindOf | None,
+        typer.Option(metavar="KIND", help=f"Only tasks of this kind. {one_of(LabelKindOf)}"),
+    ] = None,
     min_classes: Annotated[int | None, typer.Option(min=2, help="Of so many classes.")] = None,
     max_classes: Annotated[int | None, typer.Option(min=2, help="Of no more classes.")] = None,
     server: Server = LOCAL_SERVER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import typer
 
@@ -23,6 +23,12 @@ def card_names(kind: str) -> Callable[[str], list[str]]:
         return sorted(name for name in names if name.startswith(incomplete))
 
     return begun
+
+
+def one_of(names: Any) -> str:
+    """In words, which break between them; a metavar of many breaks within."""
+    *most, last = get_args(names)
+    return f"One of {', '.join(most)} and {last}."
 
 
 def _kinds_of_device(incomplete: str) -> list[str]:
@@ -59,7 +65,11 @@ WorkerDevice = Annotated[
     ),
 ]
 Metric = Annotated[
-    MetricName | None, typer.Option(help="Which distance; left out, the default of the space.")
+    MetricName | None,
+    typer.Option(
+        metavar="METRIC",
+        help=f"Which distance; left out, the default of the space. {one_of(MetricName)}",
+    ),
 ]
 AddCard = Annotated[
     Path | None, typer.Option(metavar="CARD.toml", exists=True, help="Add a card of your own.")

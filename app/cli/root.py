@@ -27,7 +27,8 @@ class OneLineErrors(TyperGroup):
         except typer.TyperException as error:
             context = getattr(error, "ctx", None)
             command = context.command_path if context else "task2vec"
-            fail(f"{_sentence(error.format_message())} See `{command} --help`.", error.exit_code)
+            told = error.format_message().replace(": Value error, ", ": ")
+            fail(f"{_sentence(told)} See `{command} --help`.", error.exit_code)
         except ServerUnreachable as error:
             fail(str(error), NO_SERVER)
         except Task2VecError as error:

@@ -17,6 +17,7 @@ from app.cli.options import (
     Server,
     TaskRef,
     TaskStatus,
+    one_of,
 )
 from app.cli.root import app
 from app.cli.shared import print_json
@@ -26,7 +27,10 @@ from app.errors import InvalidRequest
 
 @app.command()
 def tasks(
-    status: Annotated[TaskStatus | None, typer.Option(help="Only tasks in this state.")] = None,
+    status: Annotated[
+        TaskStatus | None,
+        typer.Option(metavar="STATE", help=f"Only tasks in this state. {one_of(TaskStatus)}"),
+    ] = None,
     tag: Annotated[str | None, typer.Option(help="Only tasks with this tag.")] = None,
     name: Annotated[str | None, typer.Option(help="Only names that contain this.")] = None,
     library: Annotated[
