@@ -1441,6 +1441,16 @@ def test_the_estimator_is_evaluated_on_a_table_of_outcomes(outcomes: Path) -> No
     assert (answer["tasks"], answer["candidates"], answer["left_out"]) == (12, 5, [])
 
 
+def test_of_a_table_that_tells_nothing_nothing_is_told(tmp_path: Path) -> None:
+    table = tmp_path / "three.csv"
+    table.write_text("task,model,metric,value\na,m,accuracy,0.5\nb,m,accuracy,0.6\n")
+    told = task2vec("estimator", "evaluate", "--outcomes", table)
+    assert (told.exit_code, told.stderr) == (0, "")
+    assert "tells nothing of accuracy" in told.stdout
+    assert "Order of candidates" not in told.stdout
+    assert "may be chance" not in told.stdout
+
+
 def test_an_evaluation_is_told_in_tables_and_words(outcomes: Path) -> None:
     found = evaluated(outcomes).stdout
     assert "5 candidates on 12 tasks" in found

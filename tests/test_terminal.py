@@ -5,15 +5,23 @@ from __future__ import annotations
 from io import StringIO
 
 import pytest
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.text import Text
 
 from app.terminal.cells import CandidateName, Id, minute
 from app.terminal.layout import Listing
+from app.terminal.tasks import task_facts
+from app.terminal.upkeep import check_report
 
 ID = "0123456789abcdef0123456789abcdef"
 NETWORK, PRETRAINING = "swin_small_patch4_window7_224", ".ms_in22k_ft_in1k"
 ROWS = [{"id": ID, "candidate": NETWORK + PRETRAINING, "n": "12,345", "why": "one two three"}]
+
+
+def printed(what: RenderableType) -> str:
+    console = Console(width=100, record=True, file=StringIO())
+    console.print(what)
+    return console.export_text()
 
 
 def drawn(width: int, rows: list[dict[str, str]] = ROWS, empty: str | None = None) -> list[str]:
@@ -90,3 +98,32 @@ def test_words_without_end_fold_and_cost_no_column() -> None:
 def test_a_table_without_rows_says_what_makes_some() -> None:
     assert drawn(80, [], empty="Nothing yet.") == ["Nothing yet."]
     assert drawn(80, [])[0] == "Title"
+
+
+@pytest.mark.parametrize(
+    ("known", "says"),
+    [
+        ({"tasks": 1440, "easier": 1031}, "0.3; 1,031 of the library's 1,440 tasks ask for less"),
+        ({"tasks": 0, "easier": 0}, "0.3"),
+    ],
+)
+def test_a_complexity_is_told_beside_those_that_are_known(known: dict[str, int], says: str) -> None:
+    task = {
+        "id": ID,
+        "name": "cats",
+        "status": "ready",
+        "tags": [],
+        "intake": None,
+        "counts": {"images": 9, "classes": 3},
+        "complexity": 0.3,
+        "noise_floor": 0.1,
+        "among_library": known,
+    }
+    (line,) = [line for line in printed(task_facts(task)).splitlines() if "complexity" in line]
+    assert line.split("complexity")[1].strip() == says
+
+
+def test_what_was_looked_at_is_counted_in_words() -> None:
+    checked = {"tasks": 1, "index rows": 2, "atlases": 1, "estimators": 1}
+    told = printed(check_report({"checked": checked, "findings": []}))
+    assert "Looked at 1 task, 2 index rows, 1 atlas, 1 estimator." in told

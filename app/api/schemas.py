@@ -233,7 +233,15 @@ class TaskRow(Answer):
     links: dict[str, str]
 
 
+class AmongLibrary(Answer):
+    """The tasks of the reference library in the same space."""
+
+    tasks: int
+    easier: int = Field(description="how many of them have a lower complexity")
+
+
 class TaskAnswer(TaskRow):
+    among_library: AmongLibrary | None = Field(description="none before it is embedded")
     intake: dict[str, Any] | None = Field(description="summary; every file: links.intake")
 
 

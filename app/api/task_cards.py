@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Any
 
@@ -25,7 +24,6 @@ from app.api.schemas import (
     TaskAnswer,
 )
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE
-from app.store import reference
 from app.store import tasks as store
 from app.store.neighbours import Filters
 from app.words import counted, distance, duration, money, number, percent
@@ -67,14 +65,11 @@ def get_card(
     assert isinstance(near, NeighboursAnswer)  # noqa: S101
     assert isinstance(told, EstimatesAnswer)  # noqa: S101
     task = tasks.get_task(task_id, tenant, session)
-    known = reference.complexities(session, near.space_id)
-    text = "\n\n".join(_card(task, near, told, known))
+    text = "\n\n".join(_card(task, near, told))
     return Response(text, media_type=f"{MARKDOWN}; charset=utf-8")
 
 
-def _card(
-    task: TaskAnswer, near: NeighboursAnswer, told: EstimatesAnswer, known: Sequence[float]
-) -> Iterator[str]:
+def _card(task: TaskAnswer, near: NeighboursAnswer, told: EstimatesAnswer) -> Iterator[str]:
     images, of = task.counts.images or 0, task.provenance or {}
     yield _front_matter(task, images)
     several = ", several an image" if task.label_kind == "multi_label" else ""
@@ -89,10 +84,10 @@ def _card(
         if len(rows) > CLASSES_TOLD:
             yield f"And {counted(len(rows) - CLASSES_TOLD, 'class')} more."
     among = ""
-    if known:
-        easier = bisect_left(known, task.complexity or 0.0)
-        library = counted(len(known), "task")
-        among = f" Of the {library} of the reference library, {easier:,} ask for less."
+    known = task.among_library
+    if known is not None and known.tasks:
+        library = counted(known.tasks, "task")
+        among = f" Of the {library} of the reference library, {known.easier:,} ask for less."
     yield (
         f"### Complexity\n\n{number(task.complexity or 0.0)}: how much information the weights of "
         f"`{task.probe}` would have to take in to tell these classes apart.{among}"

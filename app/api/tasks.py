@@ -21,6 +21,7 @@ from app.api.repeats import Post
 from app.api.resources import Reached, Reading, Resources, Writing
 from app.api.schemas import (
     Accepted,
+    AmongLibrary,
     ClassesAnswer,
     ClassRow,
     Counts,
@@ -46,7 +47,7 @@ from app.catalogue import ProbeCard
 from app.errors import Conflict, InvalidRequest, NotFound
 from app.priorities import Priority
 from app.sources import require_allowed
-from app.store import archives, cards, embeddings, strips
+from app.store import archives, cards, embeddings, reference, strips
 from app.store import tasks as store
 from app.store.blobs import Blob
 from app.store.idempotency import Answer
@@ -323,7 +324,11 @@ def _name_of(address: str) -> str:
 
 def _answer(session: Session, task: Task) -> TaskAnswer:
     (row,) = _rows(session, [task])
-    return TaskAnswer(**dict(row), intake=task.intake_summary)
+    among = None
+    if row.space_id is not None and row.complexity is not None:
+        easier, of = reference.easier(session, row.space_id, row.complexity)
+        among = AmongLibrary(tasks=of, easier=easier)
+    return TaskAnswer(**dict(row), among_library=among, intake=task.intake_summary)
 
 
 def _rows(session: Session, tasks: list[Task]) -> list[TaskRow]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.exc import DataError, IntegrityError
 from sqlalchemy.orm import Session
 
@@ -186,9 +186,9 @@ def _task(task_id: str, probe: str, card: dict[str, Any], embedding: Embedding) 
     )
 
 
-def complexities(session: Session, space_id: str) -> list[float]:
-    """Of the library's tasks in the space, in rising order."""
-    query = select(Embedding.complexity).where(
-        Embedding.tenant == PUBLIC, Embedding.space_id == space_id
-    )
-    return list(session.scalars(query.order_by(Embedding.complexity)))
+def easier(session: Session, space_id: str, complexity: float) -> tuple[int, int]:
+    """How many of the library's tasks in the space ask for less, and of how many."""
+    less = func.count().filter(Embedding.complexity < complexity)
+    library = (Embedding.tenant == PUBLIC, Embedding.space_id == space_id)
+    count, tasks = session.execute(select(less, func.count()).where(*library)).one()
+    return count, tasks

@@ -53,7 +53,12 @@ def evaluation_report(answer: Row) -> Group:
     orders.caption = "Regrets in percentage points below the best candidate; lower is better." + (
         f"\nThe table cannot tell: {', '.join(silent).replace('_', ' ')}." if silent else ""
     )
-    lines += [Text(), orders, Text(), *(Text(line) for line in _accuracy_in_words(answer))]
+    if ordered:
+        lines += [Text(), orders, Text(), *(Text(line) for line in _accuracy_in_words(answer))]
+    else:
+        lines.append(
+            Text("It tells nothing of accuracy: that takes several candidates tried on a task.")
+        )
     timed = {name: row for name, row in rows.items() if row["seconds_medale"] is not None}
     if timed:
         times = new_table(
@@ -135,10 +140,11 @@ def estimator_report(answer: Row) -> Group:
 
 
 def _accuracy_in_words(answer: Row) -> Iterable[str]:
-    yield (
-        f"Accuracy of a new task is missed by {answer['accuracy_medae']:.1f} points, half of the "
-        "time by less."
-    )
+    if answer["accuracy_medae"] is not None:
+        yield (
+            f"Accuracy of a new task is missed by {answer['accuracy_medae']:.1f} points, half of "
+            "the time by less."
+        )
     if answer["coverage90_mean"] is None:
         yield f"Intervals: uncalibrated; they take 10 {answer['group']}s or more."
     else:
@@ -150,11 +156,14 @@ def _accuracy_in_words(answer: Row) -> Iterable[str]:
 
 
 def _differences_in_words(answer: Row) -> Iterable[str]:
-    for name, difference in answer["paired"].items():
-        if difference is not None and (difference["low"] > 0 or difference["high"] < 0):
-            yield (
-                f"{name.replace('_', ' ')}: {difference['difference']:+.3f} "
-                f"[{difference['low']:+.3f}, {difference['high']:+.3f}] against "
-                f"{difference['baseline'].replace('_', ' ')}."
-            )
-    yield "Other differences to outcome prior and per-model median time may be chance (95%)."
+    told = {name: each for name, each in answer["paired"].items() if each is not None}
+    sure = {name: each for name, each in told.items() if each["low"] > 0 or each["high"] < 0}
+    for name, difference in sure.items():
+        yield (
+            f"{name.replace('_', ' ')}: {difference['difference']:+.3f} "
+            f"[{difference['low']:+.3f}, {difference['high']:+.3f}] against "
+            f"{difference['baseline'].replace('_', ' ')}."
+        )
+    if told:
+        which = "Other differences" if sure else "Differences"
+        yield f"{which} to outcome prior and per-model median time may be chance (95%)."

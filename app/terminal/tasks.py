@@ -61,10 +61,20 @@ def task_facts(task: Row) -> Table:
             else None
         ),
         "classes": task["counts"]["classes"],
-        "complexity": task["complexity"] and number(task["complexity"]),
+        "complexity": _complexity(task),
         "noise floor": task["complexity"] and distance(task["noise_floor"]),
     }
     return fact_list({name: told for name, told in facts.items() if told is not None}, intake)
+
+
+def _complexity(task: Row) -> Text | None:
+    if task["complexity"] is None:
+        return None
+    told, known = number(task["complexity"]), task["among_library"]
+    if known and known["tasks"]:
+        of = counted(known["tasks"], "task")
+        told += f"; {known['easier']:,} of the library's {of} ask for less"
+    return told
 
 
 def intake_report(intake: Row, name: str, *, all_files: bool) -> Group:

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from app.terminal.cells import Id, Row, Unbroken, minute, plain, state
 from app.terminal.layout import Listing, fact_list, new_table
+from app.words import counted
 
 
 def config_table(items: Iterable[Row]) -> Listing:
@@ -30,7 +31,7 @@ def config_table(items: Iterable[Row]) -> Listing:
 
 
 def check_report(answer: Row) -> Group:
-    looked = ", ".join(f"{count:,} {kind}" for kind, count in answer["checked"].items())
+    looked = ", ".join(counted(n, _one_of(kind)) for kind, n in answer["checked"].items())
     lines: list[RenderableType] = [Text(f"Looked at {looked or 'an empty store'}.")]
     for finding in answer["findings"]:
         told = "This is set right." if finding["mended"] else finding["remedy"]
@@ -40,6 +41,11 @@ def check_report(answer: Row) -> Group:
     if not answer["findings"]:
         lines.append(Text("Everything fits together.", style="green"))
     return Group(*lines)
+
+
+def _one_of(kind: str) -> str:
+    """Of a plural: `atlases`, `index rows`."""
+    return kind.removesuffix("es") if kind.endswith("ses") else kind.removesuffix("s")
 
 
 def move_begun(answer: Row) -> Table:

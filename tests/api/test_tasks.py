@@ -42,6 +42,7 @@ def test_an_archive_becomes_a_queued_task_with_job_outbox_row_and_blob(service: 
     assert task["job_id"] == accepted["job_id"]
     assert task["links"]["job"] == f"/v1/jobs/{accepted['job_id']}"
     assert task["complexity"] is None
+    assert task["among_library"] is None
     with service.resources.database.session(read_only=True) as session:
         assert session.scalars(select(Outbox.job_id)).all() == [accepted["job_id"]]
     assert len(service.blobs()) == 1
@@ -68,6 +69,7 @@ def test_a_ready_task_tells_counts_complexity_noise_floor_space_and_provenance(
     assert task["counts"] == {"images": 40, "classes": 2}
     assert task["intake"]["classes"] == {"cat": 20, "dog": 20}
     assert task["complexity"] == pytest.approx(embedding.complexity)
+    assert task["among_library"] == {"tasks": 0, "easier": 0}
     assert task["noise_floor"] == 0.01
     assert task["space_id"] == SPACE
     assert task["provenance"]["seed"] == 3
@@ -200,6 +202,7 @@ def test_a_list_of_tasks_leaves_their_intake_out(service: Service) -> None:
     (row,) = service.client.get("/v1/tasks").json()["items"]
     task = service.client.get(f"/v1/tasks/{task_id}").json()
     assert task.pop("intake")["classes"]
+    assert task.pop("among_library")["easier"] == 0
     assert row == task
 
 

@@ -59,6 +59,20 @@ def test_the_library_becomes_public_tasks_that_everyone_finds(
     np.testing.assert_allclose(stored.sampling_error, stored.vector * 0.2, rtol=0.2)
 
 
+def test_a_complexity_is_placed_among_those_of_the_library(
+    database: Database, tmp_path: Path
+) -> None:
+    made = {str(seed): make_embedding(seed) for seed in range(5)}
+    ship(tmp_path, made)
+    load(database, tmp_path)
+    with database.session(read_only=True) as session:
+        known = sorted(session.scalars(select(Embedding.complexity)))
+        for rank, complexity in enumerate(known):
+            assert reference.easier(session, "space", complexity) == (rank, 5)
+        assert reference.easier(session, "space", 2 * known[-1]) == (5, 5)
+        assert reference.easier(session, "elsewhere", 1.0) == (0, 0)
+
+
 def test_the_library_brings_the_population_of_its_space(database: Database, tmp_path: Path) -> None:
     path = ship(tmp_path, {"flags": make_embedding(1), "digits": make_embedding(2)})
     load(database, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from itertools import islice
 from typing import Annotated, Any, Literal
 
@@ -20,7 +19,7 @@ from app.api.schemas import EstimateRow, TaskAnswer
 from app.api.weights import weights_here
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard, DeviceCard, RecipeCard
 from app.errors import Task2VecError
-from app.store import cards, jobs, reference
+from app.store import cards, jobs
 from app.store import tasks as store
 from app.store.neighbours import Filters
 
@@ -40,9 +39,7 @@ def get_overview(
 ) -> Response:
     task = tasks.get_task(task_id, tenant, session)
     shown: dict[str, Any] = {"task": task, "near": None, "classes": [], "skipped": []}
-    if task.complexity is not None and task.space_id is not None:
-        known = reference.complexities(session, task.space_id)
-        shown["harder_than"] = (bisect_left(known, task.complexity), len(known))
+    if task.complexity is not None:
         near = neighbours.get_neighbours(
             request, reached, task_id, tenant, session, Filters(), k=NEIGHBOURS, wanted="json"
         )
