@@ -3,7 +3,7 @@
 Given draws of what the candidates may reach together, the next one to try is always that with which
 the best one tried is expected to be best: of two candidates that succeed and fail together, the
 second adds little. Every draw is a world; probabilities and expectations are shares and means over
-them. What was tried before is known, and costs nothing more.
+them. What was tried before costs nothing more; how good it is, is known as far as it was measured.
 """
 
 from __future__ import annotations
@@ -51,21 +51,31 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True)
+class Tried:
+    """The best that was tried before: as it was measured, and (S,) its worth in each world."""
+
+    value: float
+    worth: Draws
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """`best`: the first step; `reachable`: the chance that any of the choices reaches the target,
-    whatever it costs, or one did before."""
+    whatever it costs, or one did before; `gain`: percentage points by which all steps together are
+    expected to better what was tried before."""
 
     steps: tuple[Step, ...]
     best: Step | None
     reachable: float | None
     verdict: Verdict
+    gain: float | None
 
 
 def make_plan(
     choices: Sequence[Estimate],
     draws: Draws,
     *,
-    known: float | None = None,
+    tried: Tried | None = None,
     target: float | None = None,
     tries: int,
     budget_usd: float | None = None,
@@ -74,13 +84,15 @@ def make_plan(
     """At most `tries` steps that surely stay within budget together: high ends count.
 
     `choices`  not tried yet; `draws` (S, n) what they may reach, shares
-    `known`    the best that was reached before
     """
-    before = np.full(len(draws), -np.inf if known is None else known)
+    start = np.full(len(draws), -np.inf) if tried is None else tried.worth
+    before = start
     of_all = np.maximum(before, draws.max(axis=1, initial=-np.inf))
-    settled = known is not None and target is not None and known >= target
+    settled = tried is not None and target is not None and tried.value >= target
     reachable = None
-    if target is not None and (choices or settled):
+    if settled:
+        reachable = 1.0
+    elif target is not None and choices:
         reachable = float((of_all >= target).mean())
     allowed = [number for number, choice in enumerate(choices) if choice.fits]
     steps: list[Step] = []
@@ -110,6 +122,7 @@ def make_plan(
         steps[0] if steps else None,
         reachable,
         _verdict(reachable, asked=target is not None, anything=bool(choices) or settled),
+        gain=None if tried is None else POINTS * float((before - start).mean()),
     )
 
 

@@ -3,10 +3,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.plan import make_plan
+from app.plan import Tried, make_plan
 from tests.test_recommend import made
 
 A, B, C = (made(name, usd=1.0) for name in "abc")
+
+
+def exactly(value: float, n_worlds: int) -> Tried:
+    return Tried(value, np.full(n_worlds, value))
 
 
 def steps(plan) -> list[str]:
@@ -49,12 +53,23 @@ def test_a_target_is_judged_by_the_chance_that_anything_reaches_it(share, verdic
 
 def test_what_was_reached_before_counts_and_costs_nothing():
     draws = np.array([[0.7, 0.5], [0.7, 0.9]])
-    plan = make_plan([A, B], draws, known=0.75, tries=1, target=0.72)
+    plan = make_plan([A, B], draws, tried=exactly(0.75, 2), tries=1, target=0.72)
     assert steps(plan) == ["b"]
     assert plan.reachable == 1.0
     assert plan.best.expected == pytest.approx((0.75 + 0.9) / 2)
     assert plan.best.best == 0.5
     assert plan.best.money_usd == 1.0
+    assert plan.gain == pytest.approx(100 * (0.75 + 0.9) / 2 - 75)
+
+
+def test_what_few_images_told_may_be_bettered():
+    """Measured at 1.0; in half of the worlds it is worth less than a rival."""
+    draws = np.array([[0.9], [0.9]])
+    sure = make_plan([A], draws, tried=exactly(1.0, 2), tries=1)
+    assert (sure.best.best, sure.gain) == (0.0, 0.0)
+    doubted = make_plan([A], draws, tried=Tried(1.0, np.array([0.8, 0.95])), tries=1, target=0.99)
+    assert (doubted.best.best, doubted.gain) == (0.5, pytest.approx(5.0))
+    assert (doubted.reachable, doubted.verdict) == (1.0, "likely"), "it was measured there"
 
 
 def test_tries_stay_within_budget_together_at_their_high_ends():
@@ -76,7 +91,7 @@ def test_what_does_not_fit_is_not_tried_but_is_what_regret_is_held_against():
 def test_of_nothing_there_is_no_plan():
     plan = make_plan([], np.zeros((10, 0)), tries=3, target=0.5)
     assert (plan.steps, plan.best, plan.verdict) == ((), None, "unknown")
-    reached = make_plan([], np.zeros((10, 0)), known=0.6, tries=3, target=0.5)
+    reached = make_plan([], np.zeros((10, 0)), tried=exactly(0.6, 10), tries=3, target=0.5)
     assert (reached.reachable, reached.verdict) == (1.0, "likely")
-    missed = make_plan([], np.zeros((10, 0)), known=0.4, tries=3, target=0.5)
+    missed = make_plan([], np.zeros((10, 0)), tried=exactly(0.4, 10), tries=3, target=0.5)
     assert (missed.reachable, missed.verdict) == (None, "unknown")

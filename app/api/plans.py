@@ -22,7 +22,7 @@ from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard
 from app.cost.estimator import Joint
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import Estimate
-from app.plan import OUT_OF_REACH, Plan, Step, make_plan
+from app.plan import OUT_OF_REACH, Draws, Plan, Step, Tried, make_plan
 from app.store import tasks
 from app.store.tables import Task
 
@@ -31,6 +31,9 @@ router = APIRouter(tags=["estimates"])
 METRIC = "accuracy"
 WORLDS = 4_000
 SEED = 0  # the same question has the same answer
+
+WORTH_A_TRY = 0.5
+"""Percentage points that a plan is expected to bring."""
 
 
 @router.get(
@@ -90,10 +93,12 @@ def plan_of(
     joint = everything.without(tried) if everything else None
     choices = {estimate.candidate: estimate for estimate in estimates}
     told = joint.models if joint else ()
+    drawn = everything.draws(WORLDS, SEED).T if everything else ()
+    worlds = dict(zip(everything.models if everything else (), drawn, strict=True))
     plan = make_plan(
         [choices[name] for name in told],
-        joint.draws(WORLDS, SEED) if joint else np.zeros((WORLDS, 0)),
-        known=max(tried.values(), default=None),
+        np.array([worlds[name] for name in told]).reshape(len(told), WORLDS).T,
+        tried=_worth(tried, worlds),
         target=target,
         tries=tries,
         budget_usd=budget_usd,
@@ -115,6 +120,14 @@ def plan_of(
         unknown=len(cards.keys() - set(told) - tried.keys()),
         calibrated=joint is not None and bool(told) and bool(joint.calibrated.all()),
     )
+
+
+def _worth(tried: Mapping[str, float], worlds: Mapping[str, Draws]) -> Tried | None:
+    """As far as its images tell; what nothing else is known of, as it was measured."""
+    if not tried:
+        return None
+    worth = [worlds.get(name, np.full(WORLDS, value)) for name, value in tried.items()]
+    return Tried(max(tried.values()), np.max(worth, axis=0))
 
 
 def _tried(seen: OutcomeTable | None, recipe: str) -> dict[str, float]:
@@ -168,10 +181,17 @@ def _says(
     if plan.best is None:
         known = [choices[name] for name in joint.models]
         return f"No candidate fits the device and surely stays within the budget.{needed(known)}"
-    first = (
-        f"Try {plan.best.estimate.candidate} first: {plan.best.best:.0%} that it is the best of "
-        "them"
-    )
+    if plan.gain is not None and plan.gain < WORTH_A_TRY:
+        more = "one more try" if len(plan.steps) == 1 else f"{len(plan.steps)} more tries"
+        first = (
+            f"More is hardly worth it: {more} would better {max(tried, key=lambda n: tried[n])} by "
+            f"{plan.gain:.1f} points"
+        )
+    else:
+        first = (
+            f"Try {plan.best.estimate.candidate} first: {plan.best.best:.0%} that it is the best "
+            "of them"
+        )
     if plan.reachable is None:
         return f"{first}."
     return f"{first}. The chance that any candidate reaches {target:.1%} is {plan.reachable:.0%}."

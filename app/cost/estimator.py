@@ -78,17 +78,19 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Joint:
     """What candidates (q,) will reach on one task, logits: `mean` (q,), `covariance` (q, q);
-    `calibrated` (q,) whether its scale is, on other tasks."""
+    `calibrated` (q,) whether its scale is, on other tasks. `again` (q,): variance of another run of
+    a candidate that ran there, beside what the first is worth."""
 
     models: tuple[str, ...]
     mean: Floats
     covariance: Floats
     calibrated: Mask
+    again: Floats
 
     @property
     def sd(self) -> Floats:
-        """(q,)"""
-        return np.sqrt(np.maximum(np.diag(self.covariance), LEAST_VARIANCE))
+        """(q,) of a run to come."""
+        return np.sqrt(np.maximum(np.diag(self.covariance) + self.again, LEAST_VARIANCE))
 
     def intervals(self) -> dict[str, Interval]:
         """Values of the metric, 0 to 1: the 90% interval about the median, or, where it cannot be
@@ -113,10 +115,12 @@ class Joint:
             self.mean[kept],
             self.covariance[np.ix_(kept, kept)],
             self.calibrated[kept],
+            self.again[kept],
         )
 
     def draws(self, count: int, seed: int) -> Floats:
-        """(count, q) shares, 0 to 1: what they may reach together."""
+        """(count, q) shares, 0 to 1: what they may reach together; those that ran, what that run is
+        worth on all images."""
         wide = self.covariance + LEAST_VARIANCE * np.eye(len(self.mean))
         random = np.random.default_rng(seed)
         normal = random.standard_normal((count, len(self.mean)))
@@ -186,7 +190,8 @@ class AccuracyEstimator:
             if m in tried or (anchored and top1 is not None)
         )
         if not told:
-            return Joint((), np.zeros(0), np.zeros((0, 0)), np.zeros(0, dtype=bool))
+            none = np.zeros(0)
+            return Joint((), none, np.zeros((0, 0)), np.zeros(0, dtype=bool), none)
         contest = (asked.task, asked.recipe, asked.metric)
         reached = _reached(asked.seen, contest)
         names = [*dict.fromkeys((*told, *reached))]
@@ -216,9 +221,8 @@ class AccuracyEstimator:
             believed = max(self.deviations, LEAST_DEVIATIONS) / norm.ppf((1 + COVERAGE) / 2)
             scale = np.where(calibrated, believed, max(believed, 1.0))
         again = np.array([RUN_SD**2 if name in reached else 0.0 for name in told])
-        return Joint(
-            told, found.mean, np.outer(scale, scale) * found.covariance + np.diag(again), calibrated
-        )
+        covariance = np.outer(scale, scale) * found.covariance
+        return Joint(told, found.mean, covariance, calibrated, again)
 
     def _tasks_tried(self, model: str, task: str) -> int:
         return len(self._tasks_of(model) - {task})

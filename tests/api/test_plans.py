@@ -93,3 +93,16 @@ def test_a_budget_that_nothing_stays_within_leaves_no_step(service: Service, tas
 def test_what_cannot_be_asked_is_refused(service: Service, task: str, asked: Any) -> None:
     answer = service.client.get(f"/v1/tasks/{task}/plan", params=asked)
     assert_problem(answer, 422, "request-invalid")
+
+
+def test_where_little_is_left_to_gain_it_says_so(service: Service, task: str) -> None:
+    names = import_runs(service, 12)
+    service.recalibrate()
+    run = {"task": task, "model": names[2], "recipe": "full", "metric": "accuracy", "value": 0.98}
+    service.client.post("/v1/outcomes", json=run | {"n_held_out": 10_000})
+    found = plan(service, task, tries=1)
+    assert found["says"].startswith(
+        f"More is hardly worth it: one more try would better {names[2]}"
+    )
+    (step,) = found["steps"]
+    assert step["expected_regret_points"] < 0.5
