@@ -138,7 +138,10 @@ def test_tags_are_changed_and_an_outcome_reported_from_the_page(page: Page, task
     expect(page.locator("a.tag")).to_have_text(["by hand", "drawn"])
     page.goto(f"{task}/runs")
     page.fill("#value", "87.5")
-    page.get_by_role("button", name="Report").click()
+    page.get_by_label("Measured on, images").fill("24")
+    with page.expect_response("**/v1/outcomes") as answered:
+        page.get_by_role("button", name="Report").click()
+    assert answered.value.request.post_data_json["n_held_out"] == 24
     expect(page.locator("td", has_text="0.875")).to_be_visible()
 
 
