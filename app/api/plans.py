@@ -164,8 +164,9 @@ def _says(
     joint: Joint | None,
     choices: Mapping[str, Estimate],
 ) -> str:
-    if target is not None and tried and max(tried.values()) >= target:
-        return f"The target of {target:.1%} is reached: {max(tried, key=lambda name: tried[name])}."
+    leader = max(tried, key=lambda name: tried[name], default="")
+    if target is not None and tried and tried[leader] >= target:
+        return f"The target of {target:.1%} is reached: {leader}."
     if joint is None or not (joint.models or tried):
         return (
             "Outcomes tell the accuracy of no candidate yet: report runs on two other tasks at "
@@ -183,10 +184,7 @@ def _says(
         return f"No candidate fits the device and surely stays within the budget.{needed(known)}"
     if plan.gain is not None and plan.gain < WORTH_A_TRY:
         more = "one more try" if len(plan.steps) == 1 else f"{len(plan.steps)} more tries"
-        first = (
-            f"More is hardly worth it: {more} would better {max(tried, key=lambda n: tried[n])} by "
-            f"{plan.gain:.1f} points"
-        )
+        first = f"More is hardly worth it: {more} would better {leader} by {plan.gain:.1f} points"
     else:
         first = (
             f"Try {plan.best.estimate.candidate} first: {plan.best.best:.0%} that it is the best "

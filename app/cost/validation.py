@@ -106,6 +106,7 @@ def compared(
     before_cells = replace(
         cells,
         reach=np.where(known_before, earlier.reach[row_before], cells.reach),
+        noise=np.where(known_before, earlier.noise[row_before], cells.noise),
         value=np.where(known_before, earlier.value[row_before], cells.value),
     )
     judged = np.isin(cells.model, cells.model[known_before])
