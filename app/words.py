@@ -35,6 +35,11 @@ def duration(seconds: float) -> str:
     return f"{two_digits(seconds / size)} {unit}"
 
 
+def factor(log_error: float) -> str:
+    """Up or down, of an error in natural logarithms."""
+    return f"{math.exp(log_error):.2f} x"
+
+
 def money(usd: float) -> str:
     return f"${usd:.2f}" if usd >= 1 else f"${two_digits(usd)}"
 

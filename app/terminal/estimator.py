@@ -9,7 +9,7 @@ from rich.text import Text
 
 from app.terminal.cells import Row, plain, three_decimals
 from app.terminal.layout import new_table
-from app.words import counted, percent
+from app.words import counted, factor, percent
 
 _ORDER_HEADS = ("#weighted tau", "#regret, first", "#(median)", "#best of 3", "#3 adaptive")
 _ORDER_KEYS = (
@@ -114,13 +114,12 @@ def estimator_report(answer: Row) -> Group:
         lines += [Text(), table]
     if answer["corrections"]:
         table = new_table(
-            "Median error, natural logarithms", "of", "#as counted", "#corrected", "#runs", "#tasks"
+            "Off by a factor of, median", "of", "#as counted", "#corrected", "#runs", "#tasks"
         )
         for name, row in answer["corrections"].items():
             table.add_row(
                 plain(name),
-                three_decimals(row["counted_medale"]),
-                three_decimals(row["corrected_medale"]),
+                *(factor(row[key]) for key in ("counted_medale", "corrected_medale")),
                 f"{row['n_runs']:.0f}",
                 f"{row['n_tasks']:.0f}",
             )

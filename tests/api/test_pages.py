@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -114,6 +115,21 @@ def test_estimates_are_those_of_the_api_in_the_order_asked_for(
     none = read(service, f"/tasks/{pair[0]}/estimates?licence=unheard-of")
     assert "No candidate stays within these limits" in none
     assert licence in text
+
+
+def test_the_estimators_page_tells_by_what_factor_counts_were_off(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    for task, seconds in zip(pair, (1000.0, 2000.0), strict=True):
+        run = {"task": task, "model": names_of(service)[0], "recipe": "full", "seconds": seconds}
+        run |= {"device": "cpu-2core", "metric": "accuracy", "value": 0.8}
+        assert service.client.post("/v1/outcomes", json=run).status_code == 201
+    service.recalibrate()
+    told = service.client.get("/v1/estimator").json()["corrections"]["seconds"]
+    text = read(service, "/estimator")
+    for key in ("counted_medale", "corrected_medale"):
+        assert f"{math.exp(told[key]):.2f} x" in text
+    assert "medale" not in text
 
 
 def test_two_tasks_are_compared_layer_by_layer_once_a_worker_told_the_layers(

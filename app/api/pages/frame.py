@@ -73,6 +73,7 @@ _environment.filters |= {
     "dicts": _dicts,
     "distance": words.distance,
     "duration": words.duration,
+    "factor": words.factor,
     "given": _given,
     "memory": words.memory,
     "money": words.money,
