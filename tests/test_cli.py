@@ -356,6 +356,13 @@ def test_a_device_of_ones_own_can_be_added_and_estimated_for(server: str, tmp_pa
     assert task2vec("devices", "--add", card, "--json", "--server", server).exit_code == 0
     answer = task2vec("estimate", "fish", "--device", "my-box", "--json", "--server", server).json
     assert answer["device"] == "my-box"
+    assert (
+        task2vec("devices", "--remove", "my-box", "--server", server).stdout == "removed my-box\n"
+    )
+    assert_error(
+        task2vec("devices", "--remove", "my-box", "--server", server), 1, "added no device"
+    )
+    assert_error(task2vec("devices", "--remove", "a10", "--server", server), 1, "of your own")
 
 
 def test_a_candidate_is_timed_here_and_its_estimate_rests_on_it(server: str) -> None:

@@ -81,6 +81,14 @@ def post_device(
     return _add(session, tenant, post, card)
 
 
+@router.delete("/devices/{name}", status_code=204, responses=problems(404))
+def delete_device(
+    name: Annotated[str, Path(max_length=100)], tenant: Tenant, session: Writing
+) -> None:
+    """One of your own. Outcomes and timings of it stay."""
+    cards.remove_card(session, tenant, DeviceCard, name)
+
+
 @router.get("/recipes", response_model=CardPage[RecipeCard])
 def list_recipes(tenant: Tenant, session: Reading) -> CardPage[RecipeCard]:
     return CardPage(items=cards.list_cards(session, tenant, RecipeCard))

@@ -74,6 +74,7 @@ Metric = Annotated[
 AddCard = Annotated[
     Path | None, typer.Option(metavar="CARD.toml", exists=True, help="Add a card of your own.")
 ]
+RemoveCard = Annotated[str | None, typer.Option(metavar="NAME", help="Delete a card of your own.")]
 LabelKind = Literal["auto", "single_label", "multi_label"]
 LabelKindOf = Literal["single_label", "multi_label"]
 TaskStatus = Literal["queued", "embedding", "ready", "refused", "failed", "cancelled"]

@@ -30,6 +30,10 @@ class Catalogue(Asking):
         body = card.model_dump(mode="json", exclude_none=True)
         return await self._post(DeviceCard, "/v1/devices", body)
 
+    async def remove_device(self, name: str) -> None:
+        """One of your own; its outcomes and timings stay."""
+        await self._wire.delete(f"/v1/devices/{quote(name, safe='')}")
+
     async def recipes(self) -> list[RecipeCard]:
         return (await self._get(CardPage[RecipeCard], "/v1/recipes")).items
 

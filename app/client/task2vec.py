@@ -118,6 +118,7 @@ class Task2Vec:
     remove_candidate = answering(Operations.remove_candidate)
     devices = answering(Operations.devices)
     add_device = answering(Operations.add_device)
+    remove_device = answering(Operations.remove_device)
     recipes = answering(Operations.recipes)
     probes = answering(Operations.probes)
     timings = answering(Operations.timings)

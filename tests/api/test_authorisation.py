@@ -75,13 +75,13 @@ class World:
     def a_task(self) -> dict[str, str]:
         return {"task_id": self.service.send(name=self.new_name()).json()["id"]}
 
-    def a_candidate(self) -> dict[str, str]:
+    def a_card(self, kind: str) -> dict[str, str]:
         name = self.new_name()
-        self.service.client.post("/v1/candidates", json=self.card("candidates", name))
+        self.service.client.post(f"/v1/{kind}", json=self.card(kind, name))
         return {"name": name}
 
     def a_timing(self) -> dict[str, str]:
-        timing = self.timing(self.a_candidate()["name"])
+        timing = self.timing(self.a_card("candidates")["name"])
         self.service.client.post("/v1/timings", json=timing)
         return {name: timing[name] for name in ("device", "candidate")}
 
@@ -207,9 +207,10 @@ MATRIX = {
     "GET /v1/predictions/{prediction_id}": Route("read", HIDDEN),
     "GET /v1/candidates": Route("read", EMPTY),
     "POST /v1/candidates": Route("write", EMPTY, lambda w: {"json": w.card("candidates")}),
-    "DELETE /v1/candidates/{name}": Route("write", HIDDEN, fresh=World.a_candidate),
+    "DELETE /v1/candidates/{name}": Route("write", HIDDEN, fresh=lambda w: w.a_card("candidates")),
     "GET /v1/devices": Route("read", EMPTY),
     "POST /v1/devices": Route("write", EMPTY, lambda w: {"json": w.card("devices")}),
+    "DELETE /v1/devices/{name}": Route("write", HIDDEN, fresh=lambda w: w.a_card("devices")),
     "GET /v1/recipes": Route("read", EMPTY),
     "GET /v1/probes": Route("read", EMPTY),
     "GET /v1/timings": Route("read", EMPTY),

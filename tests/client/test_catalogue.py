@@ -32,6 +32,8 @@ def test_a_device_of_ones_own_has_estimates_at_its_price(service: Service, clien
         for name in (shipped.name, dear.name)
     )
     assert twice == pytest.approx(2 * usual)
+    client.remove_device(dear.name)
+    assert dear.name not in [card.name for card in client.devices()]
 
 
 def test_a_timing_is_reported_and_listed(client: Any) -> None:

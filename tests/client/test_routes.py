@@ -47,6 +47,7 @@ METHODS = {
     "GET /v1/candidates": "candidates",
     "POST /v1/candidates": "add_candidate",
     "DELETE /v1/candidates/{name}": "remove_candidate",
+    "DELETE /v1/devices/{name}": "remove_device",
     "GET /v1/devices": "devices",
     "POST /v1/devices": "add_device",
     "GET /v1/recipes": "recipes",
