@@ -325,7 +325,7 @@ def _furnish(world: World) -> None:
     ids["prediction_id"] = answered(service, ids["finetune_id"], SINGLE).rpartition("/")[2]
     reported = {**RUN, "task": task, "model": ids["candidate"], "value": 0.8}
     ids["outcome_id"] = service.client.post("/v1/outcomes", json=reported).json()["id"]
-    ids["name"] = world.a_candidate()["name"]
+    ids["name"] = world.a_card("candidates")["name"]
     service.client.post("/v1/devices", json=world.card("devices"))
     resources = service.resources
     with resources.database.session() as session:
