@@ -27,9 +27,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.cost.cells import Cells, Floats, Ints, Mask
+from app.cost.cells import LEAST_SD, Cells, Floats, Ints, Mask
 from app.cost.level import Level
-from app.cost.priors import LEAST_SD, Priors, of_cells
+from app.cost.priors import Priors, of_cells
 from app.cost.published import standing
 
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0)

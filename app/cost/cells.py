@@ -49,6 +49,10 @@ LOGIT_MARGIN = 0.01
 strength, and on the logit scale it would outweigh everything else."""
 
 
+LEAST_SD = 1e-3
+"""Logits: however alike outcomes are."""
+
+
 @dataclass(frozen=True, slots=True)
 class Cells:
     """n cells; the contests, leagues and groups of a table are numbered from 0.

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.cost.cells import Floats
+from app.cost.cells import LEAST_SD, Floats
 
 UNKNOWN_SD = 1.0
 """Of a level whose league has fewer than two contests."""
@@ -38,7 +38,6 @@ ROUNDS = 8
 """Two where nothing is measured; where much is, the noise is told apart from it slowly."""
 
 LEAST_KNOWN = 3
-LEAST_SD = 1e-3
 
 
 class Level:

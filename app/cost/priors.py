@@ -10,13 +10,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from app.cost.cells import Cells, Floats, Mask
+from app.cost.cells import LEAST_SD, Cells, Floats, Mask
 from app.cost.rank_one import fit_rank_one
 
 MOST_FOLDS = 10
 """Leave-one-contest-out priors come from so many folds where there are more contests."""
-
-LEAST_SD = 1e-3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
