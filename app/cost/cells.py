@@ -146,12 +146,12 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
     ordered = runs.sort([*keys, "value"], descending=[*[False] * len(keys), True])
     groups, value, reach, noise, scores, of_group = [], [], [], [], [], []
     for key, cell in ordered.group_by(keys, maintain_order=True):
-        logits, variances = _empirical_logits(cell)
+        logits = to_logit(cell["value"].to_numpy())
         groups.append(key)
         value.append(float(cell["value"][0]))
         best = ceil(sqrt(len(logits)))
         reach.append(float(logits[:best].mean()))
-        noise.append(float(variances[:best].mean()))
+        noise.append(float(_sampling_variance(cell[:best]).mean()))
         scores.append([cell[name].mean() for name in table.score_names])
         of_group.append(str(cell[group][0]))
     contests = sorted({key[:3] for key in groups})
@@ -180,16 +180,14 @@ def make_cells(table: OutcomeTable, group: str) -> Cells:
     )
 
 
-def _empirical_logits(runs: pl.DataFrame) -> tuple[Floats, Floats]:
-    """(n,) of each value, log((right + 1/2) / (wrong + 1/2)) of the images that it was measured on,
-    and its variance, as if each were right or wrong by itself: J. J. Gart, J. R. Zweifel, "On the
-    bias of various estimators of the logit and its variance", Biometrika 54, 1967. Where they were
-    not counted, the logit, and 0."""
-    value, n = (runs[name].fill_null(float("nan")).to_numpy() for name in ("value", N_HELD_OUT))
-    counted = np.where(np.isfinite(n), (value * n + 0.5) / (n + 1), value)
-    right = np.clip(value, LOGIT_MARGIN, 1 - LOGIT_MARGIN) * n
+def _sampling_variance(runs: pl.DataFrame) -> Floats:
+    """(n,) of each value's logit over other images to measure it on, as if each were right or wrong
+    by itself: J. J. Gart, J. R. Zweifel, "On the bias of various estimators of the logit and its
+    variance", Biometrika 54, 1967. 0 where they were not counted."""
+    n = runs[N_HELD_OUT].fill_null(float("nan")).to_numpy()
+    right = np.clip(runs["value"].to_numpy(), LOGIT_MARGIN, 1 - LOGIT_MARGIN) * n
     variance = (n + 1) * (n + 2) / (n * (right + 1) * (n - right + 1))
-    return to_logit(counted), np.nan_to_num(variance)
+    return np.asarray(np.nan_to_num(variance))
 
 
 def _eases(runs: pl.DataFrame) -> dict[str, float]:

@@ -68,7 +68,7 @@ def test_a_missing_score_is_the_middle_one():
     assert scores[1:, 0].mean() == pytest.approx(0, abs=1e-12)
 
 
-@pytest.mark.parametrize(("share", "n_images"), [(0.5, 10), (0.9, 20), (0.8, 200)])
+@pytest.mark.parametrize(("share", "n_images"), [(0.5, 40), (0.9, 100), (0.8, 200)])
 def test_the_noise_of_a_value_is_that_of_its_images(share, n_images):
     right = np.random.default_rng(0).binomial(n_images, share, 4000)
     frame = grid((right / n_images).tolist()).with_columns(
