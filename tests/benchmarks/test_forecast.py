@@ -163,6 +163,7 @@ def run(task: str, model: str, value: float, seconds: float, recipe: str = "head
         "stop_reason": "cap",
         "source": NEW,
         "n_train": 48,
+        "n_held_out": 12,
     }
 
 
