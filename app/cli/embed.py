@@ -32,7 +32,7 @@ from app.cli.options import (
 from app.cli.root import app
 from app.cli.shared import print_json, require_extras, settings_of
 from app.client import Client
-from app.folder import Archive, archive_bytes, archive_name
+from app.folder import Archive, archive_bytes
 from app.inputs.pictures import Asked
 from app.settings import Settings
 
@@ -88,14 +88,16 @@ def embed(
         told = {name: value for name, value in metadata.items() if value is not None}
         accepted = _send(client, archive, told)
         tell_left_out(archive)
-        tell_of_namesakes(client, accepted["id"])
+        here = f"/v1/tasks/{accepted['id']}"
+        task = client.get(here)
+        tell_of_namesakes(client, task)
         if wait:
             try:
-                follow(client, accepted["job_id"], name or archive_name(archive))
+                follow(client, accepted["job_id"], task["name"])
             except KeyboardInterrupt:
                 terminal.err.print(f"The job goes on: `task2vec job {accepted['job_id']}`.")
                 raise
-        task = client.get(f"/v1/tasks/{accepted['id']}")
+            task = client.get(here)
     if as_json:
         print_json((task if wait else accepted) | {"input": input_facts(archive)})
     elif wait:
@@ -126,7 +128,7 @@ def _embed_here(
     from app.local import embed_here, write_embedding
 
     with terminal.progress_bars() as bars:
-        bar = bars.add_task(archive_name(archive), phase="", total=None)
+        bar = bars.add_task(paths[0], phase="", total=None)
 
         def on_progress(phase: str, done: int, total: int) -> None:
             bars.update(bar, phase=phase, completed=done, total=total or None)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app import terminal
 from app.client import Client
 from app.words import counted
 
 
-def tell_of_namesakes(client: Client, task_id: str) -> None:
+def tell_of_namesakes(client: Client, task: dict[str, Any]) -> None:
     """Of others of the task's name, by which nobody can ask any more."""
-    name = client.get(f"/v1/tasks/{task_id}")["name"]
+    name, task_id = task["name"], task["id"]
     listed = client.pages("/v1/tasks", q=name, status="ready", limit=200)
-    ids = [task["id"] for task in listed if task["name"] == name and task["id"] != task_id]
+    ids = [each["id"] for each in listed if each["name"] == name and each["id"] != task_id]
     if ids:
         shown = ", ".join(ids[:3]) + (", ..." if len(ids) > 3 else "")
         terminal.err.print(

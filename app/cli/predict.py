@@ -14,7 +14,7 @@ from app.cli.root import app
 from app.cli.shared import print_json
 from app.client import Client
 from app.files import whole
-from app.folder import Archive, archive_bytes, archive_name
+from app.folder import Archive, archive_bytes
 
 
 @app.command()
@@ -45,7 +45,7 @@ def predict(
         found = client.find("/v1/finetunes", run)
         accepted = _upload(client, f"/v1/finetunes/{found['id']}/predictions", path, asked)
         try:
-            follow(client, accepted["job_id"], archive_name(path))
+            follow(client, accepted["job_id"], str(path))
         except KeyboardInterrupt:
             terminal.err.print(
                 f"The job goes on: `task2vec job {accepted['job_id']}`; its answer will be at "

@@ -92,7 +92,7 @@ def change(
             {field: value for field, value in changes.items() if value is not None},
         )
         if name is not None:
-            tell_of_namesakes(client, answer["id"])
+            tell_of_namesakes(client, answer)
     if as_json:
         print_json(answer)
     else:

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 
 import timm
 import torch
-from huggingface_hub import try_to_load_from_cache
+from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import HfHubHTTPError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -72,6 +73,8 @@ def _create(architecture: str, weights: Weights, input_size: int, owner: str) ->
     name = f"{architecture}.{tag}" if downloads and tag else architecture
     options = size_options(architecture, input_size)
     try:
+        if downloads and not are_here(architecture, weights.source):
+            _call_hub(name)
         with seeded(0):
             network: nn.Module = timm.create_model(name, pretrained=downloads, **options)
     except Exception as error:
@@ -83,6 +86,18 @@ def _create(architecture: str, weights: Weights, input_size: int, owner: str) ->
             "Give this machine access to timm's weights, or use a `package:` or `file:` source.",
         ) from error
     return network
+
+
+def _call_hub(name: str) -> None:
+    """Raises what the hub's client does where it cannot be reached, at once: a download would try
+    again for most of a minute."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None or not known.hf_hub_id:
+        return
+    try:
+        get_hf_file_metadata(hf_hub_url(known.hf_hub_id, _HUB_FILES[0]))
+    except HfHubHTTPError:  # it answers; which of the files it has is timm's matter
+        return
 
 
 def are_here(architecture: str, source: str) -> bool:

@@ -142,7 +142,7 @@ def test_tags_are_changed_and_an_outcome_reported_from_the_page(page: Page, task
     with page.expect_response("**/v1/outcomes") as answered:
         page.get_by_role("button", name="Report").click()
     assert answered.value.request.post_data_json["n_held_out"] == 24
-    expect(page.locator("td", has_text="0.875")).to_be_visible()
+    expect(page.locator("td", has_text="88%")).to_be_visible()
 
 
 def test_a_form_that_is_refused_says_why_beside_it(page: Page, task: str) -> None:
