@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.api import formats
 from app.api.auth import Tenant
 from app.api.forecasts import Forecasts
+from app.api.limits import Within
 from app.api.line import IN_LINE
 from app.api.neighbours import TableFormat
 from app.api.problems import problems
@@ -50,31 +51,19 @@ def get_estimates(
     task_id: TaskIdPath,
     tenant: Tenant,
     session: Reading,
+    limits: Within,
     device: Annotated[CardRef, Query()] = DEFAULT_DEVICE,
     recipe: Annotated[CardRef, Query()] = DEFAULT_RECIPE,
     k: Annotated[int | None, Query(ge=1, le=1000, description="rows; all without it")] = None,
     budget_usd: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
     budget_seconds: Annotated[float | None, Query(ge=0, allow_inf_nan=False)] = None,
-    max_parameters: Annotated[
-        int | None, Query(ge=1, le=10**15, description="size of the network")
-    ] = None,
-    max_inference_seconds: Annotated[
-        float | None, Query(gt=0, allow_inf_nan=False, description="typical, one image at a time")
-    ] = None,
     wanted: TableFormat = None,
 ) -> EstimatesAnswer | Response:
     """One row per candidate, each saying what its numbers rest on."""
     task = tasks.get_task(session, tenant, task_id)
     forecasts = Forecasts(reached, session, tenant)
     estimates, by_name = estimates_of(session, tenant, task, forecasts, device, recipe)
-    allowed = [
-        each
-        for each in estimates
-        if (max_parameters is None or by_name[each.candidate].parameters <= max_parameters)
-        and (
-            max_inference_seconds is None or each.inference_seconds.typical <= max_inference_seconds
-        )
-    ]
+    allowed = limits.within(estimates, by_name)
     rows = rows_of(
         allowed,
         by_name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -24,7 +24,7 @@ def healthz() -> Health:
 
 
 @router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
-def readyz(reached: Reached) -> JSONResponse:
+def readyz(request: Request, reached: Reached) -> JSONResponse:
     """Migrated, the library loaded, the stores there, and a worker warmed up: a task sent now will
     be embedded."""
     try:
@@ -36,5 +36,7 @@ def readyz(reached: Reached) -> JSONResponse:
         reasons = ["the database does not answer"]
     if not reached.blobs.answers():
         reasons.append("the store of archives does not answer")
+    if request.app.state.stopping.is_set():  # last: the looks above may take seconds
+        reasons.append("the service is stopping")
     answer = Readiness(ready=not reasons, reasons=reasons)
     return JSONResponse(answer.model_dump(), 503 if reasons else 200)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query
 from app.api.auth import Tenant
 from app.api.estimates import estimates_of, interval_answer, needed
 from app.api.forecasts import Forecasts
+from app.api.limits import Within
 from app.api.line import IN_LINE
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
@@ -19,7 +20,6 @@ from app.api.schemas import CardRef, PlanAnswer, PlanStep, Share
 from app.api.tasks import TaskIdPath
 from app.api.weights import IsHere, weights_here
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard
-from app.cost.estimator import Joint
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import Estimate
 from app.plan import OUT_OF_REACH, Draws, Plan, Step, Tried, make_plan
@@ -47,6 +47,7 @@ def get_plan(
     task_id: TaskIdPath,
     tenant: Tenant,
     session: Reading,
+    limits: Within,
     device: Annotated[CardRef, Query()] = DEFAULT_DEVICE,
     recipe: Annotated[CardRef, Query()] = DEFAULT_RECIPE,
     target: Annotated[Share | None, Query(description="accuracy, a share")] = None,
@@ -61,7 +62,7 @@ def get_plan(
     return plan_of(
         task,
         forecasts,
-        estimates,
+        limits.within(estimates, cards),
         cards,
         weights_here(session),
         device=device,
@@ -87,14 +88,14 @@ def plan_of(
     budget_usd: float | None,
     budget_seconds: float | None,
 ) -> PlanAnswer:
-    """`estimates` and `cards` are what `estimates_of` tells of the task."""
+    """`estimates` and `cards` are what `estimates_of` tells of the task; what `estimates` leave out
+    is not tried."""
     tried = _tried(forecasts.seen(task), recipe)
-    everything = forecasts.joint(task, recipe, METRIC, cards.values())
-    joint = everything.without(tried) if everything else None
+    joint = forecasts.joint(task, recipe, METRIC, cards.values())
+    worlds = dict(zip(joint.models, joint.draws(WORLDS, SEED).T, strict=True)) if joint else {}
+    sure = dict(zip(joint.models, joint.calibrated, strict=True)) if joint else {}
     choices = {estimate.candidate: estimate for estimate in estimates}
-    told = joint.models if joint else ()
-    drawn = everything.draws(WORLDS, SEED).T if everything else ()
-    worlds = dict(zip(everything.models if everything else (), drawn, strict=True))
+    told = [name for name in worlds if name in choices and name not in tried]
     plan = make_plan(
         [choices[name] for name in told],
         np.array([worlds[name] for name in told]).reshape(len(told), WORLDS).T,
@@ -116,9 +117,11 @@ def plan_of(
         tried=tried,
         reachable=plan.reachable,
         verdict=plan.verdict,
-        says=_says(plan, target, tried, joint, choices),
-        unknown=len(cards.keys() - set(told) - tried.keys()),
-        calibrated=joint is not None and bool(told) and bool(joint.calibrated.all()),
+        says=_says(plan, target, tried, [choices[name] for name in told])
+        if choices
+        else "No candidate is within these limits.",
+        unknown=len(choices.keys() - set(told) - tried.keys()),
+        calibrated=bool(told) and all(sure[name] for name in told),
     )
 
 
@@ -161,27 +164,26 @@ def _says(
     plan: Plan,
     target: float | None,
     tried: Mapping[str, float],
-    joint: Joint | None,
-    choices: Mapping[str, Estimate],
+    told: Sequence[Estimate],
 ) -> str:
+    """`told`: what is not tried yet and outcomes tell the accuracy of."""
     leader = max(tried, key=lambda name: tried[name], default="")
     if target is not None and tried and tried[leader] >= target:
         return f"The target of {target:.1%} is reached: {leader}."
-    if joint is None or not (joint.models or tried):
+    if not (told or tried):
         return (
-            "Outcomes tell the accuracy of no candidate yet: report runs on two other tasks at "
-            "least, or take the order of the estimates."
+            "Outcomes tell the accuracy of no such candidate yet: report runs on two other tasks "
+            "at least, or take the order of the estimates."
         )
     if plan.verdict == "out_of_reach":
         return (
             f"Nothing here will reach {target:.1%}: the chance that any candidate does that "
             f"something is known of is below {OUT_OF_REACH:.0%}."
         )
-    if not joint.models:
+    if not told:
         return "Every candidate that outcomes tell the accuracy of was tried."
     if plan.best is None:
-        known = [choices[name] for name in joint.models]
-        return f"No candidate fits the device and surely stays within the budget.{needed(known)}"
+        return f"No candidate fits the device and surely stays within the budget.{needed(told)}"
     if plan.gain is not None and plan.gain < WORTH_A_TRY:
         more = "one more try" if len(plan.steps) == 1 else f"{len(plan.steps)} more tries"
         first = f"More is hardly worth it: {more} would better {leader} by {plan.gain:.1f} points"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
@@ -14,6 +14,9 @@ from app.cli.options import (
     AsJson,
     Device,
     Key,
+    Licence,
+    MaxInferenceMs,
+    MaxParameters,
     Recipe,
     Server,
     TaskRef,
@@ -37,13 +40,9 @@ def estimate(
     budget_seconds: Annotated[
         float | None, typer.Option(min=0, help="Leave out what may take longer, likewise.")
     ] = None,
-    max_parameters: Annotated[
-        int | None, typer.Option(min=1, help="Leave out networks that are larger.")
-    ] = None,
-    max_inference_ms: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Leave out what typically takes longer for one image."),
-    ] = None,
+    licence: Licence = None,
+    max_parameters: MaxParameters = None,
+    max_inference_ms: MaxInferenceMs = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
@@ -58,13 +57,23 @@ def estimate(
             k=k,
             budget_usd=budget,
             budget_seconds=budget_seconds,
-            max_parameters=max_parameters,
-            max_inference_seconds=None if max_inference_ms is None else max_inference_ms / 1000,
+            **_limits(licence, max_parameters, max_inference_ms),
         )
     if as_json:
         print_json(answer)
     else:
         terminal.out.print(terminal.estimates_table(answer, f"Candidates for {found['name']}"))
+
+
+def _limits(
+    licence: list[str] | None, max_parameters: int | None, max_inference_ms: float | None
+) -> dict[str, Any]:
+    """Which candidates are taken at all, as the service asks for it."""
+    return {
+        "licence": licence,
+        "max_parameters": max_parameters,
+        "max_inference_seconds": None if max_inference_ms is None else max_inference_ms / 1000,
+    }
 
 
 @app.command()
@@ -80,6 +89,9 @@ def plan(
         float | None, typer.Option(min=0, help="USD that all tries together surely stay below.")
     ] = None,
     budget_seconds: Annotated[float | None, typer.Option(min=0, help="Likewise of time.")] = None,
+    licence: Licence = None,
+    max_parameters: MaxParameters = None,
+    max_inference_ms: MaxInferenceMs = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
     as_json: AsJson = False,
@@ -95,6 +107,7 @@ def plan(
             recipe=recipe,
             budget_usd=budget,
             budget_seconds=budget_seconds,
+            **_limits(licence, max_parameters, max_inference_ms),
         )
     if as_json:
         print_json(answer)

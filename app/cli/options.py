@@ -86,6 +86,17 @@ Device = Annotated[
         autocompletion=card_names("devices"),
     ),
 ]
+Licence = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave out candidates of other licences; also several times."),
+]
+MaxParameters = Annotated[
+    int | None, typer.Option(min=1, help="Leave out networks that are larger.")
+]
+MaxInferenceMs = Annotated[
+    float | None,
+    typer.Option(min=0.001, help="Leave out what typically takes longer for one image."),
+]
 Recipe = Annotated[
     str | None,
     typer.Option(

@@ -108,16 +108,6 @@ class Joint:
             for i, name in enumerate(self.models)
         }
 
-    def without(self, models: Collection[str]) -> Joint:
-        kept = [place for place, name in enumerate(self.models) if name not in models]
-        return Joint(
-            tuple(self.models[place] for place in kept),
-            self.mean[kept],
-            self.covariance[np.ix_(kept, kept)],
-            self.calibrated[kept],
-            self.again[kept],
-        )
-
     def draws(self, count: int, seed: int) -> Floats:
         """(count, q) shares, 0 to 1: what they may reach together; those that ran, what that run is
         worth on all images."""

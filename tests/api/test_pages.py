@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import html
 import math
 import re
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from app.store import strips, workers
 from app.store.tables import Embedding, SpaceLayers, Task
 from tests.api.conftest import DIMENSIONS, SPACE, Service, assert_problem
 from tests.api.runs import ask, names_of
+from tests.api.test_estimator import import_runs
 
 
 def read(service: Service, path: str, status: int = 200) -> str:
@@ -44,7 +46,7 @@ def paths(service: Service, pair: tuple[str, str]) -> list[str]:
         "/?tag=cars%20%26%20co",
         f"/tasks/{first}",
         f"/tasks/{first}/estimates",
-        f"/tasks/{first}/estimates?sort=accuracy&licence=MIT&budget_usd=0.01&target_percent=90",
+        f"/tasks/{first}/estimates?sort=accuracy&licence=Apache-2.0&budget_usd=0.01&target_percent=90",
         f"/tasks/{first}/runs",
         f"/runs/{run}",
         f"/compare?task={first}&task={second}",
@@ -112,9 +114,60 @@ def test_estimates_are_those_of_the_api_in_the_order_asked_for(
     text = read(service, f"/tasks/{pair[0]}/estimates?sort=parameters")
     assert re.findall(r'<th scope="row">([^<]+)<', text) == by_size
     licence = service.client.get("/v1/candidates").json()["items"][0]["licence"]
-    none = read(service, f"/tasks/{pair[0]}/estimates?licence=unheard-of")
-    assert "No candidate stays within these limits" in none
     assert licence in text
+
+
+def test_budget_and_licence_hold_for_the_rows_the_plan_and_the_table(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    import_runs(service, 12)
+    service.recalibrate()
+    card = service.client.get("/v1/candidates").json()["items"][0]
+    mine = {**card, "name": "mine", "licence": "MIT"}
+    assert service.client.post("/v1/candidates", json=mine).status_code == 201
+    here = f"/tasks/{pair[0]}/estimates"
+    every = service.client.get(f"/v1{here}").json()["estimates"]
+    some = card["licence"]
+    text = read(service, f"{here}?licence={some}&budget_minutes=6000")
+    rows = re.findall(r'<th scope="row">([^<]+)<', text)
+    (csv,) = re.findall(r'href="(/v1/tasks/[^"]*format=csv[^"]*)"', text)
+    assert rows == [each["candidate"] for each in every if each["candidate"] != "mine"]
+    assert 0 < len(rows) < len(every)
+    table = service.client.get(html.unescape(csv)).text.splitlines()
+    assert [line.split(",")[1] for line in table[1:]] == rows
+    assert re.findall(r"<li>([^:<]+): \d+% that", text)
+    assert "mine" not in re.findall(r"<li>([^:<]+): \d+% that", text)
+    (planned,) = re.findall(
+        r"<li>([^:<]+): \d+% that", read(service, f"{here}?licence=MIT&tries=5")
+    )
+    assert planned == "mine"
+    assert re.findall(r'<td class="number">(\d+)', text)[0] == "1"
+    assert "Known are" in read(service, f"{here}?licence=unheard-of", 422)
+    assert "The cheapest, " in read(service, f"{here}?budget_usd=0")
+
+
+def test_a_noise_floor_is_drawn_however_far_it_is(service: Service, pair: tuple[str, str]) -> None:
+    text = read(service, f"/tasks/{pair[0]}")
+    near = service.client.get(f"/v1/tasks/{pair[0]}/neighbours?k=10").json()["neighbours"]
+    far = max(max(each["distance"], each["noise_floor"] or 0) for each in near)
+    drawn = [float(x) for x in re.findall(r'class="floor" x1="([\d.e-]+)"', text)]
+    told = [each["noise_floor"] for each in near if each["noise_floor"] is not None]
+    assert drawn == pytest.approx([100 * floor / far for floor in told])
+    assert told
+
+
+def test_the_operators_page_tells_what_indexes_lack_and_how_full_the_disk_is(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    row = rf"<code>{SPACE}</code></th><td>[^<]*</td>" + r'<td class="number">(\d+)</td>' * 3
+    service.client.get(f"/v1/tasks/{pair[0]}/neighbours")
+    ((tasks, _, lag),) = re.findall(row, read(service, "/operation"))
+    behind = service.resources.indexes.behind
+    with service.resources.database.session(read_only=True) as session:
+        assert (int(tasks), int(lag)) == (2, sum(behind(session).values()))
+    assert re.search(
+        r"Free where the data lie</dt><dd[^>]*>[\d.]+ [MGT]iB", read(service, "/operation")
+    )
 
 
 def test_the_estimators_page_tells_by_what_factor_counts_were_off(

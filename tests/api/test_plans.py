@@ -106,3 +106,22 @@ def test_where_little_is_left_to_gain_it_says_so(service: Service, task: str) ->
     )
     (step,) = found["steps"]
     assert step["expected_regret_points"] < 0.5
+
+
+def test_a_plan_is_of_what_one_would_take(service: Service, task: str) -> None:
+    names = import_runs(service, 12)
+    service.recalibrate()
+    cards = {card["name"]: card for card in service.client.get("/v1/candidates").json()["items"]}
+    smallest = min(names, key=lambda name: cards[name]["parameters"])
+    within = plan(service, task, tries=4, max_parameters=cards[smallest]["parameters"])
+    assert {step["candidate"] for step in within["steps"]} <= {
+        name for name in cards if cards[name]["parameters"] <= cards[smallest]["parameters"]
+    }
+    assert smallest in [step["candidate"] for step in within["steps"]]
+    licence = cards[names[0]]["licence"]
+    taken = plan(service, task, tries=4, licence=licence.lower())
+    assert {cards[step["candidate"]]["licence"] for step in taken["steps"]} == {licence}
+    none = plan(service, task, max_parameters=1)
+    assert (none["says"], none["steps"]) == ("No candidate is within these limits.", [])
+    refused = service.client.get(f"/v1/tasks/{task}/plan", params={"licence": "Apache"})
+    assert "Known are" in assert_problem(refused, 422, "unknown-licence")["remedy"]

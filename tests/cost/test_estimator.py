@@ -278,13 +278,11 @@ def test_intervals_end_where_nothing_is_told_apart():
     assert none["model-2"].low == 0.0
 
 
-def test_an_untried_candidate_is_told_when_those_tried_are_not_asked_for():
+def test_an_untried_candidate_is_told_beside_those_tried():
     published = dict.fromkeys(MODELS, 0.7) | {"other": 0.8}
     joint = estimator(runs()).joint(asked("new", [*MODELS, "other"], published=published))
-    left = joint.without(MODELS)
-    assert left.models == ("other",)
-    assert left.covariance.shape == (1, 1)
-    assert not left.calibrated.any()
+    assert joint.models == (*MODELS, "other")
+    assert list(joint.calibrated) == [True] * len(MODELS) + [False]
 
 
 @pytest.mark.parametrize("n_images", [10, 20, 100])

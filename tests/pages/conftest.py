@@ -69,7 +69,8 @@ def is_wrong(told: ConsoleMessage) -> bool:
 
 
 def is_missing(answer: Response) -> bool:
-    return answer.status >= 400 and answer.request.resource_type not in ("fetch", "xhr")
+    asked = answer.request.resource_type in ("fetch", "xhr") or answer.url.endswith("/unheard-of")
+    return answer.status >= 400 and not asked
 
 
 @pytest.fixture
@@ -89,11 +90,12 @@ def page(browser: Browser, address: str) -> Iterator[Page]:
 
 @pytest.fixture(scope="package")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two classes of drawings, and a file that is no image."""
+    """Two classes of drawings, one of them twice, and a file that is no image."""
     root = tmp_path_factory.mktemp("sets") / "shapes"
     for path, data in labelled_files(2, 6).items():
         (root / path).parent.mkdir(parents=True, exist_ok=True)
         (root / path).write_bytes(data)
+    (root / "circle" / "again.png").write_bytes(next(root.glob("circle/*.png")).read_bytes())
     (root / "circle" / "broken.png").write_bytes(b"no image at all")
     return root
 

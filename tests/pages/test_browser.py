@@ -2,16 +2,50 @@ from __future__ import annotations
 
 from pathlib import Path
 from xml.etree import ElementTree
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
-from tests.images import labelled_zip
+from tests.images import labelled_zip, make_zip
+
+# Whatever is said to somebody who cannot see a page, on this one and the next.
+TELLING = """
+const told = JSON.parse(sessionStorage.said ?? "[]");
+new MutationObserver((changes) => {
+  for (const { target } of changes) {
+    const status = (target.closest ? target : target.parentElement)?.closest("[role=status]");
+    if (status && told.at(-1) !== status.textContent) told.push(status.textContent);
+  }
+  sessionStorage.said = JSON.stringify(told);
+}).observe(document, { subtree: true, childList: true, characterData: true });
+"""
+
+CHART = "echarts.getInstanceByDom(document.querySelector('[data-chart=atlas]'))"
+
+# Where the point is that is farthest from all others, whose it is, and its name.
+ALONE = f"""
+(() => {{
+  const points = {CHART}.getOption().series.flatMap((each) => each.name ? each.data : []);
+  const at = points.map(([x, y]) => {CHART}.convertToPixel({{ xAxisIndex: 0, yAxisIndex: 0 }}, [x, y]));
+  const room = at.map(([x, y], i) => Math.min(...at.map(([p, q], j) => i === j ? 1e9 : Math.hypot(x - p, y - q))));
+  const best = room.indexOf(Math.max(...room));
+  return [...at[best], points[best][2], points[best][3]];
+}})()
+"""
 
 PAGES = ("/", "{task}", "{task}/estimates?target_percent=90", "{task}/runs", "/atlas", "/estimator")
-OTHER_PAGES = ("/?library=true", "/compare?task={id}&task={other}", "/jobs", "/operation")
+OTHER_PAGES = (
+    "/?library=true",
+    "/compare?task={id}&task={other}",
+    "/jobs",
+    "/operation",
+    "/runs/{run}",
+    "/tasks/{refused}",
+    "/tasks/unheard-of",
+)
 
 
 def addresses(page: Page, task: str) -> list[str]:
@@ -19,6 +53,15 @@ def addresses(page: Page, task: str) -> list[str]:
     link = page.locator("tbody th a").first.get_attribute("href")
     assert link is not None
     names = {"task": task, "id": task.rpartition("/")[2], "other": link.rpartition("/")[2]}
+    asked = {"candidate": "tf_efficientnet_lite0.in1k", "recipe": "head_only"}
+    run = page.request.post(f"/v1/tasks/{names['id']}/finetunes", data=asked).json()
+    page.request.delete(f"/v1/jobs/{run['job_id']}")
+    nothing = make_zip({"a/1.png": b"no image", "b/1.png": b"no image"})
+    file = {"name": "nothing.zip", "mimeType": "application/zip", "buffer": nothing}
+    sent = page.request.post("/v1/tasks", multipart={"metadata": "{}", "archive": file}).json()
+    page.goto(f"/tasks/{sent['id']}")
+    page.get_by_text("refused").first.wait_for()
+    names |= {"run": run["id"], "refused": sent["id"]}
     return [address.format(**names) for address in (*PAGES, *OTHER_PAGES)]
 
 
@@ -31,7 +74,7 @@ def test_a_folder_is_packed_sent_followed_and_shown_with_its_classes(page: Page,
     expect(strip).to_have_js_property("complete", True)
     assert strip.evaluate("image => image.naturalWidth") == 6 * 56
     refused = page.locator("[data-path]")
-    expect(refused).to_contain_text("circle/broken.png")
+    expect(refused).to_contain_text(["circle/again.png", "circle/broken.png"])
 
 
 def test_an_archive_is_sent_under_the_name_asked_for(page: Page, tmp_path: Path) -> None:
@@ -43,6 +86,41 @@ def test_an_archive_is_sent_under_the_name_asked_for(page: Page, tmp_path: Path)
     page.wait_for_url("**/tasks/*")
     page.get_by_text("✓ ready").wait_for()
     expect(page.get_by_role("heading", level=1)).to_have_text("from an archive")
+
+
+def test_what_is_dropped_is_told_of_step_by_step_and_shown_where_it_was_left_out(
+    page: Page, folder: Path, tmp_path: Path
+) -> None:
+    archive = tmp_path / "shapes.zip"
+    with ZipFile(archive, "w", ZIP_DEFLATED) as packed:
+        for path in sorted(folder.rglob("*.png")):
+            packed.write(path, path.relative_to(folder))
+    page.add_init_script(TELLING)
+    for dropped, first in ((folder, "Packing 1 of 14 files."), (archive, "Sending.")):
+        page.goto("/")
+        page.evaluate("sessionStorage.clear()")
+        drop(page, dropped)
+        page.wait_for_url("**/tasks/*")
+        page.get_by_text("✓ ready").wait_for()
+        said = page.evaluate("JSON.parse(sessionStorage.said)")
+        steps = [first, "Sent; the archive is being checked.", "Waiting for a worker."]
+        assert [each for each in dict.fromkeys(said) if each in steps] == steps, said
+        assert any(each.startswith("Measuring the information") for each in said), said
+        expect(page.locator("[data-path='circle/again.png'] img")).to_have_js_property(
+            "naturalWidth", 64
+        )
+        expect(page.locator("[data-path='circle/broken.png'] img")).to_have_count(0)
+
+
+def drop(page: Page, path: Path) -> None:
+    """A file or a folder of this disk, as a person does it."""
+    box = page.locator("#upload").bounding_box()
+    assert box is not None
+    place = {"x": box["x"] + 20, "y": box["y"] + 20}
+    data = {"items": [], "files": [str(path)], "dragOperationsMask": 1}
+    mouse = page.context.new_cdp_session(page)
+    for step in ("dragEnter", "dragOver", "drop"):
+        mouse.send("Input.dispatchDragEvent", {"type": step, "data": data, **place})
 
 
 def test_what_is_no_archive_is_refused_where_it_was_dropped(page: Page, tmp_path: Path) -> None:
@@ -98,6 +176,35 @@ def test_the_atlas_draws_its_points_finds_names_and_leads_to_a_task(page: Page, 
     expect(first).to_contain_text("digits")
     first.click()
     page.wait_for_url("**/tasks/*")
+
+
+def test_a_point_of_the_atlas_is_named_led_to_and_seen_nearer(page: Page, task: str) -> None:
+    page.goto("/atlas")
+    while "No map was drawn yet" in page.content():
+        page.wait_for_timeout(500)
+        page.reload()
+    expect(page.locator("#atlas-says")).to_contain_text("tasks.")
+    page.select_option("#colour", "tag")
+    legend = page.evaluate(f"{CHART}.getOption().legend[0].data.map((each) => each.name)")
+    series = page.evaluate(
+        f"{CHART}.getOption().series.map((each) => [each.name, each.symbolSize])"
+    )
+    assert "emoji" in legend
+    assert {name for name, _ in series if name} <= set(legend)
+    assert len({size for name, size in series if name}) == 4
+    x, y, identity, name = page.evaluate(ALONE)
+    box = page.locator("[data-chart=atlas]").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + x, box["y"] + y)
+    expect(page.get_by_text(name).last).to_be_visible()
+    shown = f"{CHART}.getOption().dataZoom.map((each) => each.end - each.start)"
+    while max(page.evaluate(shown)) > 50:
+        page.mouse.wheel(0, -400)
+        page.wait_for_timeout(50)
+    page.reload()
+    expect(page.locator("#atlas-says")).to_contain_text("tasks.")
+    page.mouse.click(box["x"] + x, box["y"] + y)
+    page.wait_for_url(f"**/tasks/{identity}")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -159,7 +266,9 @@ def test_who_has_a_key_logs_in_works_and_logs_out(
 ) -> None:
     url, secret = locked
     page = browser.new_context(base_url=url).new_page()
+    page.set_viewport_size({"width": 360, "height": 740})
     page.goto("/?q=nothing")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
     assert Axe().run(page).violations_count == 0
     page.get_by_label("API key").fill("t2v_wrong")
     page.keyboard.press("Enter")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+from collections import defaultdict
+
 from fastapi import Request, Response
 
 import app
 from app.api.auth import Tenant
 from app.api.pages.frame import page, page_router
-from app.api.resources import Reading
+from app.api.resources import Reached, Reading
 from app.store import archives, jobs, spaces, workers
 
 router = page_router()
@@ -16,9 +19,13 @@ router = page_router()
 @router.get("/operation")
 def get_operation(
     request: Request,
+    reached: Reached,
     tenant: Tenant,  # noqa: ARG001 - who may look at all
     session: Reading,
 ) -> Response:
+    behind: dict[str, int] = defaultdict(int)
+    for (space_id, _), count in reached.indexes.behind(session).items():
+        behind[space_id] += count
     return page(
         request,
         "operation.html",
@@ -27,7 +34,9 @@ def get_operation(
         counts=_by_kind(jobs.count_unfinished(session)),
         oldest_wait=max(jobs.oldest_wait_seconds(session).values(), default=0.0),
         spaces=spaces.count_tasks(session),
+        behind=behind,
         stored=archives.stored(session),
+        disk=shutil.disk_usage(reached.settings.data_dir.absolute()),
     )
 
 

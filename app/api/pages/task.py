@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from itertools import chain, islice
 from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.api import estimates, neighbours, plans, tasks
 from app.api.auth import Tenant
 from app.api.forecasts import Forecasts
+from app.api.limits import Limits
 from app.api.line import IN_LINE
 from app.api.pages.frame import page, page_router
 from app.api.pages.scales import linear, logarithmic
@@ -45,7 +46,8 @@ def get_overview(
         )
         assert not isinstance(near, Response)  # noqa: S101
         shown["near"] = near
-        shown["farthest"] = max((row.distance for row in near.neighbours), default=0.0)
+        ends = [(row.distance, row.noise_floor or 0.0) for row in near.neighbours]
+        shown["farthest"] = max(chain.from_iterable(ends), default=0.0)
     if task.intake is not None:
         files = store.get_task(session, tenant, task_id).intake_files or []
         skipped = (file for file in files if file["status"] == "skipped")
@@ -91,6 +93,13 @@ def get_estimates(
         "sort": sort,
     }
     budget_seconds = None if budget_minutes is None else 60 * budget_minutes
+    within = {
+        "device": device,
+        "recipe": recipe,
+        "licence": licence or None,
+        "budget_usd": budget_usd,
+        "budget_seconds": budget_seconds,
+    }
     candidates = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
     shown: dict[str, Any] = {"rows": [], "plan": None, "not_yet": None}
     try:
@@ -98,26 +107,21 @@ def get_estimates(
         forecasts = Forecasts(reached, session, tenant)
         is_here = weights_here(session)
         told, _ = estimates.estimates_of(session, tenant, row, forecasts, device, recipe)
-        rows = [
-            each
-            for each in estimates.rows_of(
-                told, candidates, is_here, budget_usd=budget_usd, budget_seconds=budget_seconds
-            )
-            if not licence or candidates[each.candidate].licence == licence
-        ]
+        allowed = Limits([licence] if licence else []).within(told, candidates)
+        rows = estimates.rows_of(
+            allowed, candidates, is_here, budget_usd=budget_usd, budget_seconds=budget_seconds
+        )
         rows.sort(key=lambda each: _sort_key(each, sort))
         shown |= {
             "rows": rows,
-            "needed": estimates.needed(
-                [e for e in told if not licence or candidates[e.candidate].licence == licence]
-            ),
+            "needed": estimates.needed(allowed),
             "accuracies": linear([each.accuracy for each in rows], 0.0, 1.0),
             "seconds": logarithmic([each.seconds for each in rows]),
             "money": logarithmic([each.money_usd for each in rows]),
             "plan": plans.plan_of(
                 row,
                 forecasts,
-                told,
+                allowed,
                 candidates,
                 is_here,
                 device=device,
@@ -138,6 +142,7 @@ def get_estimates(
         task=task,
         tab="/estimates",
         asked=asked,
+        within={name: value for name, value in within.items() if value is not None},
         devices=[card.name for card in cards.list_cards(session, tenant, DeviceCard)],
         recipes=[card.name for card in cards.list_cards(session, tenant, RecipeCard)],
         licences=sorted({card.licence for card in candidates.values()}),

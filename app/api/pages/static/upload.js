@@ -5,7 +5,6 @@ import { problemNote } from "./problem.js";
 import { keep } from "./refused.js";
 
 const form = document.querySelector("#upload");
-const KEPT = 500; // files of a folder that the next page may show again
 
 if (form) {
   const says = form.querySelector("#sending-says");
@@ -20,7 +19,7 @@ if (form) {
   form.querySelector("#stop").addEventListener("click", () => stop());
   form.querySelector("#archive").addEventListener("change", (event) => {
     const [file] = event.target.files;
-    if (file) send(file, file.name, []);
+    if (file) send(file, file.name);
     event.target.value = "";
   });
   form.querySelector("#folder").addEventListener("change", (event) => {
@@ -39,7 +38,7 @@ if (form) {
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
     if (entries.length === 1 && entries[0].isFile) {
       const file = await new Promise((done, fail) => entries[0].file(done, fail));
-      send(file, file.name, []);
+      send(file, file.name);
       return;
     }
     const files = [];
@@ -81,10 +80,10 @@ if (form) {
     }
     zip.end();
     const name = cut ? [...tops][0] : "folder";
-    send(new Blob(pieces), `${name}.zip`, files.slice(0, KEPT));
+    send(new Blob(pieces), `${name}.zip`);
   }
 
-  function send(archive, filename, files) {
+  function send(archive, filename) {
     problem.hidden = true;
     if (archive.size > Number(form.dataset.most)) {
       tellProblem({ title: "Too large", detail: `${megabytes(archive.size)} are more than the ${megabytes(Number(form.dataset.most))} that are taken here.`, remedy: "Send fewer or smaller images." });
@@ -105,7 +104,7 @@ if (form) {
     request.upload.addEventListener("load", () => tell("Sent; the archive is being checked.", null));
     request.addEventListener("load", async () => {
       if (request.status === 202) {
-        try { await keep(request.response.id, files); } catch { /* only pictures are lost */ }
+        try { await keep(request.response.id, archive); } catch { /* only pictures are lost */ }
         location.assign(form.dataset.task + request.response.id);
         return;
       }
