@@ -80,11 +80,14 @@ def make_plan(
     tries: int,
     budget_usd: float | None = None,
     budget_seconds: float | None = None,
+    ceiling: float = 1.0,
 ) -> Plan:
     """At most `tries` steps that surely stay within budget together: high ends count.
 
     `choices`  not tried yet; `draws` (S, n) what they may reach, shares
+    `ceiling`  draws above it are not told apart: they may reach any target
     """
+    wanted = None if target is None else min(target, ceiling)
     start = np.full(len(draws), -np.inf) if tried is None else tried.worth
     before = start
     of_all = np.maximum(before, draws.max(axis=1, initial=-np.inf))
@@ -92,8 +95,8 @@ def make_plan(
     reachable = None
     if settled:
         reachable = 1.0
-    elif target is not None and choices:
-        reachable = float((of_all >= target).mean())
+    elif wanted is not None and choices:
+        reachable = float((of_all >= wanted).mean())
     allowed = [number for number, choice in enumerate(choices) if choice.fits]
     steps: list[Step] = []
     spent = Spent()
@@ -109,10 +112,10 @@ def make_plan(
             Step(
                 estimate=choices[number],
                 best=float((draws[:, number] >= of_all).mean()),
-                reaches=None if target is None else float((draws[:, number] >= target).mean()),
+                reaches=None if wanted is None else float((draws[:, number] >= wanted).mean()),
                 expected=float(before.mean()),
                 regret=POINTS * float((of_all - before).mean()),
-                reached=None if target is None else float((before >= target).mean()),
+                reached=None if wanted is None else float((before >= wanted).mean()),
                 seconds=spent.seconds,
                 money_usd=spent.money_usd,
             )

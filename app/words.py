@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection
 from difflib import get_close_matches
 
-SMALLEST_DISTANCE = 0.0001
+SMALLEST_DISTANCE, LARGE_DISTANCE = 0.0001, 1000.0
 _FEW_NAMES = 20
 
 
@@ -19,8 +19,15 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
+def share(value: float) -> str:
+    """A percentage as exact as it was given, with a decimal at least."""
+    return f"{100 * value:.1f}%" if round(1000 * value) == 1000 * value else f"{100 * value:.6g}%"
+
+
 def distance(value: float) -> str:
-    """Four decimals; no positive distance looks like none."""
+    """Four decimals; no positive distance looks like none, and a divergence may be huge."""
+    if value >= LARGE_DISTANCE:
+        return number(value)
     if 0 < value < SMALLEST_DISTANCE:
         return f"<{SMALLEST_DISTANCE}"
     return "0" if value == 0 else f"{value:.4f}"
@@ -68,6 +75,11 @@ def two_digits(value: float) -> str:
         return f"{value:g}"
     decimals = max(0, 1 - math.floor(math.log10(abs(value))))
     return f"{value:.{min(decimals, 4)}f}"
+
+
+def ask(count: int) -> str:
+    """So many tasks do."""
+    return f"{count:,} {'asks' if count == 1 else 'ask'}"
 
 
 def choices(names: Collection[str], wrong: str) -> str:

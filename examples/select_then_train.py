@@ -3,8 +3,8 @@
     task2vec serve                                            # elsewhere
     python examples/select_then_train.py pictures/ --budget 0.10
 
-FOLDER holds one folder of images per label. Networks that timm would have to download are left out
-by --installed.
+FOLDER holds one folder of images per label. Networks whose weights would have to be fetched are
+left out by --installed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset, random_split
 from torchvision import datasets
 
-from task2vec import CandidateCard, EstimateRow, JobProgress, OutcomeReport, RecipeCard, Task2Vec
+from task2vec import (
+    CandidateCard,
+    EstimateRow,
+    JobProgress,
+    OutcomeReport,
+    RecipeCard,
+    Task2Vec,
+    Task2VecError,
+)
 from task2vec.networks import network_of
 
 RECIPE = "head_only"  # a linear classifier on the network's features
@@ -42,10 +50,13 @@ def main() -> None:
         before = {
             name: row
             for name, row in estimates().items()
-            if not asked.installed or cards[name].weights.source.startswith("package:")
+            if not asked.installed or row.weights_here
         }
         if not before:
-            raise SystemExit("No candidate stays within the budget.")
+            raise SystemExit(
+                "No candidate stays within the budget"
+                + (", of those whose weights are here." if asked.installed else ".")
+            )
         chosen = next(iter(before))  # they come best first
         print(f"Start from {chosen}: {told(before[chosen])}\n  {before[chosen].reason}")
 
@@ -138,4 +149,7 @@ def arguments() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except Task2VecError as error:
+        raise SystemExit(f"error: {error} {error.remedy}") from None

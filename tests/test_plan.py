@@ -43,6 +43,13 @@ def test_chances_of_a_target_are_shares_of_worlds():
     assert (plan.reachable, plan.verdict) == (0.75, "likely")
 
 
+def test_what_is_not_told_apart_may_reach_a_target_beyond():
+    draws = np.array([[0.992, 0.2], [0.985, 0.2]])
+    plan = make_plan([A, B], draws, tries=1, target=1.0, ceiling=0.99)
+    assert (plan.reachable, plan.best.reaches, plan.best.reached) == (0.5, 0.5, 0.5)
+    assert make_plan([A, B], draws, tries=1, target=1.0).reachable == 0.0
+
+
 @pytest.mark.parametrize(
     ("share", "verdict"), [(0.04, "out_of_reach"), (0.3, "doubtful"), (0.6, "likely")]
 )

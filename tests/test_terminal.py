@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from io import StringIO
 
 import pytest
@@ -10,6 +12,7 @@ from rich.text import Text
 
 from app.terminal.cells import CandidateName, Id, minute
 from app.terminal.layout import Listing
+from app.terminal.progress import phases
 from app.terminal.tasks import task_facts
 from app.terminal.upkeep import check_report
 
@@ -103,7 +106,7 @@ def test_a_table_without_rows_says_what_makes_some() -> None:
 @pytest.mark.parametrize(
     ("known", "says"),
     [
-        ({"tasks": 1440, "easier": 1031}, "0.3; 1,031 of the library's 1,440 tasks ask for less"),
+        ({"tasks": 1440, "easier": 1031}, "0.3; of the library's 1,440 tasks 1,031 ask for less"),
         ({"tasks": 0, "easier": 0}, "0.3"),
     ],
 )
@@ -127,3 +130,29 @@ def test_what_was_looked_at_is_counted_in_words() -> None:
     checked = {"tasks": 1, "index rows": 2, "atlases": 1, "estimators": 1}
     told = printed(check_report({"checked": checked, "findings": []}))
     assert "Looked at 1 task, 2 index rows, 1 atlas, 1 estimator." in told
+
+
+def test_what_goes_on_is_told_and_counted_where_it_is_known_how_much_there_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = StringIO()
+    console = Console(file=screen, force_terminal=True, width=90, _environ={"TERM": "xterm"})
+    monkeypatch.setattr("app.terminal.progress.err", console)
+    with phases() as tell:
+        for told in (("opening", 0, 0), ("copying", 1, 8), ("copying", 2, 8), ("storing", 0, 0)):
+            tell(*told)
+            end, shown = time.monotonic() + 30, f"{told[1]}/8" if told[1] else told[0]
+            while shown not in screen.getvalue() and time.monotonic() < end:
+                time.sleep(0.01)
+    lines = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", screen.getvalue()).replace("\r", "\n").split("\n")
+    words = [line.split()[1:] for line in lines if line.strip()]  # after the spinner
+    shown = list(dict.fromkeys(" ".join((line[0], *line[2:])) for line in words))
+    assert shown == ["opening", "copying 1/8", "copying 2/8", "storing"]
+
+
+def test_where_nobody_looks_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = StringIO()
+    monkeypatch.setattr("app.terminal.progress.err", Console(file=screen, force_terminal=False))
+    with phases() as tell:
+        tell("copying", 1, 8)
+    assert screen.getvalue() == ""

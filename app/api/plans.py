@@ -20,11 +20,13 @@ from app.api.schemas import CardRef, PlanAnswer, PlanStep, Share
 from app.api.tasks import TaskIdPath
 from app.api.weights import IsHere, weights_here
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE, CandidateCard
+from app.cost.cells import LOGIT_MARGIN
 from app.cost.outcome_table import OutcomeTable
 from app.cost.predictor import Estimate
 from app.plan import OUT_OF_REACH, Draws, Plan, Step, Tried, make_plan
 from app.store import tasks
 from app.store.tables import Task
+from app.words import share
 
 router = APIRouter(tags=["estimates"])
 
@@ -104,6 +106,7 @@ def plan_of(
         tries=tries,
         budget_usd=budget_usd,
         budget_seconds=budget_seconds,
+        ceiling=1 - LOGIT_MARGIN,
     )
     return PlanAnswer(
         task=task.id,
@@ -168,8 +171,9 @@ def _says(
 ) -> str:
     """`told`: what is not tried yet and outcomes tell the accuracy of."""
     leader = max(tried, key=lambda name: tried[name], default="")
+    goal = "" if target is None else share(target)
     if target is not None and tried and tried[leader] >= target:
-        return f"The target of {target:.1%} is reached: {leader}."
+        return f"The target of {goal} is reached: {leader}."
     if not (told or tried):
         return (
             "Outcomes tell the accuracy of no such candidate yet: report runs on two other tasks "
@@ -177,7 +181,7 @@ def _says(
         )
     if plan.verdict == "out_of_reach":
         return (
-            f"Nothing here will reach {target:.1%}: the chance that any candidate does that "
+            f"Nothing here will reach {goal}: the chance that any candidate does that "
             f"something is known of is below {OUT_OF_REACH:.0%}."
         )
     if not told:
@@ -192,6 +196,8 @@ def _says(
             f"Try {plan.best.estimate.candidate} first: {plan.best.best:.0%} that it is the best "
             "of them"
         )
-    if plan.reachable is None:
+    if plan.reachable is None or target is None:
         return f"{first}."
-    return f"{first}. The chance that any candidate reaches {target:.1%} is {plan.reachable:.0%}."
+    said = f"{first}. The chance that any candidate reaches {goal} is {plan.reachable:.0%}"
+    most = 1 - LOGIT_MARGIN
+    return f"{said}, or {share(most)}: more is not told apart." if target > most else f"{said}."

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Query, Request, Response
 from app import __version__
 from app.api import estimates, neighbours, tasks
 from app.api.auth import Tenant
+from app.api.limits import Limits
 from app.api.line import IN_LINE
 from app.api.problems import problems
 from app.api.resources import Reached, Reading
@@ -26,7 +27,7 @@ from app.api.schemas import (
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE
 from app.store import tasks as store
 from app.store.neighbours import Filters
-from app.words import counted, distance, duration, money, number, percent
+from app.words import ask, counted, distance, duration, money, number, percent
 
 router = APIRouter(tags=["tasks"])
 
@@ -60,7 +61,7 @@ def get_card(
         request, reached, task_id, tenant, session, Filters(), k=k, wanted="json"
     )
     told = estimates.get_estimates(
-        request, reached, task_id, tenant, session, device, recipe, k=k, wanted="json"
+        request, reached, task_id, tenant, session, Limits(), device, recipe, k=k, wanted="json"
     )
     assert isinstance(near, NeighboursAnswer)  # noqa: S101
     assert isinstance(told, EstimatesAnswer)  # noqa: S101
@@ -87,7 +88,7 @@ def _card(task: TaskAnswer, near: NeighboursAnswer, told: EstimatesAnswer) -> It
     known = task.among_library
     if known is not None and known.tasks:
         library = counted(known.tasks, "task")
-        among = f" Of the {library} of the reference library, {known.easier:,} ask for less."
+        among = f" Of the {library} of the reference library, {ask(known.easier)} for less."
     yield (
         f"### Complexity\n\n{number(task.complexity or 0.0)}: how much information the weights of "
         f"`{task.probe}` would have to take in to tell these classes apart.{among}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import datetime
 
 from sqlalchemy import ColumnElement, delete, or_, select
@@ -195,6 +195,12 @@ def list_embedded(
     if space_id is not None:
         found = found.where(Embedding.space_id == space_id)
     return cursors.page(session, Task, found, limit=limit, cursor=cursor)
+
+
+def names(session: Session, ids: Collection[str]) -> dict[str, str]:
+    """Of tasks that the asker knows of."""
+    found = session.execute(select(Task.id, Task.name).where(Task.id.in_(ids)))
+    return {row.id: row.name for row in found}
 
 
 def update_task(

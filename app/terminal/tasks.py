@@ -22,7 +22,7 @@ from app.terminal.cells import (
     state,
 )
 from app.terminal.layout import Cell, Listing, fact_list
-from app.words import counted, duration
+from app.words import ask, counted, duration
 
 MOST_TOLD = 10
 MOST_NAMED = 3
@@ -73,7 +73,7 @@ def _complexity(task: Row) -> Text | None:
     told, known = number(task["complexity"]), task["among_library"]
     if known and known["tasks"]:
         of = counted(known["tasks"], "task")
-        told += f"; {known['easier']:,} of the library's {of} ask for less"
+        told += f"; of the library's {of} {ask(known['easier'])} for less"
     return told
 
 

@@ -89,6 +89,17 @@ def test_a_budget_that_nothing_stays_within_leaves_no_step(service: Service, tas
     assert not plan(service, task, budget_usd=0.9 * least)["steps"]
 
 
+def test_a_target_is_told_as_it_was_asked_for(service: Service, task: str) -> None:
+    names = import_runs(service, 12)
+    service.recalibrate()
+    run = {"task": task, "model": names[0], "recipe": "full", "metric": "accuracy", "value": 0.98}
+    assert service.client.post("/v1/outcomes", json=run).status_code == 201
+    found = plan(service, task, target=0.9999)
+    assert "99.99%" in found["says"]
+    assert found["says"].endswith("or 99.0%: more is not told apart.")
+    assert found["reachable"] == plan(service, task, target=0.99)["reachable"] > 0.05
+
+
 @pytest.mark.parametrize("asked", [{"target": 90}, {"target": 0}, {"tries": 0}, {"tries": 1000}])
 def test_what_cannot_be_asked_is_refused(service: Service, task: str, asked: Any) -> None:
     answer = service.client.get(f"/v1/tasks/{task}/plan", params=asked)

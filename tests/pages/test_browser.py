@@ -191,7 +191,7 @@ def test_a_point_of_the_atlas_is_named_led_to_and_seen_nearer(page: Page, task: 
     )
     assert "emoji" in legend
     assert {name for name, _ in series if name} <= set(legend)
-    assert len({size for name, size in series if name}) == 4
+    assert len({size for name, size in series if name}) >= 4
     x, y, identity, name = page.evaluate(ALONE)
     box = page.locator("[data-chart=atlas]").bounding_box()
     assert box is not None
@@ -244,6 +244,7 @@ def test_tags_are_changed_and_an_outcome_reported_from_the_page(page: Page, task
     page.get_by_role("button", name="Save").click()
     expect(page.locator("a.tag")).to_have_text(["by hand", "drawn"])
     page.goto(f"{task}/runs")
+    page.select_option("#model", "resnet18.a1_in1k")
     page.fill("#value", "87.5")
     page.get_by_label("Measured on, images").fill("24")
     with page.expect_response("**/v1/outcomes") as answered:
@@ -254,6 +255,7 @@ def test_tags_are_changed_and_an_outcome_reported_from_the_page(page: Page, task
 
 def test_a_form_that_is_refused_says_why_beside_it(page: Page, task: str) -> None:
     page.goto(f"{task}/runs")
+    page.select_option("#model", "resnet18.a1_in1k")
     page.fill("#value", "87.5")
     page.evaluate("document.querySelector('[name=task]').value = 'unheard-of'")
     with page.expect_response("**/v1/outcomes"):

@@ -76,6 +76,7 @@ _environment.filters |= {
     "factor": words.factor,
     "given": _given,
     "memory": words.memory,
+    "energy": words.energy,
     "money": words.money,
     "number": words.number,
     "percent": words.percent,

@@ -11,6 +11,7 @@ from app.api.auth import Tenant
 from app.api.pages.frame import page, page_router
 from app.api.resources import Reading
 from app.api.schemas import JobState
+from app.store import tasks as store
 
 router = page_router()
 
@@ -26,4 +27,10 @@ def get_jobs(
     state: Annotated[JobState | None, Query()] = None,
 ) -> Response:
     listed = jobs.list_jobs(tenant, session, limit=SHOWN, cursor=cursor, state=state)
-    return page(request, "jobs.html", listed=listed, asked={"state": state})
+    return page(
+        request,
+        "jobs.html",
+        listed=listed,
+        names=store.names(session, {job.task_id for job in listed.items}),
+        asked={"state": state},
+    )

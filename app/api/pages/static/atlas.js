@@ -7,6 +7,7 @@ const element = document.querySelector('[data-chart="atlas"]');
 const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b3a800", "#8c6bb1", "#7f7f7f"];
 const SIZES = [5, 8, 12, 17];
 const LISTED = 60;
+const NAMED = 20; // found ones whose names stand on the map
 
 if (element) window.addEventListener("load", () => start(element));
 
@@ -70,14 +71,16 @@ function option(tasks, facts, by, found) {
   const cells = new Map();
   for (const task of tasks) {
     const size = limits.findIndex((limit) => task.complexity <= limit);
-    const key = `${group.of(task)} ${size} ${found ? found.has(task) : true}`;
-    if (!cells.has(key)) cells.set(key, { number: group.of(task), size, lit: found ? found.has(task) : true, data: [] });
+    const lit = found ? found.has(task) : true;
+    const key = `${group.of(task)} ${size} ${lit} ${task.library}`;
+    if (!cells.has(key)) cells.set(key, { number: group.of(task), size, lit, library: task.library, data: [] });
     cells.get(key).data.push([task.x, task.y, task.id, task.name, task.complexity, task.classes]);
   }
   const series = [...cells.values()].sort((a, b) => a.lit - b.lit || b.size - a.size).map((cell) => ({
     type: "scatter", name: group.names[cell.number], data: cell.data, dimensions: ["x", "y", "id", "name", "complexity", "classes"], encode: { x: 0, y: 1 },
-    symbolSize: SIZES[cell.size], large: cell.data.length > 2000, largeThreshold: 2000,
-    itemStyle: { color: PALETTE[cell.number % PALETTE.length], opacity: cell.lit ? 0.75 : 0.08, borderColor: cell.data.length > 2000 ? undefined : colour.paper, borderWidth: cell.data.length > 2000 ? 0 : 0.5 },
+    symbol: cell.library ? "circle" : "diamond", symbolSize: SIZES[cell.size] + (cell.library ? 0 : 6), large: cell.data.length > 2000, largeThreshold: 2000,
+    itemStyle: { color: PALETTE[cell.number % PALETTE.length], opacity: cell.lit ? 0.75 : 0.08, borderColor: cell.library ? colour.paper : colour.ink, borderWidth: cell.data.length > 2000 ? 0 : cell.library ? 0.5 : 1 },
+    label: { show: cell.lit && found !== null && found.size <= NAMED, formatter: (at) => at.data[3], position: "right", color: colour.ink, textBorderColor: colour.paper, textBorderWidth: 3 },
     emphasis: { itemStyle: { opacity: 1, borderColor: colour.ink, borderWidth: 1.5 } },
   }));
   series.push({

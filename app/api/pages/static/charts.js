@@ -78,20 +78,16 @@ function curve(epochs, colour) {
 }
 
 function layers(found, colour) {
-  const whiskers = found.flatMap((each, place) => [[place, each.shift - each.spread], [place, each.shift + each.spread], [null, null]]);
   return {
     ...frame(colour),
     legend: { show: false },
     tooltip: {
       trigger: "axis", backgroundColor: colour.paper, borderColor: colour.line, textStyle: { color: colour.ink },
-      formatter: ([at]) => { const each = found[at.dataIndex]; return `${escaped(each.name)}<br>${each.shift.toFixed(2)} ± ${each.spread.toFixed(2)}`; },
+      formatter: ([at]) => { const each = found[at.dataIndex]; return `${escaped(each.name)}<br>${each.shift.toFixed(2)} doublings; its filters lie ${each.spread.toFixed(2)} about that`; },
     },
     xAxis: axis(colour, { type: "category", data: found.map((each) => each.name), axisLabel: { show: false }, name: "layers, from the image to the answer", nameGap: 18, axisTick: { show: false } }),
     yAxis: axis(colour, { type: "value", name: "doublings", nameGap: 40 }),
-    series: [
-      { type: "bar", data: found.map((each) => each.shift), color: colour.accent, barCategoryGap: "20%" },
-      { type: "line", data: whiskers, color: colour.quiet, symbol: "none", connectNulls: false, lineStyle: { width: 1 }, silent: true, tooltip: { show: false } },
-    ],
+    series: [{ type: "bar", data: found.map((each) => each.shift), color: colour.accent, barCategoryGap: "20%" }],
   };
 }
 

@@ -19,6 +19,8 @@ for (const note of document.querySelectorAll("[data-job]")) {
       location.reload();
       return;
     }
+    const badge = document.querySelector("#task-state");
+    if (badge && job.state === "running") badge.textContent = "embedding";
     const phase = PHASES[job.phase] ?? job.phase;
     const part = job.total ? `: ${job.done} of ${job.total}` : "";
     const left = job.remaining_seconds ? `, some ${Math.ceil(job.remaining_seconds)} s left` : "";
