@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, get_args
@@ -24,13 +27,15 @@ import polars as pl
 import pytest
 from filelock import FileLock
 from matplotlib import rcParams
+from PIL import Image
+from resvg_py import svg_to_bytes
 from rich.console import Console
 from sqlalchemy import select
 from typer.testing import CliRunner
 
 from app import terminal
 from app.api import schemas
-from app.cli import app, export
+from app.cli import app, export, picture
 from app.cli.curve import draw_curve
 from app.cli.map import draw_map
 from app.cli.options import JobState, LabelKind, LabelKindOf, TaskStatus
@@ -47,7 +52,7 @@ from app.jobs import recalibrate as recalibration
 from app.jobs.atlas import refresh
 from app.settings import Settings, shared_directory
 from app.store import finetunes, jobs, predictions
-from app.store.blobs import open_blobs
+from app.store.blobs import LocalBlobs, open_blobs
 from app.store.indexes import FaissIndexes
 from app.store.session import Database
 from app.store.tables import Job, Task
@@ -99,8 +104,8 @@ def start_server(data_dir: Path, *options: str, **environment: str) -> subproces
     )
 
 
-@pytest.fixture(scope="module")
-def server(data_dir: Path, models_dir: Path) -> Iterator[str]:
+@contextmanager
+def serving(data_dir: Path, models_dir: Path) -> Iterator[str]:
     process = start_server(data_dir, TASK2VEC_MODELS_DIR=str(models_dir))
     with process:
         assert process.stdout is not None
@@ -108,6 +113,12 @@ def server(data_dir: Path, models_dir: Path) -> Iterator[str]:
         process.terminate()
         process.communicate(timeout=30)
     assert process.returncode == 0
+
+
+@pytest.fixture(scope="module")
+def server(data_dir: Path, models_dir: Path) -> Iterator[str]:
+    with serving(data_dir, models_dir) as url:
+        yield url
 
 
 class Answer:
@@ -123,6 +134,24 @@ class Answer:
 def task2vec(*args: object) -> Answer:
     result = CliRunner().invoke(app, [str(arg) for arg in args])
     return Answer(result.exit_code, result.stdout, result.stderr)
+
+
+class Screen(io.StringIO):
+    """What a terminal shows on stderr."""
+
+    def wait_for(self, text: str) -> None:
+        end = time.monotonic() + 30
+        while text not in self.getvalue():
+            assert time.monotonic() < end, f"{text!r} is not in {self.getvalue()!r}"
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def screen(monkeypatch: pytest.MonkeyPatch) -> Screen:
+    screen = Screen()
+    console = Console(file=screen, force_terminal=True, width=100, _environ={"TERM": "xterm"})
+    monkeypatch.setattr("app.terminal.progress.err", console)
+    return screen
 
 
 def assert_error(answer: Answer, exit_code: int, *fragments: str) -> None:
@@ -200,25 +229,62 @@ def test_the_card_of_a_task_is_printed(server: str) -> None:
 
 
 def test_what_a_command_prints_is_drawn_as_well(server: str, tmp_path: Path) -> None:
-    picture = tmp_path / "near.svg"
-    printed = task2vec("--svg", picture, "neighbours", "birds", "--server", server).stdout
+    near = tmp_path / "near.svg"
+    printed = task2vec("--picture", near, "neighbours", "birds", "--server", server).stdout
     assert printed == task2vec("neighbours", "birds", "--server", server).stdout
-    drawn = ElementTree.parse(picture).getroot()
+    drawn = ElementTree.parse(near).getroot()
     text = " ".join(drawn.itertext()).replace("\xa0", " ")
     assert "Nearest to birds" in text
     assert "fish" in text
-    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", picture.read_text())  # fetches nothing
+    assert "url(" not in re.sub(r"url\(#[\w-]+\)", "", near.read_text())  # fetches nothing
 
 
-def test_where_there_is_nothing_to_draw_there_is_no_picture(server: str, tmp_path: Path) -> None:
-    asked = ("--svg", tmp_path / "no.svg")
+def test_in_pixels_each_line_that_a_command_prints_is_one_of_letters(
+    server: str, tmp_path: Path
+) -> None:
+    asked = ("neighbours", "birds", "--server", server)
+    printed = task2vec("--picture", tmp_path / "near.png", *asked).stdout
+    with Image.open(tmp_path / "near.png") as image:
+        assert image.format == "PNG"
+        bright = np.asarray(image.convert("L"))[10:-10, 10:-10] > 100  # without the frame
+    inked = bright.any(axis=1).astype(int)
+    _title, *lines = np.flatnonzero(np.diff(inked) == 1)
+    assert len(lines) == len(printed.splitlines())
+    # Letters are as wide as the columns that they stand in: the table's rule is one line.
+    (rule,) = (line for line in printed.splitlines() if set(line.strip()) == {"─"})
+    widths = [np.ptp(np.flatnonzero(bright[line + 1])) for line in lines]
+    assert max(widths) == pytest.approx(len(rule.strip()) * 2 * 12.2, rel=0.02)
+
+
+def test_where_there_is_nothing_to_draw_there_is_no_picture(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("--picture", tmp_path / "no.svg")
     answer = task2vec(*asked, "tasks", "--json", "--server", server)
     assert answer.exit_code == 1
     assert answer.stderr.startswith("error: The command printed no table. Leave out --json")
     assert_error(task2vec(*asked, "neighbours", "nobody", "--server", server), 1, "nobody")
-    assert list(tmp_path.iterdir()) == []
-    elsewhere = ("--svg", tmp_path / "none" / "no.svg", "tasks", "--server", server)
+    elsewhere = ("--picture", tmp_path / "none" / "no.svg", "tasks", "--server", server)
     assert_error(task2vec(*elsewhere), 2, "There is no folder")
+    monkeypatch.setattr(picture, "_MOST_PIXELS", 10_000)
+    much = task2vec("--picture", tmp_path / "no.png", "tasks", "--server", server)
+    assert much.exit_code == 1
+    assert much.stderr.startswith("error: The command printed too much for a picture of pixels.")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_of_what_is_printed_is_asked_for_by_its_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nowhere = ("tasks", "--server", "http://127.0.0.1:9")
+    assert_error(task2vec("--picture", "a.gif", *nowhere), 1, "a.gif", "ends in .svg, .png.")
+    monkeypatch.setitem(EXTRAS, "bench", ("absent_bench",))
+    wanted = "pip install 'task2vec-service[bench]'"
+    assert_error(task2vec("--picture", "a.png", *nowhere), 1, "absent_bench", wanted)
+    kept = ("check", "--data-dir", tmp_path)
+    task2vec("migrate", "--data-dir", tmp_path)
+    assert task2vec("--picture", tmp_path / "a.svg", *kept).exit_code == 0
+    assert (tmp_path / "a.svg").is_file()
 
 
 def test_of_an_export_only_what_was_asked_for_is_written(server: str, tmp_path: Path) -> None:
@@ -520,6 +586,42 @@ def test_the_atlas_is_drawn_with_its_clusters_and_the_users_own_tasks(
     assert all(f"<!-- kind $ {number} -->" in drawn for number in range(3))
     assert drawn.count("<!-- task $") == n_own
     assert ("<!-- yours -->" in drawn) == (0 < n_own < 12)
+
+
+@pytest.fixture(scope="module")
+def two_kinds(tmp_path_factory: pytest.TempPathFactory, models_dir: Path) -> Iterator[str]:
+    """A service that has drawn the map of two kinds of tasks, far from each other."""
+    settings = Settings(data_dir=tmp_path_factory.mktemp("two-kinds"))
+    database = Database(settings.store_url)
+    database.migrate(shared_directory("migrations"))
+    with database.session() as session:
+        for number in range(24):
+            kind = make_embedding(number % 2, dimensions=24)
+            noise = np.random.default_rng(number).normal(1, 0.01, 24).astype(np.float32)
+            embedding = replace(kind, vector=kind.vector * noise, domain=kind.domain * noise)
+            ready_task(session, embedding, tenant="local", name=f"task {number}")
+    refresh(database, FaissIndexes(settings.index_dir), threads=1, stop=lambda: False)
+    database.dispose()
+    with serving(settings.data_dir, models_dir) as url:
+        yield url
+
+
+@pytest.mark.parametrize("ending", ["png", "svg"])
+def test_the_drawn_map_shows_each_cluster_in_a_colour_of_its_own(
+    two_kinds: str, tmp_path: Path, ending: str
+) -> None:
+    drawn = tmp_path / f"map.{ending}"
+    answer = task2vec("atlas", "--plot", drawn, "--json", "--server", two_kinds).json
+    assert len(answer["clusters"]) == 2
+    data = drawn.read_bytes()
+    if ending == "svg":
+        assert ElementTree.fromstring(data).tag == "{http://www.w3.org/2000/svg}svg"
+        data = svg_to_bytes(svg_string=data.decode(), dpi=72)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.format == "PNG"
+        hue, saturation, _ = (np.asarray(band) for band in image.convert("HSV").split())
+    hues = np.bincount(hue[saturation > 100] // 32, minlength=8)
+    assert (hues > 50).sum() == 2, hues
 
 
 def test_a_map_of_very_many_tasks_is_no_file_of_as_many_shapes(tmp_path: Path) -> None:
@@ -1011,6 +1113,76 @@ def test_the_choices_are_those_of_the_service() -> None:
     assert get_args(LabelKindOf) == get_args(dataset.LabelKind)
     assert get_args(TaskStatus) == get_args(schemas.TaskStatus)
     assert get_args(JobState) == get_args(schemas.JobState)
+
+
+@pytest.mark.parametrize(
+    ("command", "slow"),
+    [
+        (("backup", "copies"), "put"),
+        (("restore", "copies"), "put"),
+        (("check", "--deep"), "open"),
+        (("forget", "local", "--yes"), "delete"),
+    ],
+)
+def test_a_terminal_sees_how_far_a_command_is_and_programs_read_json_alone(
+    command: tuple[str, ...],
+    slow: str,
+    screen: Screen,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    database = Database(Settings(data_dir=tmp_path / "data").store_url)
+    database.migrate(shared_directory("migrations"))
+    blobs = open_blobs((tmp_path / "data" / "blobs").as_uri())
+    with database.session() as session:
+        for seed in range(3):
+            archive = blobs.put(io.BytesIO(b"pictures %d" % seed))
+            ready_task(session, make_embedding(seed), tenant="local", archive=archive)
+    database.dispose()
+    if command[0] == "restore":
+        task2vec("backup", "copies", "--data-dir", "data")
+        shutil.rmtree("data")
+    work, seen = getattr(LocalBlobs, slow), 0
+
+    def slowly(*args: Any) -> Any:
+        nonlocal seen
+        if seen < 3:
+            screen.wait_for(f"{seen}/3")
+            seen += 1
+        return work(*args)
+
+    monkeypatch.setattr(LocalBlobs, slow, slowly)
+    answer = task2vec(*command, "--json", "--data-dir", "data")
+    assert isinstance(answer.json, dict)
+    assert (seen, answer.stderr) == (3, "")
+
+
+def test_a_terminal_sees_how_many_tasks_were_found_and_what_is_waited_for(
+    server: str, screen: Screen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, post, found = Client.find_task, Client.post, 0
+
+    def find_slowly(*args: Any) -> Any:
+        nonlocal found
+        screen.wait_for(f"{found}/3")
+        found += 1
+        return find(*args)
+
+    def post_slowly(*args: Any) -> Any:
+        screen.wait_for("waiting for distances")
+        return post(*args)
+
+    monkeypatch.setattr(Client, "find_task", find_slowly)
+    monkeypatch.setattr(Client, "post", post_slowly)
+    answer = task2vec("distance", "birds", "fish", "birds", "--json", "--server", server).json
+    assert np.shape(answer["distances"]) == (3, 3)
+
+
+def test_where_nobody_looks_no_progress_is_told(tmp_path: Path) -> None:
+    where = ("--data-dir", tmp_path)
+    for command in (("migrate",), ("check",), ("tenants",), ("backup", tmp_path / "copies")):
+        assert task2vec(*command, *where).stderr == ""
 
 
 @pytest.mark.parametrize(("state", "shown"), [("succeeded", 104), ("failed", 96), ("running", 96)])

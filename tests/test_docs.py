@@ -31,6 +31,7 @@ PAGES = [
 ]
 ROWS = [line.split("|", 2)[1:] for line in REFERENCE.splitlines() if line.startswith("| ")]
 OF_EVERY_COMMAND = {"--json", "--help", "--server", "--key"}
+OPTION = r"(?<![\w-])-{1,2}[a-z][a-z-]*"
 OF_EVERY_LIST = {"limit", "cursor", "format"}
 # Defaults that are no value one could set.
 IN_WORDS = {
@@ -54,6 +55,15 @@ def _commands(group: Any, path: str = "task2vec") -> Iterator[tuple[str, Any]]:
             yield f"{path} {name}", command
 
 
+def _options(command: Any) -> set[str]:
+    return {
+        option
+        for parameter in command.params
+        for option in (*parameter.opts, *parameter.secondary_opts)
+        if option.startswith("-")
+    }
+
+
 def _documented(pattern: str) -> set[str]:
     return {found for cell, _ in ROWS for found in re.findall(pattern, cell)}
 
@@ -65,18 +75,18 @@ COMMANDS = dict(_commands(typer.main.get_command(app)))
 def test_a_command_and_each_of_its_options_are_documented(name: str) -> None:
     rows = [" ".join(row) for row in ROWS if re.match(rf" `{name}\b", row[0])]
     assert rows, f"docs/reference.md has no row for `{name}`"
-    options = {
-        option
-        for parameter in COMMANDS[name].params
-        for option in (*parameter.opts, *parameter.secondary_opts)
-        if option.startswith("-")
-    }
+    options = _options(COMMANDS[name])
     # Of a switch, the side that changes something is enough.
     off = {f"--no-{option.removeprefix('--')}" for option in options} & options
     options -= {f"--{option.removeprefix('--no-')}" for option in off}
-    assert {
-        option for option in options - OF_EVERY_COMMAND if option not in " ".join(rows)
-    } == set()
+    assert options - OF_EVERY_COMMAND - set(re.findall(OPTION, " ".join(rows))) == set()
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_answers_programs(name: str) -> None:
+    """Without exception, as the reference says."""
+    (told,) = (each for each in COMMANDS[name].params if "--json" in each.opts)
+    assert (told.name, told.is_flag, told.default) == ("as_json", True, False)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -91,20 +101,15 @@ def test_no_choice_breaks_in_the_help_of_a_narrow_terminal(
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_commands_row_names_no_option_that_is_not_there(name: str) -> None:
-    there = {
-        option
-        for command in COMMANDS.values()
-        for parameter in command.params
-        for option in (*parameter.opts, *parameter.secondary_opts)
-    }
+    there = {option for command in COMMANDS.values() for option in _options(command)}
     (*rows,) = (" ".join(row) for row in ROWS if re.match(rf" `{name}\b", row[0]))
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]*", " ".join(rows)))
+    named = {each for each in re.findall(OPTION, " ".join(rows)) if each.startswith("--")}
     assert named - there == set()
 
 
 def test_options_of_the_command_itself_are_documented() -> None:
-    options = {option for each in typer.main.get_command(app).params for option in each.opts}
-    assert {option for option in options if option not in REFERENCE} <= OF_EVERY_COMMAND
+    options = _options(typer.main.get_command(app))
+    assert options - set(re.findall(OPTION, REFERENCE)) <= OF_EVERY_COMMAND
 
 
 def test_every_documented_command_exists() -> None:

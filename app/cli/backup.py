@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,7 +41,9 @@ def backup(
     from app.store.backups import Backups
 
     if only_list:
-        items = [_facts(*each) for each in Backups(dest).listed()]
+        with terminal.phases() as tell:
+            tell("reading the list of backups", 0, 0)
+            items = [_facts(*each) for each in Backups(dest).listed()]
         if as_json:
             print_json({"items": items})
         else:
@@ -78,21 +81,23 @@ def restore(
     from app.store.blobs import open_blobs
 
     backups = Backups(source)
-    found_id, manifest = backups.find(backup_id)
-    if verify:
-        store.verify(backups, manifest)
-    else:
-        settings = settings_of(data_dir=data_dir)
-        with open_database(settings, new=True) as database:
-            system = store.System(
-                database,
-                open_blobs(settings.blobs_at),
-                settings.index_dir,
-                shared_directory("migrations"),
-            )
-            store.restore(backups, manifest, system)
-            with database.session() as session:
-                write_down(session, "restore", found_id)
+    with terminal.phases() as tell:
+        tell("reading the list of backups", 0, 0)
+        found_id, manifest = backups.find(backup_id)
+        if verify:
+            store.verify(backups, manifest, tell)
+        else:
+            settings = settings_of(data_dir=data_dir)
+            with open_database(settings, new=True) as database:
+                system = store.System(
+                    database,
+                    open_blobs(settings.blobs_at),
+                    settings.index_dir,
+                    shared_directory("migrations"),
+                )
+                store.restore(backups, manifest, system, tell)
+                with database.session() as session:
+                    write_down(session, "restore", found_id)
     answer = {**_facts(found_id, manifest), "restored": not verify}
     if as_json:
         print_json(answer)
@@ -104,11 +109,13 @@ def _make(settings: Settings, backups: Backups, keep: int | None) -> dict[str, A
     from app.store.backups import make
     from app.store.blobs import open_blobs
 
-    with open_database(settings) as database:
-        backup_id, manifest = make(
-            database, open_blobs(settings.blobs_at), shared_directory("migrations"), backups
-        )
-    forgotten = backups.keep(keep) if keep else 0
+    migrations_dir = shared_directory("migrations")
+    with terminal.phases() as tell:
+        tell("opening the database", 0, 0)
+        with open_database(settings) as database:
+            blobs = open_blobs(settings.blobs_at)
+            backup_id, manifest = make(database, blobs, migrations_dir, backups, tell)
+        forgotten = backups.keep(keep, partial(tell, "deleting parts")) if keep else 0
     return {**_facts(backup_id, manifest), "forgotten": forgotten}
 
 

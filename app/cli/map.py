@@ -64,7 +64,8 @@ def draw_map(atlas: dict[str, Any], path: Path) -> None:
             weight="bold",
             color=_INK,
         )
-    place.set(xticks=[], yticks=[], aspect="equal")
+    place.set(xticks=[], yticks=[])
+    place.set_aspect("equal", adjustable="datalim")  # else of a flat map little more than a strip
     place.spines[:].set_visible(False)
     place.set_title(_title(atlas), fontsize=9, loc="left")
     if own and len(own) < len(points):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +24,7 @@ from app.cli.picture import require_picture
 from app.cli.root import app
 from app.cli.shared import print_json, settings_of
 from app.client import Client
+from app.store.progress import counting
 
 if TYPE_CHECKING:
     from app.embedding.vector import TaskEmbedding
@@ -51,7 +53,8 @@ def neighbours(
         "min_classes": min_classes,
         "max_classes": max_classes,
     }
-    with Client(server, key) as client:
+    with Client(server, key) as client, terminal.phases() as tell:
+        tell("waiting for the ranking", 0, 0)
         found = client.find_task(task)
         answer = client.get(f"/v1/tasks/{found['id']}/neighbours", k=k, metric=metric, **filters)
     if as_json:
@@ -77,13 +80,17 @@ def distance(
 
     from app.local import compare_here
 
-    if any(item.endswith(".npz") for item in items):
-        embeddings = [_load_embedding(item, server, key) for item in items]
-        answer = compare_here(embeddings, metric, settings_of().models_dir)
-    else:
-        with Client(server, key) as client:
-            ids = [client.find_task(item)["id"] for item in items]
-            answer = client.post("/v1/distances", {"tasks": ids, "metric": metric})
+    with terminal.phases() as tell:
+        named = counting(items, len(items), partial(tell, "finding tasks"))
+        if any(item.endswith(".npz") for item in items):
+            embeddings = [_load_embedding(item, server, key) for item in named]
+            tell("computing distances", 0, 0)
+            answer = compare_here(embeddings, metric, settings_of().models_dir)
+        else:
+            with Client(server, key) as client:
+                ids = [client.find_task(item)["id"] for item in named]
+                tell("waiting for distances", 0, 0)
+                answer = client.post("/v1/distances", {"tasks": ids, "metric": metric})
     if as_json:
         print_json(answer | {"items": items})
     else:
@@ -95,7 +102,8 @@ def distance(
 def atlas(
     space: Annotated[str | None, typer.Option(help="Space, where there are several.")] = None,
     plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.svg", help="Where the map is drawn.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Where the map is drawn: FILE.svg, .png or .pdf."),
     ] = None,
     server: Server = LOCAL_SERVER,
     key: Key = None,
@@ -104,16 +112,19 @@ def atlas(
     """Show the clusters on the map of tasks, and which of them join."""
     require_picture(plot)
     all_points = as_json or plot is not None
-    with Client(server, key) as client:
+    with Client(server, key) as client, terminal.phases() as tell:
+        tell("reading the map", 0, 0)
         answer = client.get("/v1/atlas", limit=10_000 if all_points else 1, space_id=space)
         while all_points and answer["next_cursor"]:
+            tell("reading the map", len(answer["items"]), answer["tasks"])
             more = client.get(
                 "/v1/atlas", limit=10_000, space_id=space, cursor=answer["next_cursor"]
             )
             answer["items"] += more["items"]
             answer["next_cursor"] = more["next_cursor"]
-    if plot is not None:
-        draw_map(answer, plot)
+        if plot is not None:
+            tell("drawing the map", 0, 0)
+            draw_map(answer, plot)
     if as_json:
         print_json(answer)
     else:

@@ -1,10 +1,13 @@
-"""What commands draw: matplotlib's figures, in the formats that a file's name may ask for."""
+"""What commands draw, and what they print as a picture: in the formats that a file's name may ask
+for."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app import terminal
 from app.cli.shared import require_extras
 from app.errors import InvalidRequest
 from app.files import whole
@@ -13,6 +16,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = (".svg", ".png", ".pdf")
+PRINTED_FORMATS = (".svg", ".png")
+_FONT = "DejaVu Sans Mono"  # matplotlib brings it
+_SCALE = 2
+_MOST_PIXELS = 2**25
+"""Some 270 lines of a hundred letters, and 300 MB while they are drawn."""
 
 
 def require_picture(path: Path | None) -> None:
@@ -23,12 +31,62 @@ def require_picture(path: Path | None) -> None:
     if path is None:
         return
     require_extras("bench")
-    if path.suffix not in FORMATS:
+    _require_format(path, FORMATS)
+
+
+def require_printed(path: Path) -> None:
+    """Likewise of what a command prints; only pixels need the extra."""
+    _require_format(path, PRINTED_FORMATS)
+    if path.suffix == ".png":
+        require_extras("bench")
+
+
+def _require_format(path: Path, formats: tuple[str, ...]) -> None:
+    if path.suffix not in formats:
         raise InvalidRequest(
             "format-unknown",
             f"{path.name} is no picture that can be drawn.",
-            f"Name a file that ends in {', '.join(FORMATS)}.",
+            f"Name a file that ends in {', '.join(formats)}.",
         )
+
+
+def draw_printed(path: Path) -> None:
+    """What went to `terminal.out` since it records.
+
+    Raises InvalidRequest where that is nothing, or too much.
+    """
+    if not terminal.out.export_text(clear=False):
+        raise InvalidRequest(
+            "nothing-to-draw",
+            "The command printed no table.",
+            "Leave out --json, or leave out --picture.",
+        )
+    drawn = terminal.picture(terminal.out, "task2vec")
+    picture = _pixels(drawn) if path.suffix == ".png" else drawn.encode()
+    with whole(path) as part:
+        part.write_bytes(picture)
+
+
+def _pixels(svg: str) -> bytes:
+    import matplotlib as mpl  # an extra's, as the next
+    from resvg_py import svg_to_bytes
+
+    width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', svg)[0])
+    if width * height * _SCALE**2 > _MOST_PIXELS:
+        raise InvalidRequest(
+            "picture-too-large",
+            "The command printed too much for a picture of pixels.",
+            "Name a file that ends in .svg, or ask for less.",
+        )
+    fonts = Path(mpl.get_data_path(), "fonts", "ttf").glob("DejaVuSansMono*.ttf")
+    return svg_to_bytes(
+        # Nothing is cut off by the paths that clip each word, and they take most of the time.
+        svg_string=re.sub(r' clip-path="[^"]*"', "", svg),
+        font_files=[str(path) for path in fonts],
+        monospace_family=_FONT,
+        serif_family=_FONT,  # what is taken where a font is not there: that of the title
+        zoom=_SCALE,
+    )
 
 
 def save(figure: Figure, path: Path) -> None:

@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from app import __version__, terminal
+from app.cli.picture import draw_printed, require_printed
 from app.client import ServerUnreachable
-from app.errors import InvalidRequest, Task2VecError
-from app.files import whole
+from app.errors import Task2VecError
 
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -78,17 +78,10 @@ app.add_typer(outcomes_app, name="outcomes")
 app.add_typer(reference_app, name="reference")
 
 
-def _draw(code: Any, svg: Path | None, **_: object) -> Any:
+def _draw(code: Any, picture: Path | None, **_: object) -> Any:
     """Once a command is done; one that failed leaves no picture."""
-    if svg is not None:
-        if not terminal.out.export_text(clear=False):
-            raise InvalidRequest(
-                "nothing-to-draw",
-                "The command printed no table.",
-                "Leave out --json, or leave out --svg.",
-            )
-        with whole(svg) as part:
-            part.write_text(terminal.picture(terminal.out, "task2vec"), encoding="utf-8")
+    if picture is not None:
+        draw_printed(picture)
     return code
 
 
@@ -96,14 +89,19 @@ def _draw(code: Any, svg: Path | None, **_: object) -> Any:
 def _main(
     context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
-    svg: Annotated[
+    picture: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.svg", dir_okay=False, help="Draw what the command prints, too."),
+        typer.Option(
+            metavar="FILE",
+            dir_okay=False,
+            help="Draw what the command prints, too: FILE.svg or .png.",
+        ),
     ] = None,
 ) -> None:
-    if svg is not None:
-        if not svg.parent.is_dir():
-            raise typer.BadParameter(f"There is no folder {svg.parent} for --svg.")
+    if picture is not None:
+        require_printed(picture)
+        if not picture.parent.is_dir():
+            raise typer.BadParameter(f"There is no folder {picture.parent} for --picture.")
         terminal.out.record = True
         context.call_on_close(lambda: setattr(terminal.out, "record", False))
     if version:

@@ -29,7 +29,7 @@ EXTRAS = {
     "worker": ("torch", "torchvision", "timm", "dbos"),
     "demo": ("sklearn",),
     "reference": ("sklearn",),
-    "bench": ("matplotlib",),
+    "bench": ("matplotlib", "resvg_py"),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -18,8 +19,11 @@ from app.settings import Settings
 @app.command()
 def migrate(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     """Bring the database's tables up to this version, which every process does at its start too."""
-    with open_database(settings_of(data_dir=data_dir), new=True) as database:
-        revision = database.revision()
+    settings = settings_of(data_dir=data_dir)
+    with terminal.phases() as tell:
+        tell("bringing the tables up to this version", 0, 0)
+        with open_database(settings, new=True) as database:
+            revision = database.revision()
     if as_json:
         print_json({"revision": revision})
     else:
@@ -32,8 +36,10 @@ def tenants(data_dir: DataDir = None, as_json: AsJson = False) -> None:
     from app.store import tenants as store
 
     settings = settings_of(data_dir=data_dir)
-    with open_database(settings) as database, database.session(read_only=True) as session:
-        found = store.count(session)
+    with terminal.phases() as tell:
+        tell("counting what tenants have", 0, 0)
+        with open_database(settings) as database, database.session(read_only=True) as session:
+            found = store.count(session)
     if as_json:
         print_json({"items": found})
     else:
@@ -61,13 +67,17 @@ def forget(
             f"This deletes everything that {tenant} has, and there is no way back.",
             "If that is meant, say so with --yes.",
         )
-    with open_database(settings) as database:
-        with database.session() as session:
-            digests = store.forget(session, tenant)
-            write_down(session, "forget", tenant)
-        with database.session() as session:
-            gone = archives.delete_unneeded(session, open_blobs(settings.blobs_at), digests)
-        database.cut_log()
+    with terminal.phases() as tell:
+        tell("deleting rows", 0, 0)
+        with open_database(settings) as database:
+            with database.session() as session:
+                digests = store.forget(session, tenant)
+                write_down(session, "forget", tenant)
+            with database.session() as session:
+                blobs, on_blob = open_blobs(settings.blobs_at), partial(tell, "deleting blobs")
+                gone = archives.delete_unneeded(session, blobs, digests, on_blob)
+            tell("cutting the database's log", 0, 0)
+            database.cut_log()
     if as_json:
         print_json({"tenant": tenant, "blobs": gone})
     else:
@@ -128,12 +138,15 @@ def _begin_move(settings: Settings) -> dict[str, Any]:
 
     # Loaded here, though a worker will do the work: the space is not known before, and weights that
     # cannot be had are told now, not by every job.
-    target = load_probe(get_card(settings.models_dir, ProbeCard, settings.probe), "cpu")
-    with open_database(settings) as database, database.session() as session:
-        blobs = open_blobs(settings.blobs_at)
-        begun = reindex.begin(session, blobs, target.card.name, target.space_id)
-        write_down(session, "reindex", target.space_id)
-        found = spaces.count_tasks(session)
+    with terminal.phases() as tell:
+        tell("loading the probe", 0, 0)
+        target = load_probe(get_card(settings.models_dir, ProbeCard, settings.probe), "cpu")
+        tell("queueing tasks", 0, 0)
+        with open_database(settings) as database, database.session() as session:
+            blobs = open_blobs(settings.blobs_at)
+            begun = reindex.begin(session, blobs, target.card.name, target.space_id)
+            write_down(session, "reindex", target.space_id)
+            found = spaces.count_tasks(session)
     library_tasks = sum(count.library_tasks for count in found if count.space_id == target.space_id)
     return {
         "probe": target.card.name,
@@ -147,20 +160,24 @@ def _begin_move(settings: Settings) -> dict[str, Any]:
 def _show_moves(settings: Settings) -> dict[str, Any]:
     from app.store import reindex, spaces
 
-    with open_database(settings) as database, database.session(read_only=True) as session:
-        found = [asdict(count) for count in spaces.count_tasks(session)]
-        return {"spaces": found, **asdict(reindex.progress(session))}
+    with terminal.phases() as tell:
+        tell("counting tasks", 0, 0)
+        with open_database(settings) as database, database.session(read_only=True) as session:
+            found = [asdict(count) for count in spaces.count_tasks(session)]
+            return {"spaces": found, **asdict(reindex.progress(session))}
 
 
 def _check(settings: Settings, *, deep: bool, repair: bool) -> dict[str, Any]:
     from app.store.blobs import open_blobs
     from app.store.check import check as check_store
 
-    with open_database(settings) as database, database.session(read_only=not repair) as session:
-        blobs = open_blobs(settings.blobs_at)
-        report = check_store(session, blobs, settings, deep=deep, repair=repair)
-        if repair:
-            write_down(session, "check --repair", None)
+    with terminal.phases() as tell:
+        tell("opening the database", 0, 0)
+        with open_database(settings) as database, database.session(read_only=not repair) as session:
+            blobs, how = open_blobs(settings.blobs_at), {"deep": deep, "repair": repair}
+            report = check_store(session, blobs, settings, **how, on_progress=tell)
+            if repair:
+                write_down(session, "check --repair", None)
     left = [finding for finding in report.findings if not finding.mended]
     return {
         "ok": not left,

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import Unavailable
 from app.store.blobs import Blob, BlobStore
+from app.store.progress import OnCount, counting
 from app.store.session import hold, portions
 from app.store.spaces import UNFINISHED
 from app.store.tables import Archive, Finetune, FinetuneFile, Job, Prediction, Task
@@ -54,7 +55,12 @@ def require_kept(session: Session, blobs: BlobStore, *digests: str) -> None:
             )
 
 
-def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) -> int:
+def delete_unneeded(
+    session: Session,
+    blobs: BlobStore,
+    digests: Iterable[str],
+    on_blob: OnCount = lambda *_: None,
+) -> int:
     """Deletes those of the blobs that are `unneeded`; how many.
 
     In a writing unit of work of its own: whoever brings the same bytes meanwhile either has
@@ -64,7 +70,7 @@ def delete_unneeded(session: Session, blobs: BlobStore, digests: Iterable[str]) 
     for sha256 in asked:
         hold(session, sha256)
     orphans = unneeded(session, asked)
-    for sha256 in orphans:
+    for sha256 in counting(orphans, len(orphans), on_blob):
         blobs.delete(sha256)
     return len(orphans)
 

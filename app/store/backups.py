@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import io
 import tempfile
-from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from app import __version__
 from app.errors import Conflict, InvalidRequest, NotFound, Unavailable
 from app.store import archives, snapshots
 from app.store.blobs import BlobStore, open_blobs
+from app.store.progress import OnCount, OnProgress, counting
 from app.store.session import Database, revisions
 from app.store.tables import PUBLIC, Task, now
 
@@ -87,16 +88,16 @@ class Backups:
         written = self._manifests.put(io.BytesIO(manifest.model_dump_json(indent=1).encode()))
         return written.sha256[:_SHOWN]
 
-    def keep(self, n: int) -> int:
+    def keep(self, n: int, on_part: OnCount = lambda *_: None) -> int:
         """Forgets all but the newest, and deletes parts that none of those needs; how many went."""
         digests = {digest[:_SHOWN]: digest for digest in self._manifests.stored()}
         found = self.listed()
         for backup_id, _ in found[n:]:
             self._manifests.delete(digests[backup_id])
         needed = {part for _, manifest in found[:n] for part in manifest.parts}
-        for part in self.parts.stored():
-            if part not in needed:
-                self.parts.delete(part)
+        gone = [part for part in self.parts.stored() if part not in needed]
+        for part in counting(gone, len(gone), on_part):
+            self.parts.delete(part)
         for store in (self.parts, self._manifests):
             store.sweep(_TORN_SECONDS)
         return len(found[n:])
@@ -120,7 +121,11 @@ class Backups:
 
 
 def make(
-    database: Database, blobs: BlobStore, migrations_dir: Path, backups: Backups
+    database: Database,
+    blobs: BlobStore,
+    migrations_dir: Path,
+    backups: Backups,
+    on_progress: OnProgress = lambda *_: None,
 ) -> tuple[str, Manifest]:
     """A new backup, and its id; others may use the service meanwhile.
 
@@ -132,14 +137,17 @@ def make(
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "database.sqlite"
             with database.session(read_only=True) as session:
-                snapshots.take(session, path, migrations_dir)
+                snapshots.take(session, path, migrations_dir, partial(on_progress, "copying rows"))
                 wanted, tasks = archives.needed(session), _count_tasks(session)
-            copied = _copy_blobs(blobs, backups.parts, wanted)
+            copied = _copy_blobs(
+                blobs, backups.parts, wanted, partial(on_progress, "copying blobs")
+            )
             missing = wanted - copied
             with database.session(read_only=True) as session:
                 still = archives.needed(session)
             if not missing <= still:
                 continue
+            on_progress("storing the rows", 0, 0)
             with path.open("rb") as file:
                 taken = backups.parts.put(file)
         manifest = Manifest(
@@ -165,11 +173,13 @@ def _count_tasks(session: Session) -> int:
     return session.scalar(own) or 0
 
 
-def _copy_blobs(source: BlobStore, parts: BlobStore, wanted: Iterable[str]) -> set[str]:
+def _copy_blobs(
+    source: BlobStore, parts: BlobStore, wanted: set[str], on_blob: OnCount
+) -> set[str]:
     """Those that are in `parts` afterwards; damaged ones are not."""
     there = set(parts.stored())
-    copied = there.intersection(wanted)
-    for sha256 in sorted(set(wanted) - there):
+    copied, lacking = there & wanted, sorted(wanted - there)
+    for sha256 in counting(lacking, len(lacking), on_blob):
         with suppress(NotFound), source.open(sha256) as stream:
             found = parts.put(stream).sha256
             if found == sha256:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from app.store.blobs import UPLOAD_SECONDS, Blob, BlobStore, digest_of
 from app.store.findings import REPAIR, Finding, Report
 from app.store.indexes import FaissIndexes, mark_of
 from app.store.parts_index import parts_key
+from app.store.progress import OnCount, OnProgress, counting
 from app.store.space_index import GONE, SpaceIndex
 from app.store.spaces import UNFINISHED
 from app.store.tables import (
@@ -47,7 +49,13 @@ _MADE_ANEW = f"{REPAIR}: it is made anew."
 
 
 def check(
-    session: Session, blobs: BlobStore, settings: Settings, *, deep: bool, repair: bool
+    session: Session,
+    blobs: BlobStore,
+    settings: Settings,
+    *,
+    deep: bool,
+    repair: bool,
+    on_progress: OnProgress = lambda *_: None,
 ) -> Report:
     """`deep` reads every byte of archives and models, and all numbers of indexes, not a sample.
 
@@ -55,21 +63,33 @@ def check(
     of work that may write.
     A damaged database ends the check: nothing else can be held against it.
     """
+    on_archive, on_model, on_orphan, on_row = (
+        partial(on_progress, phase)
+        for phase in (
+            *("looking at archives", "looking at models"),
+            *("deleting blobs", "looking at index rows"),
+        )
+    )
+    on_progress("looking at the database", 0, 0)
     report = Report(findings=list(_of_database(session)))
     if report.findings:
         return report
     checked, index_dir = report.checked, settings.index_dir
-    report.findings += _of_archives(session, blobs, checked, deep=deep)
-    report.findings += _of_models(session, blobs, checked, deep=deep)
+    report.findings += _of_archives(session, blobs, checked, on_archive, deep=deep)
+    report.findings += _of_models(session, blobs, checked, on_model, deep=deep)
     report.findings += _of_images(session, blobs)
-    report.findings += _of_orphans(session, blobs, repair=repair)
+    on_progress("looking at blobs", 0, 0)
+    report.findings += _of_orphans(session, blobs, on_orphan, repair=repair)
+    on_progress("looking at embeddings", 0, 0)
     misshapen = list(_of_embeddings(session, checked))
+    on_progress("looking at rows", 0, 0)
     report.findings += misshapen
     report.findings += check_rows.of_rows(session, checked, repair=repair)
     report.findings += check_engine.of_engine(session, settings.engine_url, checked, repair=repair)
     if not misshapen:
-        report.findings += _of_indexes(session, index_dir, checked, deep=deep, repair=repair)
-        report.findings += _of_tables(session, checked, deep=deep, repair=repair)
+        how = {"deep": deep, "repair": repair}
+        report.findings += _of_indexes(session, index_dir, checked, on_row, **how)
+        report.findings += _of_tables(session, checked, on_row, **how)
     return report
 
 
@@ -90,10 +110,12 @@ def _of_database(session: Session) -> Iterator[Finding]:
 
 
 def _of_archives(
-    session: Session, blobs: BlobStore, checked: Counter[str], *, deep: bool
+    session: Session, blobs: BlobStore, checked: Counter[str], on_archive: OnCount, *, deep: bool
 ) -> Iterator[Finding]:
+    total = session.scalar(select(func.count()).select_from(Archive)) or 0
     query = select(Archive.sha256, Archive.size_bytes, Task.id).join(Task)
-    for sha256, size_bytes, task_id in session.execute(query.order_by(Task.seq)):
+    rows = session.execute(query.order_by(Task.seq))
+    for sha256, size_bytes, task_id in counting(rows, total, on_archive):
         checked["archives"] += 1
         remedy = f"Upload the images of task {task_id} again, or restore the data directory."
         if wrong := _wrong_with(blobs, Blob(sha256, size_bytes), deep=deep):
@@ -101,11 +123,12 @@ def _of_archives(
 
 
 def _of_models(
-    session: Session, blobs: BlobStore, checked: Counter[str], *, deep: bool
+    session: Session, blobs: BlobStore, checked: Counter[str], on_model: OnCount, *, deep: bool
 ) -> Iterator[Finding]:
     """A checkpoint that is lost only costs the time since the run began."""
     query = select(Finetune).join(Job).where(Job.state == "succeeded")
-    for run in session.scalars(query.order_by(Finetune.seq)):
+    runs = session.scalars(query.order_by(Finetune.seq)).all()
+    for run in counting(runs, len(runs), on_model):
         checked["models"] += 1
         remedy = f"Train the run {run.id} again, or restore the blob store."
         for name, blob in finetunes.files_of(run).items():
@@ -132,11 +155,13 @@ def _of_images(session: Session, blobs: BlobStore) -> Iterator[Finding]:
             )
 
 
-def _of_orphans(session: Session, blobs: BlobStore, *, repair: bool) -> Iterator[Finding]:
+def _of_orphans(
+    session: Session, blobs: BlobStore, on_orphan: OnCount, *, repair: bool
+) -> Iterator[Finding]:
     found = archives.orphans(session, blobs, UPLOAD_SECONDS)
     if found:
         if repair:
-            archives.delete_unneeded(session, blobs, found)
+            archives.delete_unneeded(session, blobs, found, on_orphan)
         yield Finding(
             "archive",
             f"{len(found)} blobs belong to no task or run: {', '.join(found[:3])}"
@@ -180,7 +205,13 @@ def _of_embeddings(session: Session, checked: Counter[str]) -> Iterator[Finding]
 
 
 def _of_indexes(
-    session: Session, index_dir: Path, checked: Counter[str], *, deep: bool, repair: bool
+    session: Session,
+    index_dir: Path,
+    checked: Counter[str],
+    on_row: OnCount,
+    *,
+    deep: bool,
+    repair: bool,
 ) -> Iterator[Finding]:
     """Of what is there; an index that was never made is none that does not fit."""
     indexes = FaissIndexes(index_dir)
@@ -193,7 +224,7 @@ def _of_indexes(
             if of_parts or key == "logs":
                 index = indexes.opened(session, space_id, population if of_parts else None)
                 checked["index rows"] += len(index.shelf)
-                detail = _misfit(session, space_id, index, deep=deep)
+                detail = _misfit(session, space_id, index, on_row, deep=deep)
             else:
                 detail = "is of a library that is not loaded any more"
         except DifferentSpaces:
@@ -210,7 +241,7 @@ def _of_indexes(
 
 
 def _of_tables(
-    session: Session, checked: Counter[str], *, deep: bool, repair: bool
+    session: Session, checked: Counter[str], on_row: OnCount, *, deep: bool, repair: bool
 ) -> Iterator[Finding]:
     """Of indexes in the database, which change with its embeddings."""
     if session.get_bind().dialect.name != "postgresql":
@@ -221,7 +252,7 @@ def _of_tables(
         checked["index rows"] += len(held)
         lacking = len(session.execute(points.missing(session, index)).all())
         some = held if deep else np.random.default_rng(0).permutation(held)[:SAMPLE]
-        wrong = pgvector.count_wrong(session, index, some)
+        wrong = pgvector.count_wrong(session, index, some, on_row)
         if lacking or wrong:
             detail = (
                 f"The index {index.id} of space {index.space_id} lacks {lacking} embeddings and "
@@ -232,7 +263,9 @@ def _of_tables(
             yield Finding("index", detail, _MADE_ANEW, mended=repair)
 
 
-def _misfit(session: Session, space_id: str, index: SpaceIndex, *, deep: bool) -> str | None:
+def _misfit(
+    session: Session, space_id: str, index: SpaceIndex, on_row: OnCount, *, deep: bool
+) -> str | None:
     """What the index has that the table has not; what it lacks it takes in at the next search."""
     present = dict(embeddings.added(session, space_id, 0))
     seqs, marks = index.seqs(), index.marks()
@@ -253,6 +286,7 @@ def _misfit(session: Session, space_id: str, index: SpaceIndex, *, deep: bool) -
         some = known[start : start + 128].astype(np.int64)
         rows = embeddings.matrix(session, seqs[some].tolist(), index.compares)
         wrong += int((~index.fits(some, rows)).sum())
+        on_row(start + len(some), len(known))
     if strange or wrong:
         return f"holds {len(strange)} embeddings of another database and {wrong} with other numbers"
     return None

@@ -28,6 +28,7 @@ from app.embedding.vector import Vector
 from app.store import embeddings, points, reference
 from app.store.parts_index import REFITTED, Likened, parts_key
 from app.store.points import LOGS, Kind, LogPoints, PartPoints
+from app.store.progress import OnCount
 from app.store.search import Points, Search, Unindexed, Visible, kind_named
 from app.store.session import Database
 from app.store.space_index import Found, proposals
@@ -309,10 +310,10 @@ def seqs_in(session: Session, index: SearchIndex) -> Rows:
     return np.array(session.scalars(select(held.embedding_seq).order_by(held.embedding_seq)).all())
 
 
-def count_wrong(session: Session, index: SearchIndex, seqs: Rows) -> int:
+def count_wrong(session: Session, index: SearchIndex, seqs: Rows, on_row: OnCount) -> int:
     """How many of the embeddings have other points or codes there than they give now."""
     kind, held = points.kind_of(session, index), points.points_of(session, index).c
-    wrong = 0
+    wrong = done = 0
     for some, rows in embeddings.chunks(session, np.sort(seqs).tolist(), kind.compares):
         query = select(*held).where(held.embedding_seq.in_(some)).order_by(held.embedding_seq)
         found = session.execute(query).all()
@@ -326,6 +327,8 @@ def count_wrong(session: Session, index: SearchIndex, seqs: Rows) -> int:
             )
             fits &= (abs(codes - anew) <= 1).all(axis=1)  # one step of rounding
         wrong += int((~fits).sum())
+        done += len(some)
+        on_row(done, len(seqs))
     return wrong
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from sqlalchemy.orm import Session
@@ -17,6 +18,7 @@ from app.errors import Conflict
 from app.store import jobs, snapshots
 from app.store.backups import Backups, Manifest
 from app.store.blobs import BlobStore, digest_of
+from app.store.progress import OnProgress, counting
 from app.store.session import Database, revisions
 
 _SHOWN = 3
@@ -32,10 +34,11 @@ class System:
     migrations_dir: Path
 
 
-def verify(backups: Backups, manifest: Manifest) -> None:
+def verify(backups: Backups, manifest: Manifest, on_progress: OnProgress = lambda *_: None) -> None:
     """Conflict where a part is not there or holds other bytes than it did."""
-    there = set(backups.parts.stored())
-    bad = [part for part in sorted(manifest.parts) if part not in there or _is_other(backups, part)]
+    there, parts = set(backups.parts.stored()), sorted(manifest.parts)
+    read = counting(parts, len(parts), partial(on_progress, "reading parts"))
+    bad = [part for part in read if part not in there or _is_other(backups, part)]
     if bad:
         raise Conflict(
             "backup-damaged",
@@ -45,7 +48,12 @@ def verify(backups: Backups, manifest: Manifest) -> None:
         )
 
 
-def restore(backups: Backups, manifest: Manifest, system: System) -> None:
+def restore(
+    backups: Backups,
+    manifest: Manifest,
+    system: System,
+    on_progress: OnProgress = lambda *_: None,
+) -> None:
     """Conflict where the system is not empty, or a newer version made the backup.
 
     What a run that was interrupted had put there already is taken as it is.
@@ -58,19 +66,19 @@ def restore(backups: Backups, manifest: Manifest, system: System) -> None:
         )
     with system.database.session(read_only=True) as session:
         _require_empty(session)
-    verify(backups, manifest)
+    verify(backups, manifest, on_progress)
     with tempfile.TemporaryDirectory() as scratch:
         snapshot = Path(scratch) / "database.sqlite"
         with backups.parts.open(manifest.database) as stream, snapshot.open("wb") as file:
             shutil.copyfileobj(stream, file)
-        there = set(system.blobs.stored())
-        for sha256 in manifest.blobs:
-            if sha256 not in there:
-                with backups.parts.open(sha256) as stream:
-                    system.blobs.put(stream)
+        lacking = sorted(set(manifest.blobs).difference(system.blobs.stored()))
+        for sha256 in counting(lacking, len(lacking), partial(on_progress, "copying blobs")):
+            with backups.parts.open(sha256) as stream:
+                system.blobs.put(stream)
         with system.database.session() as session:
             _require_empty(session)
-            snapshots.lay(snapshot, session, system.migrations_dir)
+            on_rows = partial(on_progress, "writing rows")
+            snapshots.lay(snapshot, session, system.migrations_dir, on_rows)
             jobs.release_all(session)
         shutil.rmtree(system.index_dir, ignore_errors=True)  # of other embeddings
 

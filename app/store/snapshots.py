@@ -28,6 +28,7 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import UserDefinedType
 
 from app.store import points
+from app.store.progress import OnCount
 from app.store.session import Database
 from app.store.tables import PUBLIC, Base, SearchIndex, Upload, Worker
 
@@ -63,18 +64,22 @@ _TABLES = [_as_kept(table) for table in Base.metadata.sorted_tables if table.nam
 """Those that others refer to come first."""
 
 
-def take(session: Session, path: Path, migrations_dir: Path) -> None:
+def take(
+    session: Session, path: Path, migrations_dir: Path, on_rows: OnCount = lambda *_: None
+) -> None:
     """All rows that the session sees, as one state of the database, into a new file."""
     snapshot = Database(f"sqlite:///{path}")
     try:
         snapshot.migrate(migrations_dir)
         with snapshot.session() as taken:
-            _carry(session, taken)
+            _carry(session, taken, on_rows)
     finally:
         snapshot.dispose()  # which also brings the log of writes into the file
 
 
-def lay(path: Path, session: Session, migrations_dir: Path) -> None:
+def lay(
+    path: Path, session: Session, migrations_dir: Path, on_rows: OnCount = lambda *_: None
+) -> None:
     """The rows of a snapshot, brought up to our schema, instead of those that are there."""
     snapshot = Database(f"sqlite:///{path}")
     try:
@@ -85,7 +90,7 @@ def lay(path: Path, session: Session, migrations_dir: Path) -> None:
         for table in reversed(_TABLES):
             session.execute(delete(table))
         with snapshot.session(read_only=True) as taken:
-            _carry(taken, session)
+            _carry(taken, session, on_rows)
         _count_on(session)
     finally:
         snapshot.dispose()
@@ -103,11 +108,15 @@ def tenants_rows(session: Session) -> dict[str, int]:
     return {name: count for name, count in counted.items() if count}
 
 
-def _carry(source: Session, target: Session) -> None:
+def _carry(source: Session, target: Session, on_rows: OnCount) -> None:
+    counts = (source.scalar(select(func.count()).select_from(table)) for table in _TABLES)
+    done, total = 0, sum(count or 0 for count in counts)
     for table in _TABLES:
         rows = source.execute(select(table), execution_options={"yield_per": _AT_ONCE})
         for some in rows.mappings().partitions():
             target.execute(insert(table), [dict(row) for row in some])
+            done += len(some)
+            on_rows(done, total)
 
 
 def _count_on(session: Session) -> None:

@@ -16,7 +16,7 @@ from app.terminal.estimates import estimates_table, plan_report, scores_table
 from app.terminal.estimator import estimator_report, evaluation_report
 from app.terminal.finetunes import finetune_report, finetunes_table, prediction_report
 from app.terminal.outcomes import import_report, outcomes_table
-from app.terminal.progress import progress_bars, show_progress, upload_bar
+from app.terminal.progress import phases, progress_bars, show_progress, upload_bar
 from app.terminal.tasks import (
     atlas_report,
     distances_table,
@@ -68,6 +68,7 @@ __all__ = [
     "neighbours_table",
     "out",
     "outcomes_table",
+    "phases",
     "picture",
     "plain",
     "plan_report",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from rich.console import RenderableType
 from rich.progress import (
     BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    SpinnerColumn,
     TextColumn,
 )
 from rich.progress import Task as Bar
@@ -26,6 +30,17 @@ class Remaining(ProgressColumn):
     def render(self, task: Bar) -> Text:
         left = task.fields.get("remaining_seconds")
         return Text("" if left is None or task.finished else f"{duration(left)} left", style="dim")
+
+
+class Counted(ProgressColumn):
+    """Another column, where it is known how much there is."""
+
+    def __init__(self, column: ProgressColumn) -> None:
+        super().__init__()
+        self._column = column
+
+    def render(self, task: Bar) -> RenderableType:
+        return Text() if task.total is None else self._column(task)
 
 
 def progress_bars() -> Progress:
@@ -50,6 +65,31 @@ def upload_bar() -> Progress:
         transient=True,
         disable=not err.is_terminal,
     )
+
+
+@contextmanager
+def phases() -> Iterator[Callable[[str, int, int], None]]:
+    """Shows the phase that was told last, and its count; of 0, only that it goes on."""
+    bars = Progress(
+        SpinnerColumn("line"),
+        TextColumn("{task.description}", markup=False),
+        Counted(BarColumn(bar_width=32)),
+        Counted(MofNCompleteColumn()),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    )
+
+    def tell(phase: str, done: int, total: int) -> None:
+        if [bar.description for bar in bars.tasks] == [phase]:
+            bars.update(bars.task_ids[0], completed=done, total=total or None)
+            return
+        for bar in bars.tasks:
+            bars.remove_task(bar.id)
+        bars.add_task(phase, completed=done, total=total or None)
+
+    with bars:
+        yield tell
 
 
 def show_progress(bars: Progress, bar: Any, progress: Row) -> None:

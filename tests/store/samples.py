@@ -16,6 +16,14 @@ from tests.provenance import PROVENANCE
 
 RESPONSES = 10
 
+
+class Heard(dict[str, list[tuple[int, int]]]):
+    """What was told of each phase, in order."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        self.setdefault(phase, []).append((done, total))
+
+
 ARCHIVE = Blob("a" * 64, 1_000)
 MORE = Blob("b" * 64, 2_000)
 INTAKE = Intake("single_label", 40, 2, {"used": 40}, [{"path": "cat/1.png", "status": "used"}])

@@ -38,7 +38,7 @@ from app.store.tables import (
 from tests.engines import EMBEDDED, SERVERS, Engines, emptied, unused
 from tests.jobs.test_recalibrate import report
 from tests.store.conftest import MIGRATIONS
-from tests.store.samples import accept_task, make_embedding, ready_task
+from tests.store.samples import Heard, accept_task, make_embedding, ready_task
 
 MODEL = {"model": b"weights", "config": b"{}", "card": b"# a model"}
 into_both = pytest.mark.parametrize("empty", [EMBEDDED, SERVERS], indirect=True)
@@ -230,6 +230,22 @@ def test_what_is_restored_answers_as_what_was_backed_up(
         task, job = accept_task(session)
         assert task.seq == highest + 1  # no number is given out twice
         assert jobs.start_job(session, job.id, max_attempts=3)
+
+
+def test_a_backup_and_its_restore_tell_how_much_of_how_much_is_done(
+    store: Store, empty: Callable[[], Store], tmp_path: Path
+) -> None:
+    place, made, restored = Backups(str(tmp_path / "backups"), create=True), Heard(), Heard()
+    _, manifest = backups.make(store.database, store.blobs, MIGRATIONS, place, made)
+    rows, blobs = sum(map(len, store.rows().values())), len(manifest.blobs)
+    assert list(made) == ["copying rows", "copying blobs", "storing the rows"]
+    assert made["copying rows"][-1] == (rows, rows)
+    assert made["copying blobs"] == [(done, blobs) for done in range(blobs + 1)]
+    restore(place, manifest, empty().system, restored)
+    assert list(restored) == ["reading parts", "copying blobs", "writing rows"]
+    assert restored["reading parts"] == [(done, blobs + 1) for done in range(blobs + 2)]
+    assert restored["copying blobs"] == made["copying blobs"]
+    assert restored["writing rows"][-1] == (rows, rows)
 
 
 @into_both

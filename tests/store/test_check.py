@@ -17,7 +17,7 @@ from app.store.session import Database
 from app.store.tables import Embedding, EmbeddingArrays, SearchIndex, Task
 from tests.cost.cards import CANDIDATE, FULL, GPU
 from tests.engines import Engines
-from tests.store.samples import make_embedding, ready_task
+from tests.store.samples import Heard, make_embedding, ready_task
 from tests.store.test_indexes import POPULATION
 
 
@@ -75,6 +75,25 @@ def test_a_store_that_fits_together_has_no_findings(kept: Kept, deep: bool) -> N
     assert report.findings == []
     looked_at = {"archives": 2, "embeddings": 2, "index rows": 4, "tasks": 2, "jobs": 2}
     assert +report.checked == looked_at
+
+
+def test_a_check_tells_how_much_of_how_much_was_looked_at(kept: Kept) -> None:
+    heard = Heard()
+    with kept.database.session(read_only=True) as session:
+        check(session, kept.blobs, kept.settings, deep=True, repair=False, on_progress=heard)
+    assert heard["looking at archives"] == [(0, 2), (1, 2), (2, 2)]
+    assert heard["looking at index rows"] == [(2, 2), (2, 2)]  # of two indexes, by the hundred
+    assert heard["looking at rows"] == [(0, 0)]
+
+
+@pytest.mark.engines("servers")
+def test_a_check_tells_how_many_rows_of_an_index_in_the_database_it_read(kept: Kept) -> None:
+    indexes, heard = open_indexes("pgvector", kept.index_dir, kept.database), Heard()
+    with kept.database.session(read_only=True) as session:
+        indexes.followed(session, "space", POPULATION)
+    with kept.database.session(read_only=True) as session:
+        check(session, kept.blobs, kept.settings, deep=True, repair=False, on_progress=heard)
+    assert heard["looking at index rows"] == [(2, 2)] * 3
 
 
 @pytest.mark.engines("servers")
