@@ -33,9 +33,9 @@ class Account(Asking):
         body = {"share_outcomes": shares}
         return await self._ask(TenantAnswer, "PATCH", "/v1/tenant", json=body)
 
-    async def keys(self) -> list[KeyRow]:
-        """The oldest first, those that ended too."""
-        return (await self._get(KeyPage, "/v1/keys")).items
+    async def keys(self, *, prefix: str | None = None) -> list[KeyRow]:
+        """The oldest first, those that ended too; `prefix` is how a secret begins."""
+        return (await self._get(KeyPage, "/v1/keys", prefix=prefix)).items
 
     async def make_key(
         self, name: str, *, scope: Scope = "write", expires_in_days: float | None = None

@@ -25,6 +25,25 @@ class ArchiveBytes:
         return io.BytesIO(self._content)
 
 
+def require_images_or_source(
+    images: Images | None, source: str | None, asked: Asked, classes: Sequence[str] | None
+) -> None:
+    """InvalidRequest where both are given or neither, or what changes nothing of a source."""
+    if (images is None) == (source is None):
+        raise InvalidRequest(
+            "images-or-source",
+            "A task is made of images or of a source, and of one of them alone.",
+            "Give what is to be sent, or as `source` the URI that the service is to fetch.",
+        )
+    told = classes is not None or asked != Asked(label_kind=asked.label_kind)
+    if source is not None and told:
+        raise InvalidRequest(
+            "option-unfit",
+            "A source is an archive as it is: form, split, columns and classes change nothing.",
+            "Leave them out.",
+        )
+
+
 def archive_of(
     images: Images, asked: Asked, *, name: str | None, classes: Sequence[str] | None
 ) -> Path | Archive:

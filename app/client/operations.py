@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import quote
 
 from app.api.schemas import (
@@ -45,7 +45,7 @@ from app.client.account import Account
 from app.client.asking import OnProgress, TaskRef, read, said, telling
 from app.client.catalogue import Catalogue
 from app.client.direct import send_task
-from app.client.images import ArchiveBytes, Images, archive_of
+from app.client.images import ArchiveBytes, Images, archive_of, require_images_or_source
 from app.client.problems import ProblemAnswered
 from app.client.tables import read_table
 from app.embedding.dataset import LabelKind
@@ -74,8 +74,9 @@ class Operations(Catalogue, Account):
 
     async def embed(
         self,
-        images: Images,
+        images: Images | None = None,
         *,
+        source: str | None = None,
         name: str | None = None,
         tags: Sequence[str] = (),
         label_kind: LabelKindAsked = "auto",
@@ -94,13 +95,11 @@ class Operations(Catalogue, Account):
 
         `images` is a folder, an archive, a file of a dataset or several, `hf://...`, the bytes of
         an archive, or a dataset object of (image, label) pairs, whose label numbers stand for
-        `classes`. `form`, `split` and the columns say what a path leaves open. `callback_url` is
-        called when the job ends, if the operator allows that address.
+        `classes`. `form`, `split` and the columns say what a path leaves open. Instead of `images`
+        the `source` of an archive may be named, a URI that the service fetches, if the operator
+        allows it. `callback_url` is called when the job ends, if the operator allows that address.
         """
         asked = Asked(form, split, image_column, label_column, label_kind)
-        archive = await self._wire.work(
-            partial(archive_of, images, asked, name=name, classes=classes)
-        )
         metadata = {
             "name": name,
             "tags": list(tags),
@@ -108,15 +107,23 @@ class Operations(Catalogue, Account):
             "probe": probe,
             "priority": priority,
             "callback_url": callback_url,
+            "source": source,
         }
-        sent = await send_task(
-            self._wire,
-            archive,
-            said(metadata),
-            on_progress=telling(archive, on_progress),
-            on_detour=log.warning,
-        )
-        accepted = read(Accepted, sent)
+        require_images_or_source(images, source, asked, classes)
+        if images is None:
+            accepted = await self._post(Accepted, "/v1/tasks", said(metadata))
+        else:
+            archive = await self._wire.work(
+                partial(archive_of, images, asked, name=name, classes=classes)
+            )
+            sent = await send_task(
+                self._wire,
+                archive,
+                said(metadata),
+                on_progress=telling(archive, on_progress),
+                on_detour=log.warning,
+            )
+            accepted = read(Accepted, sent)
         if wait:
             await self.wait(accepted, on_progress=on_progress)
         return await self.task(accepted)
@@ -296,10 +303,14 @@ class Operations(Catalogue, Account):
         k: int | None = None,
         budget_usd: float | None = None,
         budget_seconds: float | None = None,
+        licence: Sequence[str] | None = None,
         max_parameters: int | None = None,
         max_inference_seconds: float | None = None,
     ) -> EstimatesAnswer:
-        """One row per candidate, best first, of those that surely stay within the budgets."""
+        """One row per candidate, best first, of those that surely stay within the budgets.
+
+        `licence` is one or several, as cards have them.
+        """
         return await self._get(
             EstimatesAnswer,
             f"{await self._task_path(task)}/estimates",
@@ -308,6 +319,7 @@ class Operations(Catalogue, Account):
             k=k,
             budget_usd=budget_usd,
             budget_seconds=budget_seconds,
+            licence=licence,
             max_parameters=max_parameters,
             max_inference_seconds=max_inference_seconds,
         )
@@ -322,6 +334,9 @@ class Operations(Catalogue, Account):
         recipe: str | None = None,
         budget_usd: float | None = None,
         budget_seconds: float | None = None,
+        licence: Sequence[str] | None = None,
+        max_parameters: int | None = None,
+        max_inference_seconds: float | None = None,
     ) -> PlanAnswer:
         """Which candidates to try, in which order; the budgets are of all tries together."""
         return await self._get(
@@ -333,6 +348,9 @@ class Operations(Catalogue, Account):
             recipe=recipe,
             budget_usd=budget_usd,
             budget_seconds=budget_seconds,
+            licence=licence,
+            max_parameters=max_parameters,
+            max_inference_seconds=max_inference_seconds,
         )
 
     async def score(
@@ -444,6 +462,17 @@ class Operations(Catalogue, Account):
         task_id = None if task is None else await self._task_id(task)
         async for row in self._rows(FinetuneAnswer, "/v1/finetunes", task_id=task_id):
             yield row
+
+    async def curve(
+        self, run: str, *, timeout_seconds: float | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
+        """The epochs of a run as they are over, up to its end, whatever that is."""
+        told = 0
+        path = f"{_run_path(run)}/events"
+        async for event in self._wire.stream(path, f"Run {run}", timeout_seconds=timeout_seconds):
+            if event.get("number", 0) > told:  # a stream that is taken up again begins anew
+                told = event["number"]
+                yield event
 
     async def save_model(self, run: str, folder: str | Path) -> None:
         """The model of a run, with its configuration and its card."""

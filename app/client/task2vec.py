@@ -102,6 +102,7 @@ class Task2Vec:
     finetune = answering(Operations.finetune)
     finetune_run = answering(Operations.finetune_run)
     finetune_runs = listing(Operations.finetune_runs)
+    curve = listing(Operations.curve)
     save_model = answering(Operations.save_model)
     register = answering(Operations.register)
     predict = answering(Operations.predict)

@@ -239,20 +239,27 @@ class Wire:
     async def follow(
         self, job_id: str, *, timeout_seconds: float | None = None
     ) -> AsyncIterator[Json]:
-        """A job's progress until its final state; a stream that breaks is taken up again."""
+        """A job's progress until its final state."""
+        path = f"/v1/jobs/{quote(job_id, safe='')}/events"
+        async for progress in self.stream(path, f"Job {job_id}", timeout_seconds=timeout_seconds):
+            yield progress
+
+    async def stream(
+        self, path: str, called: str, *, timeout_seconds: float | None = None
+    ) -> AsyncIterator[Json]:
+        """Events up to one that tells a final state; a stream that breaks is taken up again."""
         began = time.monotonic()
         failures = 0
         while True:
             try:
-                path = f"/v1/jobs/{quote(job_id, safe='')}/events"
-                async for progress in self._events(path, began, timeout_seconds):
-                    if progress is not None:
+                async for event in self._events(path, began, timeout_seconds):
+                    if event is not None:
                         failures = 0
-                        yield progress
-                        if progress["state"] in FINAL_STATES:
+                        yield event
+                        if event.get("state") in FINAL_STATES:
                             return
                     if _left_seconds(began, timeout_seconds) <= 0:
-                        raise _unfinished(job_id, timeout_seconds)
+                        raise _unfinished(called, timeout_seconds)
                 failures += 1  # a stream that ends early is a failure too
                 error: Exception = EOFError("the stream of events ended early")
             except httpx.TransportError as lost:
@@ -260,7 +267,7 @@ class Wire:
                 error = lost
             pause = pause_seconds(failures)
             if _left_seconds(began, timeout_seconds) <= pause:
-                raise _unfinished(job_id, timeout_seconds) from error
+                raise _unfinished(called, timeout_seconds) from error
             if failures >= _ATTEMPTS_TO_RESUME:
                 raise self._unreachable(error)
             await self.pause(pause)
@@ -421,9 +428,9 @@ def _no_address(server: str) -> InvalidRequest:
     )
 
 
-def _unfinished(job_id: str, timeout_seconds: float | None) -> Unavailable:
+def _unfinished(called: str, timeout_seconds: float | None) -> Unavailable:
     return Unavailable(
         "job-unfinished",
-        f"Job {job_id} has not ended within {timeout_seconds:g} s.",
+        f"{called} has not ended within {timeout_seconds:g} s.",
         "It goes on: wait for it again, or cancel it.",
     )

@@ -28,6 +28,7 @@ from tests.api.runs import finish
 
 CUT = "cut"
 HALF = "half"
+SOURCES = "https://example.org/sets/"
 
 
 class Awaited:
@@ -160,7 +161,7 @@ def standing_between(api: str) -> Iterator[tuple[str, Middle]]:
 @pytest.fixture
 def service(settings: Settings) -> Iterator[Service]:  # noqa: F811
     """Its `client` is a plain one, over the same socket."""
-    app = create_app(settings)
+    app = create_app(settings.model_copy(update={"source_prefixes": (SOURCES,)}))
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()

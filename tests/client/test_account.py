@@ -15,6 +15,7 @@ def test_keys_are_made_rotated_and_revoked(client: Any) -> None:
     first, second = client.keys()
     assert (first.id, first.replaced_by) == (made.id, successor.id)
     assert second.revoked_at is not None
+    assert client.keys(prefix=made.prefix) == [first]
 
 
 def test_outcomes_are_shared_and_no_longer(client: Any) -> None:

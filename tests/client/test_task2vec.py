@@ -18,10 +18,9 @@ import pytest
 from PIL import Image
 from sqlalchemy import select
 
-from app.api.schemas import FinetuneAsked, PredictionAsked, ScoresAsked, TaskMetadata
 from app.client import asking, operations
 from app.jobs.atlas import refresh
-from app.store import predictions
+from app.store import finetunes, predictions
 from app.store.tables import Task
 from task2vec import (
     AsyncTask2Vec,
@@ -33,9 +32,9 @@ from task2vec import (
     TaskAnswer,
 )
 from tests.api.conftest import ARCHIVE, Service, embedding_of
-from tests.api.runs import ended, names_of
+from tests.api.runs import EPOCH, ended, names_of
 from tests.api.test_predictions import SINGLE
-from tests.client.conftest import CUT, HALF, Middle, working
+from tests.client.conftest import CUT, HALF, SOURCES, Middle, working
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -133,6 +132,36 @@ def test_what_no_images_can_be_read_from_is_told_before_anything_is_sent(
     with pytest.raises(Task2VecError, match="int is nothing that images are read from"):
         client.embed(7)
     assert service.blobs() == []
+
+
+def test_an_archive_elsewhere_becomes_a_task_by_its_uri(service: Service, client: Any) -> None:
+    source = f"{SOURCES}pets.zip"
+    task = client.embed(source=source, tags=["animals"], label_kind="multi_label", wait=False)
+    assert (task.name, task.source, task.status) == ("pets", source, "queued")
+    assert (task.tags, task.label_kind) == (["animals"], "multi_label")
+    assert service.blobs() == []
+    with working(service):
+        assert client.embed(source=source, name="others").status == "ready"
+    with pytest.raises(ProblemAnswered, match="TASK2VEC_SOURCE_PREFIXES"):
+        client.embed(source="s3://somebody-elses/pets.zip")
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ({}, "images-or-source"),
+        ({"images": ARCHIVE, "source": f"{SOURCES}pets.zip"}, "images-or-source"),
+        ({"source": f"{SOURCES}pets.zip", "split": "train"}, "option-unfit"),
+        ({"source": f"{SOURCES}pets.zip", "classes": ["cat"]}, "option-unfit"),
+    ],
+)
+def test_images_and_a_source_do_not_go_together(
+    service: Service, client: Any, asked: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(Task2VecError) as raised:
+        client.embed(**asked)
+    assert raised.value.code == code
+    assert list(client.tasks()) == []
 
 
 def test_a_set_that_is_refused_raises_the_problem_of_its_job(service: Service, client: Any) -> None:
@@ -311,6 +340,27 @@ def test_estimates_and_plans_come_in_types(service: Service, client: Any) -> Non
     assert client.estimator().outcomes == 0
 
 
+def test_estimates_and_plans_are_of_the_candidates_that_somebody_would_take(
+    service: Service, client: Any
+) -> None:
+    task, cards = service.ready(), client.candidates()
+    for number, card in enumerate(cards[:2]):
+        update = {"name": f"mine-{number}", "licence": f"licence {number}"}
+        client.add_candidate(card.model_copy(update=update))
+
+    def named(**asked: Any) -> set[str]:
+        return {row.candidate for row in client.estimates(task, **asked).estimates}
+
+    assert named(licence=["licence 0", "licence 1"]) == {"mine-0", "mine-1"}
+    assert named(licence="licence 1") == {"mine-1"}
+    everything = client.plan(task).unknown
+    assert everything == len(cards) + 2
+    assert client.plan(task, licence=["licence 0"]).unknown == 1
+    fewest = min(card.parameters for card in cards)
+    assert 0 < client.plan(task, max_parameters=fewest).unknown < everything
+    assert client.plan(task, max_inference_seconds=1e-9).unknown == 0
+
+
 def test_an_outcome_is_reported_once_however_often(service: Service, client: Any) -> None:
     task, model = service.ready(), names_of(service)[0]
     report = OutcomeReport(
@@ -361,6 +411,19 @@ def test_a_run_is_waited_for_and_its_model_saved(
     assert (tmp_path / "model" / "model.safetensors").read_bytes() == b"weights"
     assert client.register(run.id, "birds-of-mine").name == "birds-of-mine"
     assert "birds-of-mine" in [card.name for card in client.candidates()]
+
+
+@pytest.mark.parametrize("failures", [[], [HALF], [CUT, HALF]])
+def test_the_learning_curve_is_told_epoch_by_epoch_and_each_once(
+    service: Service, kind: type[Any], middle: Between, failures: list[str]
+) -> None:
+    url, between = middle
+    run, epochs = ended(service, service.ready()), [EPOCH | {"number": n} for n in range(1, 7)]
+    with service.resources.database.session() as session:
+        finetunes.get(session, "local", run).curve = epochs
+    between.failures = failures
+    with kind(url) as client:
+        assert list(client.curve(run)) == client.finetune_run(run).curve == epochs
 
 
 def test_predictions_of_all_pages_are_put_together(
@@ -588,19 +651,6 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
     assert awaited == plain
     assert all(inspect.getdoc(getattr(Task2Vec, name)) for name in ("embed", "plan", "wait"))
     assert not any(inspect.iscoroutinefunction(getattr(Task2Vec, name)) for name in plain)
-
-
-@pytest.mark.parametrize(
-    ("method", "body"),
-    [
-        (Task2Vec.embed, TaskMetadata),
-        (Task2Vec.score, ScoresAsked),
-        (Task2Vec.finetune, FinetuneAsked),
-        (Task2Vec.predict, PredictionAsked),
-    ],
-)
-def test_whatever_can_be_asked_for_has_a_parameter(method: Any, body: Any) -> None:
-    assert set(body.model_fields) <= set(inspect.signature(method).parameters)
 
 
 def test_the_plain_client_works_beside_a_running_loop(service: Service, api: str) -> None:

@@ -1,7 +1,9 @@
 """`python -m tests.jobs.held worker|serve ...`: as in production, but jobs wait half way.
 
 While the file that TEST_HOLD names is there, a job that has told the first of its last phase goes
-no further, nor a run after a few steps: whoever wants to interrupt it cannot come too late.
+no further, nor a run after a few steps: whoever wants to interrupt it cannot come too late. While
+the one that TEST_COLD names is there, a probe does not become warm; the worker writes there that it
+has come so far.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from app.jobs import supervisor
 from app.jobs.progress import TRAINING, Progress
 
 HOLD = "TEST_HOLD"
+COLD = "TEST_COLD"
+WARMING = "warming"
 HELD_STEP = 8
 WORKER_COMMAND = (sys.executable, "-m", "tests.jobs.held", "worker")
 SERVE_COMMAND = (sys.executable, "-m", "tests.jobs.held", "serve")
@@ -32,10 +36,26 @@ def _tell_and_wait(progress: Progress, phase: str, done: int, total: int) -> Non
         _tell(progress, phase, done, total)  # hears of a stop meanwhile
 
 
+def _stay_cold() -> None:
+    from app.embedding.probe import Probe
+
+    warm_up, cold = Probe.warm_up, Path(os.environ[COLD])
+
+    def wait_and_warm_up(probe: Probe) -> None:
+        cold.write_text(WARMING)
+        while cold.exists():
+            time.sleep(0.01)
+        warm_up(probe)
+
+    Probe.warm_up = wait_and_warm_up  # type: ignore[method-assign]
+
+
 def main() -> None:
     if sys.argv[1] == "worker":
         from app.jobs import worker
 
+        if COLD in os.environ:
+            _stay_cold()
         Progress.__call__ = _tell_and_wait  # type: ignore[assignment, method-assign]
         worker.main()
     else:
