@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import json
 import math
 import re
 from collections.abc import Callable
@@ -183,6 +184,35 @@ def test_the_estimators_page_tells_by_what_factor_counts_were_off(
     for key in ("counted_medale", "corrected_medale"):
         assert f"{math.exp(told[key]):.2f} x" in text
     assert "medale" not in text
+
+
+def test_the_estimators_page_holds_outcomes_beside_their_forecasts(
+    service: Service, pair: tuple[str, str]
+) -> None:
+    names = import_runs(service, 12)
+    service.recalibrate()
+    run = {"task": pair[0], "model": names[0], "recipe": "full", "device": "cpu-2core"}
+    every = service.client.get(f"/v1/tasks/{pair[0]}/estimates").json()["estimates"]
+    (told,) = (each["accuracy"] for each in every if each["candidate"] == names[0])
+    value = round(told["low"] - 0.02, 3)
+    outcome = service.client.post(
+        "/v1/outcomes", json=run | {"metric": "accuracy", "value": value}
+    ).json()
+    assert outcome["quarantine"] is None
+    text = read(service, "/estimator")
+    (drawn,) = re.findall(r'<script type="application/json" id="beside">(.*?)</script>', text)
+    (point,) = json.loads(drawn)
+    assert (point["value"], point["typical"]) == (value, told["typical"])
+    assert f'<td class="number">{value:.0%} ✗</td>' in text
+    (held,) = re.findall(r'accuracy</th><td class="number">(\d+)%</td>', text)
+    assert held == "0"
+
+
+def test_jobs_are_listed_by_the_names_of_their_tasks(service: Service) -> None:
+    accepted = service.send(name="mushrooms").json()
+    text = read(service, "/jobs")
+    assert f'<a href="/tasks/{accepted["id"]}">mushrooms</a>' in text
+    assert "queued" in text
 
 
 def test_two_tasks_are_compared_layer_by_layer_once_a_worker_told_the_layers(
