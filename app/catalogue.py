@@ -22,7 +22,8 @@ from pydantic import (
 from app.errors import InvalidRequest
 from app.words import choices
 
-CardName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+CARD_NAME = r"^[a-z0-9][a-z0-9._-]{0,99}$"
+CardName = Annotated[str, StringConstraints(pattern=CARD_NAME)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 
 

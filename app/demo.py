@@ -63,7 +63,9 @@ def _embed(client: Client, archives: list[Path], console: Console) -> list[Json]
     with terminal.progress_bars() as bars:
         accepted = [client.upload("/v1/tasks", archive, {"tags": ["demo"]}) for archive in archives]
         rows = [bars.add_task(archive.stem, phase="queued", total=None) for archive in archives]
-        for row, task in zip(rows, accepted, strict=True):
+        for row, archive, task in zip(rows, archives, accepted, strict=True):
+            if not terminal.err.is_terminal:
+                terminal.tell_phases(archive.stem, client.follow(task["job_id"]))
             for progress in client.follow(task["job_id"]):
                 terminal.show_progress(bars, row, progress)
     console.print(bars.make_tasks_table(bars.tasks))

@@ -32,7 +32,7 @@ class ZippedFolder(Zipped):
             raise InvalidRequest(
                 "folder-empty",
                 f"There are no files in {folder}.",
-                "Give a folder that holds one folder of images per label.",
+                "Give a folder with images in it: to embed, in one folder per label.",
             )
         super().__init__(self._each)
 

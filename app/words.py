@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from difflib import get_close_matches
 
 SMALLEST_DISTANCE, LARGE_DISTANCE = 0.0001, 1000.0
@@ -82,6 +82,11 @@ def ask(count: int) -> str:
     return f"{count:,} {'asks' if count == 1 else 'ask'}"
 
 
+def listed(names: Sequence[str]) -> str:
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def choices(names: Collection[str], wrong: str) -> str:
     """What could be said instead: any of a few names, of many those that are written like it."""
     if len(names) <= _FEW_NAMES:
@@ -92,4 +97,4 @@ def choices(names: Collection[str], wrong: str) -> str:
             written.setdefault(part, []).append(name)
     near = [name for part in get_close_matches(wrong, written, n=3) for name in written[part]]
     meant = list(dict.fromkeys(near))[:3]
-    return f"Did you mean {' or '.join(meant)}?" if meant else "None is written like it."
+    return f"Did you mean {' or '.join(meant)}?" if meant else "No name is written like it."

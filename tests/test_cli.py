@@ -35,7 +35,7 @@ from typer.testing import CliRunner
 
 from app import terminal
 from app.api import schemas
-from app.cli import app, export, picture
+from app.cli import app, export, names, picture
 from app.cli.curve import draw_curve
 from app.cli.map import draw_map
 from app.cli.options import JobState, LabelKind, LabelKindOf, TaskStatus
@@ -54,6 +54,8 @@ from app.settings import Settings, shared_directory
 from app.store import finetunes, jobs, predictions
 from app.store.blobs import LocalBlobs, open_blobs
 from app.store.indexes import FaissIndexes
+from app.store.intake import Intake
+from app.store.jobs import EndState
 from app.store.session import Database
 from app.store.tables import Job, Task
 from app.words import money
@@ -172,6 +174,8 @@ def test_tasks_are_listed_and_filtered(server: str) -> None:
     found = task2vec("tasks", "--json", "--server", server, "--name", "bir").json["items"]
     assert [item["name"] for item in found] == ["birds"]
     assert "birds" in task2vec("tasks", "--server", server).stdout
+    told = task2vec("tasks", "--server", server, "--name", "dragon").stdout
+    assert told.startswith("There is no task like that; ")
 
 
 def test_neighbours_by_name_are_ranked_without_the_task_itself(server: str) -> None:
@@ -203,6 +207,24 @@ def test_distances_stand_in_the_order_given_whether_tasks_or_files(
     assert matrix[0, 1] > 0.01
     np.testing.assert_allclose(mixed["distances"], matrix, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(here["distances"], matrix, rtol=1e-6, atol=1e-12)
+
+
+def test_of_many_tasks_only_those_are_looked_up_that_no_listing_tells(
+    server: str, pets: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ("distance", "birds", "fish", pets, "pets", pets[:8], "fish", "--server", server)
+    one_by_one, find, found = task2vec(*asked, "--json").json, Client.find_task, []
+
+    def noting(client: Client, reference: str) -> Any:
+        found.append(reference)
+        return find(client, reference)
+
+    monkeypatch.setattr(Client, "find_task", noting)
+    monkeypatch.setattr(names, "_FEW", 3)
+    assert task2vec(*asked, "--json").json == one_by_one
+    assert found == [pets[:8]]
+    assert_error(task2vec(*asked, "frogs"), 1, "2 tasks are called 'frogs'")
+    assert_error(task2vec(*asked, "brids"), 1, "Did you mean 'birds'?")
 
 
 def test_embeddings_of_all_tasks_are_written_into_one_table(
@@ -684,8 +706,15 @@ def end(database: Database, data_dir: Path, job_id: str) -> None:
     model = open_blobs(Settings(data_dir=data_dir).blobs_at).put(io.BytesIO(b"weights"))
     with database.session() as session:
         start = jobs.start_job(session, job_id, max_attempts=3)
-        result = {"ended": "recipe", "verdict": {"calibration": 0.031}}
-        asked = {"result": result, "run": None, "forecast": None, "curve": []}
+        verdict = {"images": 9, "accuracy": 0.5, "interval": [0.2, 0.8], "classes": []}
+        result = {"ended": "recipe", "epochs": 2, "steps": 4, "seconds": 1.0}
+        result["verdict"] = verdict | {"calibration": 0.031}
+        asked = {
+            "result": result,
+            "run": None,
+            "forecast": None,
+            "curve": curve(2, is_traced=False),
+        }
         finetunes.finish(session, job_id, start.token, files={"model": model}, **asked)
 
 
@@ -751,6 +780,12 @@ def test_a_runs_model_classifies_images_and_becomes_a_candidate(
     answer_one(database, result, "refused")
     assert_error(task2vec("predict", run, image, *here), 1, "No image there. Pack some.")
 
+    (tmp_path / "empty").mkdir()
+    assert_error(task2vec("predict", run, tmp_path / "empty", *here), 1, "a folder with images in")
+    drawn = task2vec("finetunes", run, "--plot", tmp_path / "curve.svg", *here).stdout
+    assert drawn.endswith(f"\n\nThe picture: {tmp_path / 'curve.svg'}\n")
+    wrong = task2vec("register", run, "--name", "Birds Lite", *here)
+    assert_error(wrong, 1, "name: takes 100 or fewer of small letters, digits")
     card = task2vec("register", run, "--name", "birds-lite", "--json", *here).json
     assert (card["name"], card["parent"]) == ("birds-lite", name)
     assert_error(task2vec("register", run, "--name", "birds-lite", *here), 1, "already")
@@ -976,13 +1011,64 @@ def test_files_that_were_left_out_are_told_with_why() -> None:
     warning = {"code": "x", "message": "Few.", "files": []}
     answer = {"summary": {"used": 1, "skipped": 1, "warnings": [warning]}, "files": files}
     console = Console(width=80, record=True, file=io.StringIO())
-    console.print(terminal.intake_report(answer, "pets", all_files=False))
+    pets = {"name": "pets", "status": "ready", "problem": None}
+    console.print(terminal.intake_report(answer, pets, all_files=False))
     shown = console.export_text()
     assert shown.startswith("1 image of pets used, 1 file left out.\nFew.\n")
     assert re.search(r"cat/a.jpg +not an image", shown)
     assert "b.jpg" not in shown
-    console.print(terminal.intake_report(answer, "pets", all_files=True))
+    console.print(terminal.intake_report(answer, pets, all_files=True))
     assert re.search(r"cat/b.jpg +used", console.export_text())
+
+
+@pytest.mark.parametrize(
+    ("state", "intake"),
+    [
+        ("refused", Intake("auto", None, None, {"used": 2, "skipped": 0, "warnings": []}, [])),
+        ("failed", None),
+    ],
+)
+def test_of_a_task_that_came_to_nothing_the_intake_tells_its_problem_first(
+    server: str, database: Database, tmp_path: Path, state: EndState, intake: Intake | None
+) -> None:
+    archive, here = tmp_path / "pond.zip", ("--server", server)
+    archive.write_bytes(make_zip({"a/x.png": png(), "b/y.png": png(1)}))
+    sent = task2vec("embed", archive, "--no-wait", "--json", *here).json
+    problem = Refused("one-class", "It has one class.", "Add a class.").problem()
+    with database.session() as session:
+        token = jobs.start_job(session, sent["job_id"], max_attempts=3).token
+        jobs.finish_job(session, sent["job_id"], token, state, problem=problem, intake=intake)
+    shown, told = task2vec("intake", sent["id"], *here), ["2 images of pond fit, 0 files left out."]
+    first = f"pond ({state}): It has one class. Add a class."
+    assert shown.stdout.splitlines() == [first, *(told if intake else [])]
+    answer = task2vec("intake", sent["id"], "--json", *here).json
+    assert (answer["problem"], answer["files"]) == (problem, [])
+    assert_error(task2vec("neighbours", sent["id"], *here), 1, f"task2vec intake {sent['id'][:8]}")
+    task2vec("delete", sent["id"], "--yes", *here)
+
+
+def test_a_list_of_nothing_says_whether_that_is_due_to_what_was_asked_for() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    for filtered in (False, True):
+        console.print(terminal.tasks_table([], filtered=filtered))
+        console.print(terminal.jobs_table([], filtered=filtered))
+        console.print(terminal.outcomes_table([], filtered=filtered))
+        nothing = {"neighbours": [], "metric": "combined"}
+        console.print(terminal.neighbours_table(nothing, "Nearest", filtered=filtered))
+    outcomes = (
+        "`task2vec finetune` makes one, `task2vec outcomes import` adds those of a table, and "
+        "`POST /v1/outcomes` reports one of elsewhere."
+    )
+    assert console.export_text().splitlines() == [
+        "There is no task yet; `task2vec embed FOLDER` makes one.",
+        "There is no job yet; `task2vec embed FOLDER` begins one.",
+        f"There is no outcome yet; {outcomes}",
+        "There is no other task yet to compare it with.",
+        "There is no task like that; `task2vec embed FOLDER` makes one.",
+        "There is no job like that; `task2vec embed FOLDER` begins one.",
+        f"There is no outcome like that; {outcomes}",
+        "There is no other task like that to compare it with.",
+    ]
 
 
 # --- errors
@@ -1030,10 +1116,20 @@ def test_what_the_server_refuses_is_told_in_its_words(server: str, tmp_path: Pat
         ("predict", "a", "/does/not/exist"),
         ("predict", "a", "pyproject.toml", "--out", "/does/not/exist/x.csv"),
         ("predict", "a", "pyproject.toml", "--threshold", "1"),
+        ("tasks", "--key", "t2v_a b"),
     ],
 )
 def test_wrong_usage_is_exit_code_2_in_one_line(command: tuple[str, ...]) -> None:
     assert_error(task2vec(*command), 2, "--help")
+
+
+def test_what_can_be_no_key_is_told_before_it_is_sent_and_not_repeated(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TASK2VEC_KEY", "hello-wörld")
+    answer = task2vec("tasks")
+    assert_error(answer, 2, "TASK2VEC_KEY", "A key is ASCII without spaces, as t2v_...")
+    assert "wörld" not in answer.stderr
 
 
 def test_a_taken_port_and_a_served_directory_end_in_one_line(
@@ -1310,7 +1406,9 @@ def test_a_server_with_keys_answers_only_to_them(tmp_path: Path, models_dir: Pat
     ) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["url"]
-        assert_error(task2vec("tasks", "--server", url), 1, "key")
+        keyless = task2vec("tasks", "--server", url)
+        assert_error(keyless, 1, "Give one by --key or TASK2VEC_KEY; `task2vec keys create`")
+        assert "Bearer" not in keyless.stderr
         assert task2vec("tasks", "--server", url, "--key", secret, "--json").json == {"items": []}
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
@@ -1337,6 +1435,13 @@ def test_a_service_that_cannot_start_says_so_in_one_line_after_its_log(tmp_path:
 def test_the_version_and_the_help_are_printed() -> None:
     assert task2vec("--version").stdout.strip()
     assert "neighbours" in task2vec().stdout
+
+
+@pytest.mark.parametrize("command", [(), ("tasks",), ("keys", "create"), ("keys",)])
+def test_beside_a_flag_stands_no_type_in_help(command: tuple[str, ...]) -> None:
+    shown = task2vec(*command, "--help").stdout
+    assert "--help" in shown
+    assert "bool" not in shown
 
 
 # --- another space
@@ -1598,6 +1703,8 @@ def test_the_atlas_shows_what_a_worker_drew(server: str, data_dir: Path, tmp_pat
     told = task2vec("atlas", "--server", server)
     assert told.exit_code == 0
     assert f"{len(NAMES)} tasks on the map" in told.stdout
+    drawn = task2vec("atlas", "--server", server, "--plot", tmp_path / "map.svg").stdout
+    assert drawn == f"{told.stdout}\nThe picture: {tmp_path / 'map.svg'}\n"
 
 
 @pytest.fixture(scope="module")
@@ -1645,14 +1752,25 @@ def test_rows_that_cannot_be_are_named(outcomes: Path, tmp_path: Path) -> None:
     spoilt.write_text("\n".join(lines), encoding="utf-8")
     found = evaluated(spoilt).stdout
     assert "row 3, value" in found
+    assert "1 fault in rows left out: row 3, value" in found
     answer = json.loads(evaluated(spoilt, "--json").stdout)
     assert [(fault["row"], fault["column"]) for fault in answer["left_out"]] == [(3, "value")]
+
+
+def test_of_many_rows_that_cannot_be_the_rest_is_counted(tmp_path: Path) -> None:
+    table = tmp_path / "runs.csv"
+    bad = [f"a,m{n},accuracy,8.5" for n in range(5)]
+    good = ["a,m,accuracy,0.5", "b,m,accuracy,0.6"]
+    table.write_text("\n".join(["task,model,metric,value", *bad, *good]))
+    told = " ".join(evaluated(table).stdout.split())
+    assert "5 faults in rows left out: row 1, value" in told
+    assert "(write 85.3% as 0.853); and 2 more It tells nothing" in told
 
 
 def test_a_table_without_outcomes_ends_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "colours.csv"
     path.write_text("colour\nblue\n", encoding="utf-8")
-    assert_error(evaluated(path), 1, "The table has no column task or model", "Give at least task")
+    assert_error(evaluated(path), 1, "The columns task, model, metric and value are missing.")
 
 
 def recalibrate(data_dir: Path) -> None:
@@ -1685,11 +1803,16 @@ def test_outcomes_are_imported_listed_and_released(
     shown = task2vec("estimator", "show", "--server", server).stdout
     assert "Version 1 of " in shown
     assert "12 outcomes of 1 candidate on 12 tasks" in shown
+    assert "It tells nothing of accuracy: that takes several candidates" in " ".join(shown.split())
+    assert "Order of candidates" not in shown
     estimates = task2vec("estimate", "birds", "--recipe", "full", "--server", server).stdout
     assert "Ranked by predicted accuracy" in estimates
     plan = task2vec("plan", "birds", "--target", 0.999, "--server", server).stdout
     assert "Nothing here will reach 99.9%" in plan
     assert "Plan for birds" in plan
+    table.write_bytes(table.read_bytes()[:-20])
+    asked = task2vec("outcomes", "import", table, "--server", server)
+    assert_error(asked, 1, "runs.csv.gz is not what gzip makes, or not all of it")
     assert task2vec_on("plan", "birds", "--tries", 1).json["verdict"] == "no_target"
     assert re.search(r"5\d% \d+-\d+", estimates)
     (held,) = task2vec_on("outcomes", "list", "--quarantined").json["items"]

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from app.terminal.cells import CandidateName, Id, minute
 from app.terminal.layout import Listing
-from app.terminal.progress import phases
+from app.terminal.progress import phases, tell_phases
 from app.terminal.tasks import task_facts
 from app.terminal.upkeep import check_report
 
@@ -156,3 +156,14 @@ def test_where_nobody_looks_nothing_is_shown(monkeypatch: pytest.MonkeyPatch) ->
     with phases() as tell:
         tell("copying", 1, 8)
     assert screen.getvalue() == ""
+
+
+def test_in_a_log_a_line_tells_that_a_phase_begins(capsys: pytest.CaptureFixture[str]) -> None:
+    events = [
+        {"phase": "queued", "state": "queued"},
+        {"phase": "features", "state": "running"},
+        {"phase": "features", "state": "running"},
+        {"phase": "fisher", "state": "running"},
+    ]
+    tell_phases("digits", events)
+    assert capsys.readouterr().err == "digits: features\ndigits: fisher\n"

@@ -128,7 +128,7 @@ def _require_text(content: bytes) -> None:
         raise InvalidRequest(
             "outcomes-unreadable",
             "The table is no UTF-8 text.",
-            "Send CSV as it is, neither compressed nor in another encoding.",
+            "Send CSV in UTF-8, not compressed; `task2vec outcomes import` unpacks .csv.gz itself.",
         ) from None
 
 

@@ -21,6 +21,8 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.api import safety
+from app.api.schemas import PRINTABLE
+from app.catalogue import CARD_NAME
 from app.errors import NO_SPACE, NotFound, Task2VecError, Unavailable, is_disk_full
 from app.telemetry import log_event
 
@@ -34,6 +36,20 @@ _METHODS = ("GET", "POST", "PATCH", "PUT", "DELETE")
 # free, a lock not given in time, the server going down or coming up.
 _PASSING = ("08", "40", "53300", "55", "57")
 _DISK_FULL = "53100"
+
+# By type of pydantic's error; of a text that is not written as it must be, by the pattern.
+_IN_WORDS = {
+    "missing": "is missing",
+    "extra_forbidden": "is no field here",
+    "string_too_short": "takes {min_length} or more characters",
+    "string_too_long": "takes {max_length} or fewer characters",
+    "finite_number": "takes a finite number",
+}
+_WRITTEN = {
+    CARD_NAME: "takes 100 or fewer of small letters, digits, '.', '_' and '-', a letter or digit "
+    "first",
+    PRINTABLE: "takes no control characters",
+}
 
 # What starlette refuses by itself: code, title, remedy.
 _BY_STATUS: dict[int, tuple[str, str, str]] = {
@@ -122,6 +138,11 @@ def _field(entry: ErrorDetails) -> str:
 def _message(entry: ErrorDetails) -> str:
     if entry["type"] == "json_invalid":
         return f"not JSON: {entry.get('ctx', {}).get('error', entry['msg'])}"
+    told = entry.get("ctx", {})
+    if entry["type"] == "string_pattern_mismatch":
+        return _WRITTEN.get(told["pattern"], entry["msg"])
+    if entry["type"] in _IN_WORDS:
+        return _IN_WORDS[entry["type"]].format(**told)
     return entry["msg"].removeprefix("Value error, ")
 
 

@@ -21,6 +21,7 @@ from pydantic import (
 )
 
 from app.catalogue import (
+    CARD_NAME,
     DEFAULT_DEVICE,
     DEFAULT_RECIPE,
     CandidateCard,
@@ -47,19 +48,19 @@ def _as_share(value: object) -> object:
 
 Share = Annotated[float, BeforeValidator(_as_share), Field(gt=0, le=1)]
 
-_PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
+PRINTABLE = r"^[^\x00-\x1f\x7f]*$"
 
 TaskName = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=_PRINTABLE),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=PRINTABLE),
 ]
 Tag = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=_PRINTABLE),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=100, pattern=PRINTABLE),
 ]
-TaskId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=_PRINTABLE)]
+TaskId = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=PRINTABLE)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-CardRef = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,99}$")]
+CardRef = Annotated[str, StringConstraints(pattern=CARD_NAME)]
 SpaceId = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{1,64}$")]
 
 LabelKindAsked = Literal["auto", "single_label", "multi_label"]
@@ -103,7 +104,7 @@ class Problem(BaseModel):
 # --- tasks
 
 
-CallbackUrl = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=_PRINTABLE)]
+CallbackUrl = Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=PRINTABLE)]
 
 
 class CallbackAsked(Body):
@@ -155,7 +156,7 @@ class TaskMetadata(CallbackAsked):
 class UploadAsked(TaskMetadata):
     """An archive that the client puts into the store itself, with the digests of its parts."""
 
-    filename: Annotated[str, StringConstraints(max_length=1000, pattern=_PRINTABLE)] = ""
+    filename: Annotated[str, StringConstraints(max_length=1000, pattern=PRINTABLE)] = ""
     size_bytes: int = Field(ge=1, le=5 * 2**40, description="S3 holds no larger object")
     sha256: Sha256
     part_bytes: int = Field(
@@ -186,7 +187,7 @@ class UploadAnswer(Answer):
 
 
 class TaskFromSource(TaskMetadata):
-    source: Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=_PRINTABLE)] = (
+    source: Annotated[str, StringConstraints(min_length=1, max_length=2000, pattern=PRINTABLE)] = (
         Field(description="URI of an archive, under one of the prefixes the operator allows")
     )
 

@@ -415,6 +415,9 @@ def _not_ready(task: Task) -> Conflict:
     return Conflict(
         "task-not-ready",
         f"The task {task.id!r} is {task.status}: it has no embedding.",
-        "Wait for its job to end." if waiting else "Read the task's problem and send it again.",
+        "Wait for its job to end."
+        if waiting
+        else f"`problem` of `GET /v1/tasks/{task.id}` says why, as does `task2vec intake "
+        f"{task.id[:8]}`; mend that and send it again.",
         task_status=task.status,
     )

@@ -87,7 +87,7 @@ def upload(
                 _refuse_unknown_parts(parts)
                 archive = parts.get("archive")
                 if not isinstance(archive, UploadFile):
-                    raise _invalid(("archive",), "missing", "Field required, as a file")
+                    raise _invalid("archive", "takes a file")
                 yield _Received(await _metadata(parts), metadata, archive)
         else:
             wanted = ["multipart/form-data", *(["application/json"] if instead else [])]
@@ -217,12 +217,10 @@ def _metadata_too_large() -> TooLarge:
 def _refuse_unknown_parts(parts: FormData) -> None:
     for name in parts:
         if name not in ("archive", "metadata"):
-            raise _invalid(
-                (name,), "extra_forbidden", "There are only the parts archive and metadata"
-            )
+            raise _invalid(name, "There are only the parts archive and metadata")
         if len(parts.getlist(name)) > 1:
-            raise _invalid((name,), "extra_forbidden", "This part was sent more than once")
+            raise _invalid(name, "This part was sent more than once")
 
 
-def _invalid(where: tuple[str, ...], kind: str, message: str) -> RequestValidationError:
-    return RequestValidationError([{"type": kind, "loc": ("body", *where), "msg": message}])
+def _invalid(part: str, message: str) -> RequestValidationError:
+    return RequestValidationError([{"type": "value_error", "loc": ("body", part), "msg": message}])

@@ -22,7 +22,7 @@ from app.cli.options import (
     TaskRef,
     card_names,
 )
-from app.cli.picture import require_picture
+from app.cli.picture import require_picture, tell_of_picture
 from app.cli.root import app
 from app.cli.shared import print_json
 from app.client import Client
@@ -141,6 +141,7 @@ def finetunes(
         print_json(answer)
     elif run is not None:
         terminal.out.print(terminal.finetune_report(answer))
+        tell_of_picture(plot)
     else:
         terminal.out.print(terminal.finetunes_table(answer["items"]))
 

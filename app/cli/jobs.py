@@ -45,7 +45,7 @@ def jobs(
     if as_json:
         print_json({"items": found})
     else:
-        terminal.out.print(terminal.jobs_table(found))
+        terminal.out.print(terminal.jobs_table(found, filtered=bool(task or state)))
 
 
 @app.command()
@@ -67,15 +67,6 @@ def cancel(
         _show_job(client.delete(f"/v1/jobs/{quote(found['id'], safe='')}"), as_json)
 
 
-def _follow_in_lines(client: Client, job_id: str, title: str) -> None:
-    """For a log: a line where a phase begins."""
-    phase = None
-    for progress in client.follow(job_id):
-        if progress["phase"] != phase and progress["state"] == "running":
-            phase = progress["phase"]
-            terminal.err.print(terminal.plain(f"{title}: {phase}"), soft_wrap=True)
-
-
 def _show_job(found: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print_json(found)
@@ -85,7 +76,7 @@ def _show_job(found: dict[str, Any], as_json: bool) -> None:
 
 def follow(client: Client, job_id: str, title: str) -> None:
     if not terminal.err.is_terminal:
-        _follow_in_lines(client, job_id, title)
+        terminal.tell_phases(title, client.follow(job_id))
         return
     with terminal.progress_bars() as bars:
         bar = bars.add_task(title, phase="queued", total=None)

@@ -10,6 +10,7 @@ import typer
 
 from app import terminal
 from app.cli.map import draw_map
+from app.cli.names import find_tasks
 from app.cli.options import (
     LOCAL_SERVER,
     AsJson,
@@ -20,7 +21,7 @@ from app.cli.options import (
     TaskRef,
     one_of,
 )
-from app.cli.picture import require_picture
+from app.cli.picture import require_picture, tell_of_picture
 from app.cli.root import app
 from app.cli.shared import print_json, settings_of
 from app.client import Client
@@ -60,7 +61,9 @@ def neighbours(
     if as_json:
         print_json(answer)
     else:
-        terminal.out.print(terminal.neighbours_table(answer, f"Nearest to {found['name']}"))
+        title = f"Nearest to {found['name']}"
+        filtered = any(value is not None for value in filters.values())
+        terminal.out.print(terminal.neighbours_table(answer, title, filtered=filtered))
 
 
 @app.command()
@@ -81,14 +84,15 @@ def distance(
     from app.local import compare_here
 
     with terminal.phases() as tell:
-        named = counting(items, len(items), partial(tell, "finding tasks"))
+        told = partial(tell, "finding tasks")
         if any(item.endswith(".npz") for item in items):
-            embeddings = [_load_embedding(item, server, key) for item in named]
+            counted = counting(items, len(items), told)
+            embeddings = [_load_embedding(item, server, key) for item in counted]
             tell("computing distances", 0, 0)
             answer = compare_here(embeddings, metric, settings_of().models_dir)
         else:
             with Client(server, key) as client:
-                ids = [client.find_task(item)["id"] for item in named]
+                ids = list(counting(find_tasks(client, items), len(items), told))
                 tell("waiting for distances", 0, 0)
                 answer = client.post("/v1/distances", {"tasks": ids, "metric": metric})
     if as_json:
@@ -129,6 +133,7 @@ def atlas(
         print_json(answer)
     else:
         terminal.out.print(terminal.atlas_report(answer))
+        tell_of_picture(plot)
 
 
 def _load_embedding(item: str, server: str, key: str | None) -> TaskEmbedding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -11,6 +12,7 @@ import typer
 from app.catalogue import DEFAULT_DEVICE, DEFAULT_RECIPE
 from app.embedding.metric_names import MetricName
 from app.settings import shared_directory
+from app.words import listed
 
 LOCAL_SERVER = "http://127.0.0.1:8000"
 
@@ -27,12 +29,17 @@ def card_names(kind: str) -> Callable[[str], list[str]]:
 
 def one_of(names: Any) -> str:
     """In words, which break between them; a metavar of many breaks within."""
-    *most, last = get_args(names)
-    return f"One of {', '.join(most)} and {last}."
+    return f"One of {listed(get_args(names))}."
 
 
 def _kinds_of_device(incomplete: str) -> list[str]:
     return [kind for kind in ("auto", "cpu", "cuda", "mps") if kind.startswith(incomplete)]
+
+
+def _key(told: str | None) -> str | None:
+    if told and not re.fullmatch(r"[!-~]+", told):
+        raise typer.BadParameter("A key is ASCII without spaces, as t2v_... of `task2vec keys`.")
+    return told
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
@@ -41,7 +48,12 @@ Server = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(envvar="TASK2VEC_KEY", show_envvar=True, help="API key, where one is asked for."),
+    typer.Option(
+        envvar="TASK2VEC_KEY",
+        show_envvar=True,
+        callback=_key,
+        help="API key, where one is asked for.",
+    ),
 ]
 TaskRef = Annotated[
     str, typer.Argument(metavar="TASK", help="Id or how it begins, or a name that only one has.")

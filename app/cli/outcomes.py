@@ -66,7 +66,7 @@ def list_outcomes(
     if as_json:
         print_json({"items": found})
     else:
-        terminal.out.print(terminal.outcomes_table(found))
+        terminal.out.print(terminal.outcomes_table(found, filtered=any(asked.values())))
 
 
 def _task_of_outcomes(client: Client, reference: str) -> str:

@@ -34,6 +34,13 @@ def require_picture(path: Path | None) -> None:
     _require_format(path, FORMATS)
 
 
+def tell_of_picture(path: Path | None) -> None:
+    """Once it is drawn, below what else is printed."""
+    if path is not None:
+        terminal.out.print()
+        terminal.out.print(terminal.plain(f"The picture: {path}"), soft_wrap=True)
+
+
 def require_printed(path: Path) -> None:
     """Likewise of what a command prints; only pixels need the extra."""
     _require_format(path, PRINTED_FORMATS)

@@ -18,7 +18,31 @@ from app.errors import Task2VecError
 OK, FAILED, USAGE, NO_SERVER, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-class OneLineErrors(TyperGroup):
+# What goes in a header over HTTP, and is an option here.
+_REMEDIES = {"key-missing": "Give one by --key or TASK2VEC_KEY; `task2vec keys create` makes one."}
+
+
+class BareFlags(TyperGroup):
+    """In help, no type stands beside a flag: it takes no value."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        return _bare(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _bare(command.get_params(ctx))
+        return command
+
+
+def _bare(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
+class OneLineErrors(BareFlags):
     """Whatever goes wrong ends in one line on stderr and a documented exit code."""
 
     def main(self, *args: Any, **extra: Any) -> Any:
@@ -35,7 +59,7 @@ class OneLineErrors(TyperGroup):
             files = (error.problem().get("report") or {}).get("files")
             if files:
                 terminal.err.print(terminal.skipped_files(files), "")
-            fail(str(error), FAILED)
+            fail(f"{error.detail} {_REMEDIES.get(error.code, error.remedy)}".strip(), FAILED)
         except OSError as error:
             what = error.strerror or type(error).__name__
             fail(f"{error.filename}: {what}." if error.filename else f"{what}.", FAILED)
@@ -68,10 +92,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Which pretrained image model to fine-tune on a small labelled set, and at what cost.",
 )
-keys_app = typer.Typer(help="API keys of the service whose data directory this is.")
-reference_app = typer.Typer(help="The reference library that ships with the service.")
-estimator_app = typer.Typer(help="The estimator of accuracy and cost.")
-outcomes_app = typer.Typer(help="What fine-tuning runs really gave and took.")
+keys_app = typer.Typer(cls=BareFlags, help="API keys of the service whose data directory this is.")
+reference_app = typer.Typer(
+    cls=BareFlags, help="The reference library that ships with the service."
+)
+estimator_app = typer.Typer(cls=BareFlags, help="The estimator of accuracy and cost.")
+outcomes_app = typer.Typer(cls=BareFlags, help="What fine-tuning runs really gave and took.")
 app.add_typer(keys_app, name="keys")
 app.add_typer(estimator_app, name="estimator")
 app.add_typer(outcomes_app, name="outcomes")

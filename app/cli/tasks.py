@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +22,7 @@ from app.cli.options import (
 from app.cli.root import app
 from app.cli.shared import print_json
 from app.client import Client
+from app.client.problems import ProblemAnswered
 from app.errors import InvalidRequest
 
 
@@ -47,7 +48,7 @@ def tasks(
     if as_json:
         print_json({"items": found})
     else:
-        terminal.out.print(terminal.tasks_table(found))
+        terminal.out.print(terminal.tasks_table(found, filtered=any(asked.values())))
 
 
 @app.command()
@@ -60,14 +61,25 @@ def intake(
     key: Key = None,
     as_json: AsJson = False,
 ) -> None:
-    """Which files of TASK were left out, and why."""
+    """Which files of TASK were left out, and why; what is wrong with one that has a problem."""
     with Client(server, key) as client:
         found = client.find_task(task)
-        answer = client.get(f"/v1/tasks/{found['id']}/intake")
+        answer = _intake_of(client, found) | {"problem": found["problem"]}
     if as_json:
         print_json(answer)
     else:
-        terminal.out.print(terminal.intake_report(answer, found["name"], all_files=all_files))
+        terminal.out.print(terminal.intake_report(answer, found, all_files=all_files))
+
+
+def _intake_of(client: Client, task: dict[str, Any]) -> dict[str, Any]:
+    """Without a summary where it failed before all of its files were read."""
+    try:
+        report: dict[str, Any] = client.get(f"/v1/tasks/{task['id']}/intake")
+    except ProblemAnswered as nothing:
+        if nothing.code != "no-intake" or task["problem"] is None:
+            raise
+        return {"id": task["id"], "summary": None, "files": []}
+    return report
 
 
 @app.command()

@@ -15,6 +15,7 @@ from typing import IO, Literal
 import polars as pl
 
 from app.errors import InvalidRequest
+from app.words import listed
 
 REQUIRED = ("task", "model", "metric", "value")
 TEXT = ("task", "model", "recipe", "device", "stop_reason", "metric")
@@ -159,7 +160,9 @@ def check_outcomes(raw: pl.DataFrame) -> OutcomeTable:
         separated = len(raw.columns) == 1 and any(sign in raw.columns[0] for sign in ";\t")
         raise InvalidRequest(
             "outcomes-columns-missing",
-            f"The table has no column {' or '.join(missing)}.",
+            f"The columns {listed(missing)} are missing."
+            if len(missing) > 1
+            else f"The column {missing[0]} is missing.",
             "Separate its columns by commas."
             if separated
             else f"Give at least {', '.join(REQUIRED)}.",

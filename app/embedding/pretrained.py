@@ -83,7 +83,8 @@ def _create(architecture: str, weights: Weights, input_size: int, owner: str) ->
         raise Unavailable(
             "weights-unavailable",
             f"timm could not fetch the weights of {name}: {error}",
-            "Give this machine access to timm's weights, or use a `package:` or `file:` source.",
+            "Give this machine access to timm's weights, or use a `package:` or `file:` source; "
+            "`task2vec estimate` marks the candidates whose weights are here.",
         ) from error
     return network
 

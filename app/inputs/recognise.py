@@ -17,6 +17,7 @@ from app.inputs.packed import Input
 from app.inputs.patterns import expanded
 from app.inputs.pictures import Asked, Form
 from app.inputs.splits import ALL
+from app.words import counted
 
 FORMS: dict[str, Form] = {
     "folder": folders.FORM,
@@ -58,7 +59,7 @@ def _of_files(paths: Sequence[Path], asked: Asked) -> Input | Path:
     if len(kinds) > 1 or (kinds == {None} and len(paths) > 1):
         raise InvalidRequest(
             "input-mixed",
-            f"{paths[0]} and the {len(paths) - 1} others are not files of one form.",
+            f"{paths[0]} and {counted(len(paths) - 1, 'other')} are not files of one form.",
             "Name shards of one form (.tar or .parquet), or one folder.",
         )
     form = kinds.pop()

@@ -16,7 +16,7 @@ from app.terminal.estimates import estimates_table, plan_report, scores_table
 from app.terminal.estimator import estimator_report, evaluation_report
 from app.terminal.finetunes import finetune_report, finetunes_table, prediction_report
 from app.terminal.outcomes import import_report, outcomes_table
-from app.terminal.progress import phases, progress_bars, show_progress, upload_bar
+from app.terminal.progress import phases, progress_bars, show_progress, tell_phases, upload_bar
 from app.terminal.tasks import (
     atlas_report,
     distances_table,
@@ -81,6 +81,7 @@ __all__ = [
     "skipped_files",
     "task_facts",
     "tasks_table",
+    "tell_phases",
     "tenants_table",
     "timings_table",
     "upload_bar",

@@ -19,6 +19,8 @@ _ORDER_KEYS = (
     "regret_top3_mean",
     "regret_adaptive3_median",
 )
+_FAULTS_TOLD = 3
+_NO_ORDER = "It tells nothing of accuracy: that takes several candidates tried on a task."
 _TIME_KEYS = ("seconds_medale", "seconds_medale_after10", "epochs_medale")
 
 
@@ -33,9 +35,12 @@ def evaluation_report(answer: Row) -> Group:
     ]
     if answer["left_out"]:
         first = "; ".join(
-            f"row {e['row']}, {e['column']}: {e['reason']}" for e in answer["left_out"][:3]
+            f"row {e['row']}, {e['column']}: {e['reason']}"
+            for e in answer["left_out"][:_FAULTS_TOLD]
         )
-        lines.append(Text(f"{len(answer['left_out'])} faults in rows left out: {first}", "yellow"))
+        told = f"{counted(len(answer['left_out']), 'fault')} in rows left out: {first}"
+        more = len(answer["left_out"]) - _FAULTS_TOLD
+        lines.append(Text(f"{told}; and {more} more" if more > 0 else told, "yellow"))
     rows = {"this estimator": answer, **answer["baselines"]}
     ordered = {name: row for name, row in rows.items() if row["weighted_tau"] is not None}
     orders = new_table(
@@ -56,9 +61,7 @@ def evaluation_report(answer: Row) -> Group:
     if ordered:
         lines += [Text(), orders, Text(), *(Text(line) for line in _accuracy_in_words(answer))]
     else:
-        lines.append(
-            Text("It tells nothing of accuracy: that takes several candidates tried on a task.")
-        )
+        lines.append(Text(_NO_ORDER))
     timed = {name: row for name, row in rows.items() if row["seconds_medale"] is not None}
     if timed:
         times = new_table(
@@ -105,13 +108,13 @@ def estimator_report(answer: Row) -> Group:
     accuracy = answer["accuracy"]
     if accuracy is not None:
         rows = {"this estimator": accuracy["summary"], **accuracy["baselines"]}
+        ordered = {name: row for name, row in rows.items() if row["weighted_tau"] is not None}
         table = new_table("Order of candidates, each task left out", "by", *_ORDER_HEADS)
-        for name, row in rows.items():
-            if row["weighted_tau"] is not None:
-                table.add_row(
-                    plain(name.replace("_", " ")), *(three_decimals(row[k]) for k in _ORDER_KEYS)
-                )
-        lines += [Text(), table]
+        for name, row in ordered.items():
+            table.add_row(
+                plain(name.replace("_", " ")), *(three_decimals(row[k]) for k in _ORDER_KEYS)
+            )
+        lines += [Text(), table] if ordered else [Text(_NO_ORDER)]
     if answer["corrections"]:
         table = new_table(
             "Off by a factor of, median", "of", "#as counted", "#corrected", "#runs", "#tasks"

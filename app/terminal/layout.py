@@ -20,6 +20,11 @@ _FOLDS_AT = 18  # letters that a column of text keeps, however long its words ar
 _GAP = 2
 
 
+def none_of(noun: str, *, filtered: bool) -> str:
+    """Of a listing that may be empty because of what was asked for."""
+    return f"There is no {noun} {'like that' if filtered else 'yet'}"
+
+
 class Listing:
     """A table with a row each, made to fit.
 

@@ -16,9 +16,12 @@ from app.terminal.cells import (
     seconds_taken,
     three_decimals,
 )
-from app.terminal.layout import Cell, Listing, fact_list
+from app.terminal.layout import Cell, Listing, fact_list, none_of
 
-_NONE = "There are no outcomes like that; `task2vec finetune` makes one."
+_MADE = (
+    "`task2vec finetune` makes one, `task2vec outcomes import` adds those of a table, and "
+    "`POST /v1/outcomes` reports one of elsewhere."
+)
 
 
 def import_report(answer: Row) -> Group:
@@ -50,7 +53,7 @@ def import_report(answer: Row) -> Group:
     return Group(facts, Text(), errors)
 
 
-def outcomes_table(outcomes: Iterable[Row]) -> Listing:
+def outcomes_table(outcomes: Iterable[Row], *, filtered: bool) -> Listing:
     rows = list(outcomes)
     columns: dict[str, Cell] = {
         "id": lambda row: Id(row["id"]),
@@ -63,4 +66,5 @@ def outcomes_table(outcomes: Iterable[Row]) -> Listing:
     }
     if not any(row["quarantine"] for row in rows):
         del columns["quarantine"]
-    return Listing("Outcomes", columns, rows, spare=("recipe", "#time"), empty=_NONE)
+    empty = f"{none_of('outcome', filtered=filtered)}; {_MADE}"
+    return Listing("Outcomes", columns, rows, spare=("recipe", "#time"), empty=empty)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.progress import Task as Bar
 from rich.text import Text
 
-from app.terminal.cells import Row
+from app.terminal.cells import Row, plain
 from app.terminal.console import err
 from app.words import duration
 
@@ -90,6 +90,15 @@ def phases() -> Iterator[Callable[[str, int, int], None]]:
 
     with bars:
         yield tell
+
+
+def tell_phases(title: str, events: Iterable[Row]) -> None:
+    """For a log: a line where a phase of a job begins."""
+    phase = None
+    for progress in events:
+        if progress["phase"] != phase and progress["state"] == "running":
+            phase = progress["phase"]
+            err.print(plain(f"{title}: {phase}"), soft_wrap=True)
 
 
 def show_progress(bars: Progress, bar: Any, progress: Row) -> None:

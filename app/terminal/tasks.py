@@ -21,14 +21,14 @@ from app.terminal.cells import (
     seconds_taken,
     state,
 )
-from app.terminal.layout import Cell, Listing, fact_list
+from app.terminal.layout import Cell, Listing, fact_list, none_of
 from app.words import ask, counted, duration
 
 MOST_TOLD = 10
 MOST_NAMED = 3
 
 
-def tasks_table(tasks: Iterable[Row]) -> Listing:
+def tasks_table(tasks: Iterable[Row], *, filtered: bool) -> Listing:
     return Listing(
         "Tasks",
         {
@@ -42,7 +42,7 @@ def tasks_table(tasks: Iterable[Row]) -> Listing:
         },
         tasks,
         spare=("tags", "#complexity"),
-        empty="There is no task like that; `task2vec embed FOLDER` makes one.",
+        empty=f"{none_of('task', filtered=filtered)}; `task2vec embed FOLDER` makes one.",
     )
 
 
@@ -77,16 +77,19 @@ def _complexity(task: Row) -> Text | None:
     return told
 
 
-def intake_report(intake: Row, name: str, *, all_files: bool) -> Group:
-    """What was left out, unless all files are asked for."""
-    summary = intake["summary"]
+def intake_report(intake: Row, task: Row, *, all_files: bool) -> Group:
+    """What is wrong with the task, and what was left out, unless all files are asked for."""
+    name, summary, problem = plain(task["name"]).plain, intake["summary"], task["problem"]
+    lines: list[RenderableType] = []
+    if problem:
+        told = plain(f"{problem['detail']} {problem['remedy']}").plain
+        lines.append(Text(f"{name} ({task['status']}): {told}", style="red"))
+    if summary is None:
+        return Group(*lines)
     files = [file for file in intake["files"] if all_files or file["status"] == "skipped"]
-    lines: list[RenderableType] = [
-        Text(
-            f"{counted(summary['used'], 'image')} of {plain(name).plain} used, "
-            f"{counted(summary['skipped'], 'file')} left out."
-        )
-    ]
+    images, left_out = counted(summary["used"], "image"), counted(summary["skipped"], "file")
+    became = "used" if task["status"] == "ready" else "fit"
+    lines.append(Text(f"{images} of {name} {became}, {left_out} left out."))
     lines += [
         Text(plain(warning["message"]).plain, style="yellow") for warning in summary["warnings"]
     ]
@@ -125,7 +128,7 @@ def embedding_facts(facts: Row, intake: Row) -> Table:
     )
 
 
-def jobs_table(jobs: Iterable[Row]) -> Listing:
+def jobs_table(jobs: Iterable[Row], *, filtered: bool) -> Listing:
     return Listing(
         "Jobs",
         {
@@ -140,7 +143,7 @@ def jobs_table(jobs: Iterable[Row]) -> Listing:
         },
         jobs,
         spare=("asked at", "#remaining", "task"),
-        empty="There is no job like that; `task2vec embed FOLDER` begins one.",
+        empty=f"{none_of('job', filtered=filtered)}; `task2vec embed FOLDER` begins one.",
     )
 
 
@@ -158,7 +161,7 @@ def job_facts(job: Row) -> Table:
     )
 
 
-def neighbours_table(answer: Row, title: str) -> Listing:
+def neighbours_table(answer: Row, title: str, *, filtered: bool = False) -> Listing:
     rows = answer["neighbours"]
     some_as_near = any(row["distinguishable"] is False for row in rows)
     return Listing(
@@ -181,7 +184,7 @@ def neighbours_table(answer: Row, title: str) -> Listing:
             if some_as_near
             else None
         ),
-        empty="There is no task like that to compare it with.",
+        empty=f"{none_of('other task', filtered=filtered)} to compare it with.",
     )
 
 

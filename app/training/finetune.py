@@ -182,9 +182,9 @@ def _within(
         if limits.seconds is not None and spent >= limits.seconds and done < total:
             raise InvalidRequest(
                 "budget-too-small",
-                f"The budget of {limits.seconds:g} seconds was used up when {done} of {total} "
+                f"The budget of {limits.seconds:g} s was used up when {done} of {total} "
                 "images had been through the network: nothing was trained.",
-                f"Give more than {spent * total / done:.0f} seconds.",
+                f"Give more than {spent * total / done:.0f} s.",
             )
         on_features(done, total)
 

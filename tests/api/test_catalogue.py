@@ -136,7 +136,7 @@ def test_of_many_names_those_are_told_that_are_written_alike() -> None:
         "Did you mean resnet50.a1_in1k or resnet50.tv_in1k"
     )
     assert "resnet18.a1_in1k" in choices(cards, "resnet19")
-    assert choices(cards, "abacus") == "None is written like it."
+    assert choices(cards, "abacus") == "No name is written like it."
     assert choices(["b", "a"], "c") == "Known are a, b."
 
 

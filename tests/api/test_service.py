@@ -204,6 +204,33 @@ def test_a_database_that_fails_for_good_is_an_internal_error_with_its_traceback_
     assert [record.exc_info[1] for record in caplog.records if record.exc_info] == [failure]
 
 
+def test_what_does_not_fit_is_told_in_words(service: Service) -> None:
+    def told(path: str, content: str) -> dict[str, str]:
+        answer = service.client.post(
+            path, content=content, headers={"content-type": "application/json"}
+        )
+        errors = assert_problem(answer, 422, "request-invalid")["errors"]
+        return {error["field"]: error["message"] for error in errors}
+
+    run = f"/v1/finetunes/{'0' * 32}/candidate"
+    assert told(run, '{"name": "Birds"}') == {
+        "name": "takes 100 or fewer of small letters, digits, '.', '_' and '-', a letter or digit "
+        "first"
+    }
+    tasks = {"tags": ["", "x" * 101, "a\nb"], "colour": 1}
+    answer = service.client.patch("/v1/tasks/x", json=tasks)
+    errors = assert_problem(answer, 422, "request-invalid")["errors"]
+    assert [error["message"] for error in errors] == [
+        "takes 1 or more characters",
+        "takes 100 or fewer characters",
+        "takes no control characters",
+        "is no field here",
+    ]
+    assert told("/v1/distances", "{}") == {"tasks": "is missing"}
+    vector = '{"task": "t", "model": "m", "metric": "accuracy", "value": NaN}'
+    assert told("/v1/outcomes", vector)["value"] == "takes a finite number"
+
+
 def test_of_many_errors_the_first_are_told_and_the_rest_counted(service: Service) -> None:
     body = {"tags": ["", *["x" * 101] * 29], "name": "n" * 300, "y" * 5000: 1}
     task_id = service.send().json()["id"]

@@ -84,7 +84,9 @@ def test_a_refused_task_carries_the_problem_document_of_its_job(service: Service
     assert task["status"] == "refused"
     assert task["problem"] == problem
     conflict = service.client.get(f"/v1/tasks/{accepted['id']}/embedding")
-    assert assert_problem(conflict, 409, "task-not-ready")["task_status"] == "refused"
+    told = assert_problem(conflict, 409, "task-not-ready")
+    assert told["task_status"] == "refused"
+    assert f"`problem` of `GET /v1/tasks/{accepted['id']}`" in told["remedy"]
 
 
 def test_a_truncated_archive_is_refused_at_once_and_nothing_is_kept(service: Service) -> None:

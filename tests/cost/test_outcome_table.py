@@ -71,8 +71,10 @@ def test_a_failed_run_needs_no_value(tmp_path):
 
 
 def test_a_table_without_a_required_column_is_refused(tmp_path):
-    with pytest.raises(InvalidRequest, match="no column metric or value"):
+    with pytest.raises(InvalidRequest, match=r"The columns metric and value are missing\."):
         parsed("task,model\nflowers,resnet18\n", tmp_path)
+    with pytest.raises(InvalidRequest, match=r"The column value is missing\."):
+        parsed("task,model,metric\nflowers,resnet18,accuracy\n", tmp_path)
     with pytest.raises(InvalidRequest, match="Separate its columns by commas"):
         parsed("task;model;metric;value\nflowers;resnet18;accuracy;0.8\n", tmp_path)
 

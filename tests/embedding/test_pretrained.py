@@ -88,6 +88,7 @@ def fetched(tmp_path: Path, endpoint: str) -> tuple[str, int]:
 def test_a_hub_that_is_not_there_is_not_called_again_and_again(tmp_path: Path) -> None:
     said, calls = fetched(tmp_path, "http://127.0.0.1:9")
     assert said.startswith(REFUSED)
+    assert "`task2vec estimate` marks the candidates whose weights are here" in said
     assert calls <= 2  # the hub's client tries twice by itself
 
 

@@ -54,6 +54,15 @@ def test_files_of_several_forms_are_no_set(tmp_path: Path) -> None:
         read_input([str(SAMPLES / "marks.parquet"), str(SAMPLES / "webdataset" / "*.tar")])
 
 
+def test_files_of_no_form_are_counted(tmp_path: Path) -> None:
+    files = [tmp_path / name for name in ("a.txt", "b.txt", "c.txt")]
+    for file in files:
+        file.touch()
+    for number, told in ((2, "1 other"), (3, "2 others")):
+        with pytest.raises(InvalidRequest, match=f"a.txt and {told} are not files of one form"):
+            read_input([str(file) for file in files[:number]])
+
+
 def test_what_could_be_two_forms_is_asked_for(tmp_path: Path) -> None:
     folder = written(tmp_path, labelled_files(2, 2))
     shutil.copytree(SAMPLES / "hub" / "data", folder / "data")

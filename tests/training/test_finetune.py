@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import random
+import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -152,9 +153,10 @@ def test_a_budget_ends_the_run_within_a_step_and_with_a_verdict(tmp_path: Path) 
 def test_a_budget_that_does_not_last_for_the_features_ends_them(tmp_path: Path) -> None:
     heard = []
     short = {"limits": Limits(seconds=1e-6), "on_features": lambda *told: heard.append(told)}
-    with pytest.raises(InvalidRequest, match=r"16 of 90 images .* nothing was trained") as refused:
+    with pytest.raises(InvalidRequest, match=r"The budget of 1e-06 s was .* 16 of 90") as refused:
         run(tmp_path, HEAD, **short)
     assert refused.value.code == "budget-too-small"
+    assert re.fullmatch(r"Give more than \d+ s\.", refused.value.remedy)
     assert heard == []
     with pytest.raises(Killed):
         run(tmp_path, HEAD, on_step=kill_at(12))

@@ -8,6 +8,7 @@ const PALETTE = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00
 const SIZES = [5, 8, 12, 17];
 const LISTED = 60;
 const NAMED = 20; // found ones whose names stand on the map
+const MANY = 5000; // tasks that are drawn smaller, without outlines, all at once
 
 if (element) window.addEventListener("load", () => start(element));
 
@@ -30,15 +31,16 @@ async function start(element) {
     waiting = setTimeout(() => { draw(); list(wanted(tasks, find.value), find.value, facts, says); }, 150);
   });
 
-  for (let cursor = null; ;) {
+  for (let cursor = null, shown = 0; ;) {
     const address = cursor ? `${facts.points}&cursor=${encodeURIComponent(cursor)}` : facts.points;
     const answer = await fetch(address);
     if (!answer.ok) { says.textContent = "The points could not be fetched: load the page again."; return; }
     const part = await answer.json();
     tasks = tasks.concat(part.items);
-    says.textContent = `${tasks.length} of ${part.tasks} tasks.`;
-    draw();
     cursor = part.next_cursor;
+    // Drawn anew once there are twice as many, and in the end.
+    if (!cursor || tasks.length >= 2 * shown) { draw(); shown = tasks.length; }
+    says.textContent = `${tasks.length} of ${part.tasks} tasks.`;
     if (!cursor) return;
   }
 }
@@ -76,10 +78,11 @@ function option(tasks, facts, by, found) {
     if (!cells.has(key)) cells.set(key, { number: group.of(task), size, lit, library: task.library, data: [] });
     cells.get(key).data.push([task.x, task.y, task.id, task.name, task.complexity, task.classes]);
   }
+  const many = tasks.length > MANY;
   const series = [...cells.values()].sort((a, b) => a.lit - b.lit || b.size - a.size).map((cell) => ({
     type: "scatter", name: group.names[cell.number], data: cell.data, dimensions: ["x", "y", "id", "name", "complexity", "classes"], encode: { x: 0, y: 1 },
-    symbol: cell.library ? "circle" : "diamond", symbolSize: SIZES[cell.size] + (cell.library ? 0 : 6), large: cell.data.length > 2000, largeThreshold: 2000,
-    itemStyle: { color: PALETTE[cell.number % PALETTE.length], opacity: cell.lit ? 0.75 : 0.08, borderColor: cell.library ? colour.paper : colour.ink, borderWidth: cell.data.length > 2000 ? 0 : cell.library ? 0.5 : 1 },
+    symbol: cell.library ? "circle" : "diamond", symbolSize: (SIZES[cell.size] + (cell.library ? 0 : 6)) * (many ? 0.4 : 1), large: many && cell.data.length > NAMED, largeThreshold: NAMED, progressive: 0,
+    itemStyle: { color: PALETTE[cell.number % PALETTE.length], opacity: cell.lit ? 0.75 : 0.08, borderColor: cell.library ? colour.paper : colour.ink, borderWidth: many ? 0 : cell.library ? 0.5 : 1 },
     label: { show: cell.lit && found !== null && found.size <= NAMED, formatter: (at) => at.data[3], position: "right", color: colour.ink, textBorderColor: colour.paper, textBorderWidth: 3 },
     emphasis: { itemStyle: { opacity: 1, borderColor: colour.ink, borderWidth: 1.5 } },
   }));
