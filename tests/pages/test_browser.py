@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
+from benchmarks.atlas_page import drawn, made_up, measure
 from tests.images import labelled_zip, make_zip
 
 # Whatever is said to somebody who cannot see a page, on this one and the next.
@@ -205,6 +206,15 @@ def test_a_point_of_the_atlas_is_named_led_to_and_seen_nearer(page: Page, task: 
     expect(page.locator("#atlas-says")).to_contain_text("tasks.")
     page.mouse.click(box["x"] + x, box["y"] + y)
     page.wait_for_url(f"**/tasks/{identity}")
+
+
+def test_a_map_of_many_is_read_page_by_page_drawn_whole_searched_and_zoomed(
+    browser: Browser, address: str
+) -> None:
+    many = made_up(drawn(address), 12_000)
+    told = measure(browser, address, many, None)
+    assert min(told.values()) > 0
+    assert sum(each["name"].startswith("digits") for each in many["items"]) > 100
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
