@@ -152,4 +152,4 @@ if __name__ == "__main__":
     try:
         main()
     except Task2VecError as error:
-        raise SystemExit(f"error: {error} {error.remedy}") from None
+        raise SystemExit(f"error: {error}") from None

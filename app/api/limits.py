@@ -34,17 +34,18 @@ class Limits:
                     f"No candidate has the licence {name!r}.",
                     choices(known.values(), name),
                 )
-        return [each for each in estimates if self._allow(each, cards[each.candidate])]
+        taken = {name.casefold() for name in self.licence} or known.keys()
+        return [
+            each
+            for each in estimates
+            if cards[each.candidate].licence.casefold() in taken
+            and self._is_within(each, cards[each.candidate])
+        ]
 
-    def _allow(self, estimate: Estimate, card: CandidateCard) -> bool:
-        taken = [name.casefold() for name in self.licence]
-        return (
-            (not taken or card.licence.casefold() in taken)
-            and (self.max_parameters is None or card.parameters <= self.max_parameters)
-            and (
-                self.max_inference_seconds is None
-                or estimate.inference_seconds.typical <= self.max_inference_seconds
-            )
+    def _is_within(self, estimate: Estimate, card: CandidateCard) -> bool:
+        return (self.max_parameters is None or card.parameters <= self.max_parameters) and (
+            self.max_inference_seconds is None
+            or estimate.inference_seconds.typical <= self.max_inference_seconds
         )
 
 

@@ -198,6 +198,6 @@ def _says(
         )
     if plan.reachable is None or target is None:
         return f"{first}."
-    said = f"{first}. The chance that any candidate reaches {goal} is {plan.reachable:.0%}"
     most = 1 - LOGIT_MARGIN
-    return f"{said}, or {share(most)}: more is not told apart." if target > most else f"{said}."
+    goal += f" (or {share(most)}, as more is not told apart)" if target > most else ""
+    return f"{first}. The chance that any candidate reaches {goal} is {plan.reachable:.0%}."

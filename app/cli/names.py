@@ -10,7 +10,7 @@ from app import terminal
 from app.client import Client
 from app.words import counted
 
-_FEW = 20
+_FEW = 50
 """Names that are asked for one by one."""
 
 

@@ -197,9 +197,10 @@ def list_embedded(
     return cursors.page(session, Task, found, limit=limit, cursor=cursor)
 
 
-def names(session: Session, ids: Collection[str]) -> dict[str, str]:
-    """Of tasks that the asker knows of."""
-    found = session.execute(select(Task.id, Task.name).where(Task.id.in_(ids)))
+def names(session: Session, tenant: str, ids: Collection[str]) -> dict[str, str]:
+    """Of those tasks that the tenant may read."""
+    asked = select(Task.id, Task.name).where(Task.id.in_(ids), readable_by(tenant))
+    found = session.execute(asked)
     return {row.id: row.name for row in found}
 
 

@@ -106,6 +106,7 @@ def test_it_ends_with_its_key_its_time_and_by_logging_out(service: Service) -> N
     log_in(service, secret)
     kept = service.client.cookies[COOKIE]
     left = service.client.post("/logout")
+    assert left.headers["clear-site-data"] == '"storage"'
     assert (left.status_code, left.headers["location"]) == (303, "/login")
     assert COOKIE not in service.client.cookies
     service.client.cookies.set(COOKIE, kept, domain="localhost.local")  # somebody copied it

@@ -31,6 +31,6 @@ def get_jobs(
         request,
         "jobs.html",
         listed=listed,
-        names=store.names(session, {job.task_id for job in listed.items}),
+        names=store.names(session, tenant, {job.task_id for job in listed.items}),
         asked={"state": state},
     )

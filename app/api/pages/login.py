@@ -48,6 +48,7 @@ def post_logout(request: Request, reached: Reached) -> Response:
         logins.end(session, request.cookies.get(COOKIE, ""))
     answer = _go(f"{_root(request)}/login")
     _give(answer, request, "", 0)
+    answer.headers["Clear-Site-Data"] = '"storage"'  # what was sent last, kept for its task's page
     return answer
 
 

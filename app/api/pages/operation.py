@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections import defaultdict
 
 from fastapi import Request, Response
 
@@ -23,9 +22,9 @@ def get_operation(
     tenant: Tenant,  # noqa: ARG001 - who may look at all
     session: Reading,
 ) -> Response:
-    behind: dict[str, int] = defaultdict(int)
+    behind: dict[str, int] = {}
     for (space_id, _), count in reached.indexes.behind(session).items():
-        behind[space_id] += count
+        behind[space_id] = max(count, behind.get(space_id, 0))
     return page(
         request,
         "operation.html",

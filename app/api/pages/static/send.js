@@ -16,6 +16,8 @@ for (const form of document.querySelectorAll("form[data-send]")) {
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
     if (form.dataset.sure && !confirm(form.dataset.sure)) return;
+    const small = [...form.querySelectorAll("[data-kind=percent]")].find((input) => input.value > 0 && input.value < 1);
+    if (small && !confirm(`${small.value}% is less than one in a hundred. Is that meant?`)) return;
     const { send, method, then } = form.dataset;
     const button = form.querySelector("button");
     button.disabled = true;
