@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -247,6 +248,12 @@ def test_every_page_is_in_the_table_of_pages() -> None:
     table = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
     assert set(re.findall(r"\(([a-z]+\.md)\)", table)) == pages
+
+
+def test_pages_that_are_made_from_the_program_are_of_this_one() -> None:
+    made = runpy.run_path(str(ROOT / "docs" / "generate.py"))["pages"]()
+    kept = {name: (ROOT / "docs" / name).read_text(encoding="utf-8") for name in made}
+    assert kept == made, "run python docs/generate.py"
 
 
 def test_alerts_and_what_to_do_at_them_agree() -> None:
