@@ -21,7 +21,8 @@ def percent(share: float) -> str:
 
 def share(value: float) -> str:
     """A percentage as exact as it was given, with a decimal at least."""
-    return f"{100 * value:.1f}%" if round(1000 * value) == 1000 * value else f"{100 * value:.6g}%"
+    told = f"{100 * value:.6g}"
+    return f"{told}%" if "." in told else f"{told}.0%"
 
 
 def distance(value: float) -> str:
