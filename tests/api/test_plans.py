@@ -98,7 +98,7 @@ def test_a_target_is_told_as_it_was_asked_for(service: Service, task: str) -> No
     assert "99.99%" in found["says"]
     assert "99.99% (or 99.0%, as more is not told apart) is" in found["says"]
     assert found["reachable"] == plan(service, task, target=0.99)["reachable"] > 0.05
-    assert "reaches 7.0% is" in plan(service, task, target=0.07)["says"]
+    assert "target of 7.0% is reached" in plan(service, task, target=0.07)["says"]
 
 
 @pytest.mark.parametrize("asked", [{"target": 90}, {"target": 0}, {"tries": 0}, {"tries": 1000}])
