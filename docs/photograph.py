@@ -39,8 +39,8 @@ def main() -> None:
             shots = [shot(page, path.format(task=sent[0]["id"])) for path in PAGES]
             browser.close()
     whole = Image.new("RGB", (len(shots) * (WIDTH + GAP) - GAP, HEIGHT), "white")
-    for place, each in enumerate(shots):
-        whole.paste(each, (place * (WIDTH + GAP), 0))
+    for place, taken in enumerate(shots):
+        whole.paste(taken, (place * (WIDTH + GAP), 0))
     whole.quantize(128).save(HERE / "pages.png", optimize=True)
 
 

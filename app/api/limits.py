@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Query
+from pydantic import StringConstraints
 
 from app.catalogue import CandidateCard
 from app.cost.predictor import Estimate
@@ -51,7 +52,8 @@ class Limits:
 
 def _limits(
     licence: Annotated[
-        list[str], Query(description="as cards have it, `Apache-2.0`; also several times")
+        list[Annotated[str, StringConstraints(max_length=100)]],
+        Query(max_length=100, description="as cards have it, `Apache-2.0`; also several times"),
     ] = [],  # noqa: B006 - FastAPI copies it
     max_parameters: Annotated[
         int | None, Query(ge=1, le=10**15, description="size of the network")
