@@ -21,6 +21,7 @@ from app.client import Client
 from app.demo import running_service, write_archives
 
 HERE = Path(__file__).resolve().parent
+SEEN = {"width": 1000, "height": 820}
 WIDTH, HEIGHT, GAP = 600, 492, 12
 PATIENCE_MS = 180_000
 PAGES = ("/tasks/{task}", "/tasks/{task}/estimates?target_percent=90", "/atlas")
@@ -35,13 +36,13 @@ def main() -> None:
                 list(own.follow(each["job_id"]))
             chromium = shutil.which("chromium")
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT}, base_url=url)
+            page = browser.new_page(viewport=SEEN, base_url=url)
             shots = [shot(page, path.format(task=sent[0]["id"])) for path in PAGES]
             browser.close()
     whole = Image.new("RGB", (len(shots) * (WIDTH + GAP) - GAP, HEIGHT), "white")
     for place, taken in enumerate(shots):
         whole.paste(taken, (place * (WIDTH + GAP), 0))
-    whole.quantize(128).save(HERE / "pages.png", optimize=True)
+    whole.save(HERE / "pages.png", optimize=True)
 
 
 def shot(page: Page, path: str) -> Image.Image:
@@ -51,7 +52,8 @@ def shot(page: Page, path: str) -> Image.Image:
         page.reload()
     page.wait_for_load_state("networkidle", timeout=PATIENCE_MS)
     page.wait_for_timeout(1000)  # until charts are drawn
-    return Image.open(io.BytesIO(page.screenshot()))
+    with Image.open(io.BytesIO(page.screenshot())) as taken:
+        return taken.convert("RGB").resize((WIDTH, HEIGHT), Image.Resampling.LANCZOS)
 
 
 if __name__ == "__main__":
