@@ -14,14 +14,14 @@ import tempfile
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, ViewportSize, sync_playwright
 from rich.console import Console
 
 from app.client import Client
 from app.demo import running_service, write_archives
 
 HERE = Path(__file__).resolve().parent
-SEEN = {"width": 1000, "height": 820}
+SEEN = ViewportSize(width=1000, height=820)
 WIDTH, HEIGHT, GAP = 600, 492, 12
 PATIENCE_MS = 180_000
 PAGES = ("/tasks/{task}", "/tasks/{task}/estimates?target_percent=90", "/atlas")
