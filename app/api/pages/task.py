@@ -100,13 +100,12 @@ def get_estimates(
         "budget_usd": budget_usd,
         "budget_seconds": budget_seconds,
     }
-    candidates = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
     shown: dict[str, Any] = {"rows": [], "plan": None, "not_yet": None}
     try:
         row = store.get_task(session, tenant, task_id)
         forecasts = Forecasts(reached, session, tenant)
         is_here = weights_here(session)
-        told, _ = estimates.estimates_of(session, tenant, row, forecasts, device, recipe)
+        told, candidates = estimates.estimates_of(session, tenant, row, forecasts, device, recipe)
         allowed = Limits([licence] if licence else []).within(told, candidates)
         rows = estimates.rows_of(
             allowed, candidates, is_here, budget_usd=budget_usd, budget_seconds=budget_seconds
@@ -135,6 +134,7 @@ def get_estimates(
     except Task2VecError as error:
         if error.code != "task-not-ready":
             raise
+        candidates = {card.name: card for card in cards.list_cards(session, tenant, CandidateCard)}
         shown["not_yet"] = error.problem()
     return page(
         request,
