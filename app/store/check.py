@@ -63,22 +63,18 @@ def check(
     of work that may write.
     A damaged database ends the check: nothing else can be held against it.
     """
-    on_archive, on_model, on_orphan, on_row = (
-        partial(on_progress, phase)
-        for phase in (
-            *("looking at archives", "looking at models"),
-            *("deleting blobs", "looking at index rows"),
-        )
-    )
     on_progress("looking at the database", 0, 0)
     report = Report(findings=list(_of_database(session)))
     if report.findings:
         return report
     checked, index_dir = report.checked, settings.index_dir
+    on_archive = partial(on_progress, "looking at archives")
     report.findings += _of_archives(session, blobs, checked, on_archive, deep=deep)
+    on_model = partial(on_progress, "looking at models")
     report.findings += _of_models(session, blobs, checked, on_model, deep=deep)
     report.findings += _of_images(session, blobs)
     on_progress("looking at blobs", 0, 0)
+    on_orphan = partial(on_progress, "deleting blobs")
     report.findings += _of_orphans(session, blobs, on_orphan, repair=repair)
     on_progress("looking at embeddings", 0, 0)
     misshapen = list(_of_embeddings(session, checked))
@@ -87,7 +83,10 @@ def check(
     report.findings += check_rows.of_rows(session, checked, repair=repair)
     report.findings += check_engine.of_engine(session, settings.engine_url, checked, repair=repair)
     if not misshapen:
-        how = {"deep": deep, "repair": repair}
+        how, on_row = (
+            {"deep": deep, "repair": repair},
+            partial(on_progress, "looking at index rows"),
+        )
         report.findings += _of_indexes(session, index_dir, checked, on_row, **how)
         report.findings += _of_tables(session, checked, on_row, **how)
     return report
