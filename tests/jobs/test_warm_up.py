@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,15 +12,9 @@ from app.api.main import create_app
 from app.jobs.supervisor import WorkerSupervisor
 from app.settings import Settings
 from tests.jobs.held import COLD, WARMING, WORKER_COMMAND
+from tests.jobs.test_supervisor import wait_until
 
 PATIENCE_SECONDS = 120
-
-
-def wait_for(true: Callable[[], Any]) -> None:
-    give_up_at = time.monotonic() + PATIENCE_SECONDS
-    while not true():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.02)
 
 
 @pytest.mark.engines("embedded")
@@ -36,12 +28,12 @@ def test_a_worker_is_told_of_once_its_probe_is_warm(
     with TestClient(create_app(settings), base_url="http://localhost") as client:
         supervisor.start()
         try:
-            wait_for(lambda: cold.read_text() == WARMING)
+            wait_until(lambda: cold.read_text() == WARMING, PATIENCE_SECONDS)
             time.sleep(0.5)  # long enough for one that is told of too early to show
             reasons = client.get("/readyz").json()["reasons"]
             assert reasons == ["no worker has warmed up yet, or its heartbeat stopped"]
             cold.unlink()
-            wait_for(lambda: client.get("/readyz").status_code == 200)
+            wait_until(lambda: client.get("/readyz").status_code == 200, PATIENCE_SECONDS)
         finally:
             supervisor.stop()
         assert client.get("/readyz").status_code == 503
